@@ -1,0 +1,72 @@
+"""The batch path: rows live on the device, a batch travels as window starts, and a layer gathers the windows.
+
+A batch of 128 is 128 integers; copying the windows on the host took twice as long for the dense model.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from stages.windows import Inputs, Split
+
+EVALUATION_BATCH = 1024  # windows; larger than in training, for no weight changes between batches
+
+
+def device() -> str:
+    """The device that Keras computes on, such as `gpu:0` or `cpu:0`."""
+    return keras.distribution.list_devices()[0]
+
+
+class Gather(layers.Layer):
+    """Look up windows: starts (batch,) -> (batch, time, features) or (batch, time)."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()
+        self.time = inputs.meta.time
+        rows = inputs.rows if inputs.rows.dtype == np.float32 else inputs.rows.astype(np.int32)
+        self.rows = self.add_weight(shape=rows.shape, dtype=rows.dtype.name, initializer="zeros", trainable=False)
+        self.rows.assign(rows)
+
+    def call(self, starts: Any) -> Any:
+        return ops.take(self.rows, starts[:, None] + ops.arange(self.time, dtype="int32"), axis=0)
+
+
+def windowed(model: keras.Model, inputs: Inputs) -> keras.Model:
+    """Wrap `model` so that it takes window starts (batch,) instead of windows; the weights are shared."""
+    starts = keras.Input((), dtype="int32")
+    return keras.Model(starts, model(Gather(inputs)(starts)))
+
+
+def compilation(model: keras.Model, device: str) -> bool | str:
+    """The `jit_compile` that trains `model` fastest on `device` (measured: benchmarks/README.md).
+
+    On a CPU, XLA halves the step of a recurrent layer and slows convolutions down; on a GPU, Keras
+    chooses between cuDNN and XLA by itself.
+    """
+    if not device.startswith("cpu"):
+        return "auto"
+    return any(isinstance(layer, layers.RNN | layers.Bidirectional) for layer in model.layers)
+
+
+def feed(starts: np.ndarray, targets: np.ndarray, size: int) -> dict[str, Any]:
+    """Arguments for Keras' fit, evaluate and predict: batches of `size` in the given order.
+
+    On TensorFlow a data set without autotuning: its thread is only joined at its next wake-up, whose period
+    doubles, so that each pass over Keras' own data set lasted up to twice as long as its steps.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return {"x": starts, "y": targets, "batch_size": size}
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return {"x": tf.data.Dataset.from_tensor_slices((starts, targets)).batch(size).with_options(options)}
+
+
+def predict(model: keras.Model, split: Split) -> np.ndarray:
+    """Outputs (n,) float32 of a `windowed` model for the windows of `split`, in order."""
+    data = feed(split.windows.starts, split.targets, EVALUATION_BATCH)
+    data.pop("y", None)
+    return model.predict(**data, verbose=0)[:, 0]

@@ -1,0 +1,96 @@
+"""Windows over the normalized weather record, bit for bit those of the sources' generator."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from stages.common import UserError, command, params, whole
+from stages.windows import SPLITS, Meta, save
+
+
+def by_phase(rows: np.ndarray, step: int) -> np.ndarray:
+    """Order `rows` (n, features) as rows[0::step], rows[1::step], ...: a window becomes one contiguous run."""
+    return np.concatenate([rows[phase::step] for phase in range(step)])
+
+
+def starts(row: np.ndarray, rows: int, lookback: int, step: int) -> np.ndarray:
+    """Where the windows of the rows `row` begin in `by_phase` order, for a record of `rows` rows."""
+    lengths = [len(range(phase, rows, step)) for phase in range(step)]
+    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    first = row - lookback
+    return offsets[first % step] + first // step
+
+
+def forecast_rows(rows: int, split: dict, lookback: int, delay: int) -> dict[str, np.ndarray]:
+    """The rows that each split forecasts from, as in the sources (DESIGN: "The task, exactly").
+
+    A split [first, last) has the rows first+lookback <= r < last; last = null means rows-delay-1.
+    Validation is cut to whole batches of `val_batch`, as the sources' count of validation steps does;
+    like their generator, it never takes the batch that would touch `last`.
+    Raises UserError where a split has no window or asks for rows that the record does not have.
+    """
+    chosen = {}
+    for name in SPLITS:
+        first, last = split[name]
+        if last is None:
+            last = rows - delay - 1
+        elif last + delay > rows:
+            raise UserError(
+                f"params.yaml: split.{name} ends at row {last:,} and its targets lie {delay:,} rows on, "
+                f"but the record has {rows:,} rows; choose smaller splits or a longer record"
+            )
+        row = np.arange(first + lookback, last)
+        if name == "val":
+            row = row[: max(len(row) - 1, 0) // split["val_batch"] * split["val_batch"]]
+        if not len(row):
+            raise UserError(
+                f"params.yaml: split.{name} [{first:,}, {last:,}) holds no window of lookback {lookback:,}"
+                + (f" (val_batch {split['val_batch']})" if name == "val" else "")
+                + "; widen the split or shorten the lookback"
+            )
+        chosen[name] = row
+    return chosen
+
+
+def inputs(name: str) -> None:
+    """Write the input set `name` of params.yaml `inputs` to data/inputs/NAME."""
+    window, split, target = params("inputs", name), params("split"), params("dataset", "target")
+    for key in ("lookback", "step", "delay"):
+        value = window.get(key)
+        if type(value) is not int or value < (key != "delay"):
+            raise UserError(f"params.yaml: inputs.{name}.{key} must be a whole number of rows, not {value!r}")
+    lookback, step, delay = window["lookback"], window["step"], window["delay"]
+    if lookback % step:
+        raise UserError(f"params.yaml: inputs.{name}: lookback {lookback} is not a multiple of step {step}")
+
+    table = pq.read_table("data/record.parquet")
+    times = table.column(0).to_numpy().astype("M8[s]")
+    statistics = json.loads(Path("data/normalization.json").read_text())["columns"]
+    columns = list(statistics)
+    # Column by column in float64, then rounded once: what Keras does with the sources' float64 batches.
+    rows = np.empty((len(times), len(columns)), np.float32)
+    for index, column in enumerate(columns):
+        values = table.column(column).to_numpy()
+        rows[:, index] = (values - statistics[column]["mean"]) / statistics[column]["std"]
+
+    position = columns.index(target)
+    splits = {
+        split_name: (starts(row, len(rows), lookback, step), rows[row + delay, position], times[row + delay])
+        for split_name, row in forecast_rows(len(rows), split, lookback, delay).items()
+    }
+    meta = Meta(
+        time=lookback // step,
+        columns=columns,
+        target=position,
+        mean=statistics[target]["mean"],
+        std=statistics[target]["std"],
+    )
+    with whole(f"data/inputs/{name}") as directory:
+        save(directory, by_phase(rows, step), splits, meta)
+    print(f"{name}: " + ", ".join(f"{key} {len(value[0]):,}" for key, value in splits.items()) + " windows")
+
+
+if __name__ == "__main__":
+    command(inputs, "name")

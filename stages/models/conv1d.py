@@ -1,0 +1,21 @@
+"""Convolutions over time, pooled over the whole window: patterns wherever they stand."""
+
+import keras
+from keras import layers
+
+from stages.windows import Inputs
+
+
+def build(inputs: Inputs, filters: int, kernel: int, pool: int) -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input(inputs.shape),
+            layers.Conv1D(filters, kernel, activation="relu"),
+            layers.MaxPooling1D(pool),
+            layers.Conv1D(filters, kernel, activation="relu"),
+            layers.MaxPooling1D(pool),
+            layers.Conv1D(filters, kernel, activation="relu"),
+            layers.GlobalMaxPooling1D(),
+            layers.Dense(1),
+        ]
+    )

@@ -1,0 +1,17 @@
+"""The window flattened: no notion of time."""
+
+import keras
+from keras import layers
+
+from stages.windows import Inputs
+
+
+def build(inputs: Inputs, units: int) -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input(inputs.shape),
+            layers.Flatten(),
+            layers.Dense(units, activation="relu"),
+            layers.Dense(1),
+        ]
+    )

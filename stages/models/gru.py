@@ -1,0 +1,10 @@
+"""One recurrent layer, from the oldest input to the newest."""
+
+import keras
+from keras import layers
+
+from stages.windows import Inputs
+
+
+def build(inputs: Inputs, units: int) -> keras.Model:
+    return keras.Sequential([keras.Input(inputs.shape), layers.GRU(units), layers.Dense(1)])

@@ -1,0 +1,16 @@
+"""gru with one dropout mask a window, the same at every time step (Gal and Ghahramani, 2016)."""
+
+import keras
+from keras import layers
+
+from stages.windows import Inputs
+
+
+def build(inputs: Inputs, units: int, dropout: float, recurrent_dropout: float) -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input(inputs.shape),
+            layers.GRU(units, dropout=dropout, recurrent_dropout=recurrent_dropout, use_cudnn=False),
+            layers.Dense(1),
+        ]
+    )

@@ -1,0 +1,17 @@
+"""Two recurrent layers over word vectors, one in each direction, their states joined."""
+
+import keras
+from keras import layers
+
+from stages.windows import Inputs
+
+
+def build(inputs: Inputs, embedding: int, units: int) -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input(inputs.shape, dtype="int32"),
+            layers.Embedding(inputs.meta.words, embedding),
+            layers.Bidirectional(layers.LSTM(units)),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )

@@ -1,0 +1,17 @@
+"""One recurrent layer over word vectors; its input set holds the reviews in reversed order."""
+
+import keras
+from keras import layers
+
+from stages.windows import Inputs
+
+
+def build(inputs: Inputs, embedding: int, units: int) -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input(inputs.shape, dtype="int32"),
+            layers.Embedding(inputs.meta.words, embedding),
+            layers.LSTM(units),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )

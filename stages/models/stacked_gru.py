@@ -1,0 +1,18 @@
+"""Two recurrent layers, the second over the states of the first."""
+
+import keras
+from keras import layers
+
+from stages.windows import Inputs
+
+
+def build(inputs: Inputs, units: list[int], dropout: float, recurrent_dropout: float) -> keras.Model:
+    masks = {"dropout": dropout, "recurrent_dropout": recurrent_dropout, "use_cudnn": False}
+    return keras.Sequential(
+        [
+            keras.Input(inputs.shape),
+            layers.GRU(units[0], return_sequences=True, **masks),
+            layers.GRU(units[1], activation="relu", **masks),
+            layers.Dense(1),
+        ]
+    )

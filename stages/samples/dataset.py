@@ -1,0 +1,143 @@
+"""Synthetic weather in the layout of the Jena record: for trying the pipeline without a network.
+
+Nothing here was measured. A slow `front` drives the air pressure at once and the temperature a day
+later, so that a forecast that watches the pressure beats one that repeats the last temperature.
+"""
+
+from datetime import datetime, timedelta
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+
+ROWS = 60_000  # steps of the clock, about 14 months; the gaps take some, the repeated block adds some
+START = datetime(2009, 1, 1, 0, 10)
+DAY = 144  # rows
+SEED = 20090101
+GAPS = ((12_345, 2), (33_210, 95), (52_020, 1))  # first step missing, number of steps missing
+REPEATED = (40_000, 20)  # first row, number of rows that are written twice in a row as one block
+GUST_AND_WIND_FAIL = range(50_500, 50_518)  # rows with a sentinel in both wind columns
+GUST_FAILS = range(50_518, 50_520)  # rows with a sentinel in `max. wv (m/s)` alone
+SENTINEL = -9999.0
+
+COLUMNS = (
+    "p (mbar)",
+    "T (degC)",
+    "Tpot (K)",
+    "Tdew (degC)",
+    "rh (%)",
+    "VPmax (mbar)",
+    "VPact (mbar)",
+    "VPdef (mbar)",
+    "sh (g/kg)",
+    "H2OC (mmol/mol)",
+    "rho (g/m**3)",
+    "wv (m/s)",
+    "max. wv (m/s)",
+    "wd (deg)",
+)
+
+# Magnus formula over water: WMO Guide to Meteorological Instruments (WMO-No. 8), after Sonntag (1990).
+MAGNUS_MBAR, MAGNUS_SLOPE, MAGNUS_DEGC = 6.112, 17.62, 243.12
+DRY_AIR = 287.05  # gas constant of dry air, J/(kg K)
+WATER_TO_AIR = 0.622  # molar mass of water over that of dry air
+KAPPA = 0.286  # gas constant of dry air over its heat capacity at constant pressure
+ZERO_DEGC = 273.15  # K
+
+
+def vapour_pressure(degc: np.ndarray) -> np.ndarray:
+    """Return the saturation vapour pressure in mbar at temperatures `degc` (Magnus formula)."""
+    return MAGNUS_MBAR * np.exp(MAGNUS_SLOPE * degc / (MAGNUS_DEGC + degc))
+
+
+def dew_point(mbar: np.ndarray) -> np.ndarray:
+    """Return the temperature in degC at which `mbar` saturates: the inverse of `vapour_pressure`."""
+    logarithm = np.log(mbar / MAGNUS_MBAR)
+    return MAGNUS_DEGC * logarithm / (MAGNUS_SLOPE - logarithm)
+
+
+def red_noise(rng: np.random.Generator, length: int, days: float) -> np.ndarray:
+    """Return `length` rows of a first-order autoregression: mean 0, deviation 1, memory of `days`."""
+    keep = np.exp(-1 / (days * DAY))
+    pushes = rng.standard_normal(length)
+    pushes[1:] *= np.sqrt(1 - keep**2)
+    return np.fromiter(accumulate(pushes, lambda value, push: keep * value + push), float, length)
+
+
+def smooth_noise(rng: np.random.Generator, length: int, days: float, window: int) -> np.ndarray:
+    """Return red noise averaged over `window` rows, scaled back to deviation 1 over these rows."""
+    sums = np.cumsum(red_noise(rng, length + window, days))
+    averaged = (sums[window:] - sums[:-window]) / window
+    return averaged / averaged.std()
+
+
+def weather() -> np.ndarray:
+    """Return all steps of the clock, (ROWS, 14) in the order of COLUMNS, each value rounded to 0.01."""
+    rng = np.random.default_rng(SEED)
+    front = smooth_noise(rng, ROWS + DAY, days=2.5, window=DAY)
+    ahead, front = front[DAY:], front[:ROWS]  # the pressure feels a front one day before the temperature
+    days = np.arange(ROWS) / DAY
+    winter = np.cos(2 * np.pi * (days - 18) / 365.25)  # 1 in the middle of January, -1 in July
+    afternoon = np.cos(2 * np.pi * (days - 14.5 / 24))  # 1 at half past two
+    sunshine = 0.75 + 0.25 * np.tanh(smooth_noise(rng, ROWS, days=1.5, window=36))  # 0.5 overcast, 1 clear
+
+    p = np.round(989.2 - 7.0 * ahead + 2.5 * red_noise(rng, ROWS, days=4) - 0.4 * afternoon, 2)
+    air_mass = smooth_noise(rng, ROWS, days=3, window=36)
+    swing = (4.2 - 2.2 * winter) * sunshine
+    t = 9.5 - 8.5 * winter + swing * afternoon + 3.0 * front + 1.5 * air_mass
+    t = np.round(t + 0.25 * red_noise(rng, ROWS, days=0.05), 2)
+    moisture = 7 * smooth_noise(rng, ROWS, days=1, window=18) + red_noise(rng, ROWS, days=0.05)
+    rh = np.round(np.clip(92 + 6 * winter - 22 * sunshine - 3.5 * swing * afternoon + moisture, 15, 100), 2)
+
+    vp_max = vapour_pressure(t)
+    vp_act = rh / 100 * vp_max
+    kelvin = t + ZERO_DEGC
+    dry = p - (1 - WATER_TO_AIR) * vp_act  # mbar; moist air weighs as much as dry air at this pressure
+
+    breeze = 0.35 * red_noise(rng, ROWS, days=0.5) + 0.25 * red_noise(rng, ROWS, days=0.02)
+    wv = np.exp(0.55 + 0.2 * afternoon + 0.25 * ahead + breeze)
+    gust = wv * (1.3 + 0.6 * rng.random(ROWS)) + 0.2
+    wd = (195 + 40 * front + 50 * red_noise(rng, ROWS, days=0.4) + 15 * rng.standard_normal(ROWS)) % 360
+    columns = {
+        "p (mbar)": p,
+        "T (degC)": t,
+        "Tpot (K)": kelvin * (1000 / p) ** KAPPA,
+        "Tdew (degC)": dew_point(vp_act),
+        "rh (%)": rh,
+        "VPmax (mbar)": vp_max,
+        "VPact (mbar)": vp_act,
+        "VPdef (mbar)": vp_max - vp_act,
+        "sh (g/kg)": 1000 * WATER_TO_AIR * vp_act / dry,
+        "H2OC (mmol/mol)": 1000 * vp_act / p,
+        "rho (g/m**3)": 1000 * 100 * dry / (DRY_AIR * kelvin),
+        "wv (m/s)": wv,
+        "max. wv (m/s)": gust,
+        "wd (deg)": wd,
+    }
+    return np.round(np.stack([columns[name] for name in COLUMNS], axis=1), 2)
+
+
+def with_defects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (steps, values): the record as a logger would leave it, and the clock step of each row.
+
+    GAPS are left out, then REPEATED rows are written twice, then the wind sensors fail; positions of
+    the last two count rows of what is written.
+    """
+    steps = np.arange(len(values))
+    steps = np.delete(steps, np.concatenate([np.arange(first, first + count) for first, count in GAPS]))
+    first, count = REPEATED
+    steps = np.insert(steps, first + count, steps[first : first + count])
+    values = values[steps]
+    values[GUST_AND_WIND_FAIL, COLUMNS.index("wv (m/s)")] = SENTINEL
+    values[[*GUST_AND_WIND_FAIL, *GUST_FAILS], COLUMNS.index("max. wv (m/s)")] = SENTINEL
+    return steps, values
+
+
+def write(directory: Path) -> None:
+    """Write `sample.csv` into `directory`: a header and about ROWS rows, the same bytes every time."""
+    steps, values = with_defects(weather())
+    times = [(START + timedelta(minutes=10 * step)).strftime("%d.%m.%Y %H:%M:%S") for step in steps.tolist()]
+    row = ",".join(["%s"] + ["%.2f"] * len(COLUMNS))
+    lines = [",".join(f'"{name}"' for name in ("Date Time", *COLUMNS))]
+    lines += [row % (time, *numbers) for time, numbers in zip(times, values.tolist(), strict=True)]
+    (directory / "sample.csv").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")

@@ -1,0 +1,52 @@
+"""Synthetic reviews in the raw layout of Keras' imdb.npz: for trying the pipeline without a network.
+
+Words are numbers (frequency ranks) and mean nothing, but some praise and some blame; a review holds
+more of one kind than of the other, and says with that, most of the time, which label it has.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+REVIEWS = 2_000  # in each of train and test
+WORDS = 20_000  # ranks 1 ... WORDS, the most frequent first
+SHORTEST, LONGEST = 20, 900  # words
+OPINION_WORDS = 10  # that praise, and as many that blame
+OPINION_RANKS = (100, 1_000)  # they are drawn from
+OPINION_SHARE = 0.12  # of the words of a review
+CLARITY = 1.1  # of a review's leaning, in deviations from neutral: 86 % lean to their label's side
+SEED = 25_000
+
+
+def lengths(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return `count` numbers of words, log-normal around 170, within SHORTEST ... LONGEST."""
+    return np.clip(np.exp(rng.normal(np.log(170), 0.65, count)), SHORTEST, LONGEST).astype(int)
+
+
+def draw(rng: np.random.Generator, opinions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (x, y): an object array of REVIEWS lists of ranks, and their labels 0 and 1, int64.
+
+    `opinions` (2, OPINION_WORDS) holds the words that blame, then those that praise.
+    """
+    labels = rng.permutation(np.arange(REVIEWS, dtype=np.int64) % 2)
+    leaning = (2 * labels - 1) * CLARITY + rng.standard_normal(REVIEWS)
+    praise = 1 / (1 + np.exp(-3 * leaning))  # share of a review's opinion words that praise
+    sizes = lengths(rng, REVIEWS)
+    total = sizes.sum()
+    zipf = 1 / (np.arange(1, WORDS + 1) + 2.7)
+    words = rng.choice(np.arange(1, WORDS + 1), total, p=zipf / zipf.sum())
+    kind = (rng.random(total) < np.repeat(praise, sizes)).astype(int)
+    opinion = opinions[kind, rng.integers(OPINION_WORDS, size=total)]
+    words = np.where(rng.random(total) < OPINION_SHARE, opinion, words)
+    x = np.empty(REVIEWS, dtype=object)
+    x[:] = [part.tolist() for part in np.split(words, np.cumsum(sizes)[:-1])]
+    return x, labels
+
+
+def write(directory: Path) -> None:
+    """Write `sample.npz` into `directory`: x_train, y_train, x_test, y_test, the same bytes every time."""
+    rng = np.random.default_rng(SEED)
+    opinions = rng.choice(np.arange(*OPINION_RANKS), (2, OPINION_WORDS), replace=False)
+    x_train, y_train = draw(rng, opinions)
+    x_test, y_test = draw(rng, opinions)
+    np.savez(directory / "sample.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)

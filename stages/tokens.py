@@ -1,0 +1,124 @@
+"""Reviews as token sequences of one length: Keras' `imdb.load_data` and `pad_sequences`, stored once."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.common import UserError, command, params, whole
+from stages.windows import Meta, save
+
+START, UNKNOWN, OFFSET = 1, 2, 3  # Keras' imdb.load_data: 0 pads, 1 begins a review, 2 stands for rare words
+
+
+SHUFFLE = 113  # the seed with which Keras orders the reviews before the last ones are held out
+
+
+def check(path: Path, synthetic: bool, sha256: str | None) -> None:
+    """Raise UserError unless `path` may be unpickled: unpickling can run code, so its hash must be known."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 is None and not synthetic:
+        raise UserError(
+            f"params.yaml: reviews.sha256 is null, but {path} holds pickled objects, which can run code when "
+            f"read; if you trust the file, set reviews.sha256 to {found}"
+        )
+    if not synthetic and found != sha256.lower():
+        raise UserError(f"{path}: sha256 is {found}, params.yaml: reviews.sha256 expects {sha256}")
+
+
+def read(path: Path, vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Read x_train, y_train, x_test, y_test of `path`, each part in the order of Keras' `imdb.load_data`.
+
+    x are object arrays of integer arrays of word ranks, y are labels. Raises UserError where the file is not
+    such an archive, lengths differ, a label is not 0 or 1, or a word rank is not in [1, vocabulary].
+    """
+    try:
+        with np.load(path, allow_pickle=True) as archive:
+            arrays = {key: archive[key] for key in ("x_train", "y_train", "x_test", "y_test")}
+    except KeyError as error:
+        raise UserError(f"{path}: no array {error.args[0]!r}; expected the layout of Keras' imdb.npz") from None
+    except Exception as error:  # whatever a damaged pickle raises
+        raise UserError(f"{path}: cannot be read as an .npz archive ({error})") from None
+
+    random = np.random.RandomState(SHUFFLE)
+    parts = []
+    for part in ("train", "test"):
+        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if len(x) != len(y) or not len(x):
+            raise UserError(f"{path}: x_{part} has {len(x):,} reviews and y_{part} {len(y):,} labels")
+        wrong = np.flatnonzero(~np.isin(y, (0, 1)))
+        if len(wrong):
+            raise UserError(f"{path}: y_{part}[{wrong[0]}] is {y[wrong[0]]}; a label must be 0 or 1")
+        ranks = np.empty(len(x), object)
+        for index, review in enumerate(tqdm(x, f"check {part}", disable=None, leave=False)):
+            try:
+                ranks[index] = np.asarray(review, np.int64)
+            except (TypeError, ValueError, OverflowError):
+                raise UserError(f"{path}: x_{part}[{index}] is not a list of word ranks") from None
+            low, high = ranks[index].min(initial=1), ranks[index].max(initial=1)
+            if ranks[index].ndim != 1 or low < 1 or high > vocabulary:
+                raise UserError(
+                    f"{path}: x_{part}[{index}] has the word rank {high if high > vocabulary else low}; "
+                    f"expected 1 to {vocabulary:,} (params.yaml: reviews.vocabulary)"
+                )
+        order = random.permutation(len(x))
+        parts += [ranks[order], y[order]]
+    return tuple(parts)
+
+
+def pad(reviews: np.ndarray, words: int, length: int, reverse: bool) -> np.ndarray:
+    """Return (reviews, length) int16 tokens of `reviews`, an object array of arrays of word ranks from 1.
+
+    As Keras' `imdb.load_data` and `pad_sequences`: a review begins with START, ranks move up by OFFSET, those
+    at `words` or beyond become UNKNOWN; a long review keeps its last `length` tokens, a short one is filled
+    with 0 in front. `reverse` turns a review round first, so that a long one keeps its beginning.
+    """
+    padded = np.zeros((len(reviews), length), np.int16)
+    for index, ranks in enumerate(reviews):
+        tokens = np.concatenate([[START], ranks + OFFSET])
+        tokens[tokens >= words] = UNKNOWN
+        tokens = (tokens[::-1] if reverse else tokens)[-length:]
+        padded[index, length - len(tokens) :] = tokens
+    return padded
+
+
+def tokens(name: str) -> None:
+    """Write the text input set `name` of params.yaml `tokens` to data/inputs/NAME."""
+    settings = params("tokens", name)
+    words, length, reverse, held_out = (settings.get(key) for key in ("words", "length", "reverse", "val"))
+    if type(words) is not int or not OFFSET < words <= np.iinfo(np.int16).max:
+        raise UserError(f"params.yaml: tokens.{name}.words must be a whole number of 4 to 32,767, not {words!r}")
+    if type(length) is not int or length < 1:
+        raise UserError(f"params.yaml: tokens.{name}.length must be a whole number from 1, not {length!r}")
+    if type(reverse) is not bool:
+        raise UserError(f"params.yaml: tokens.{name}.reverse must be true or false, not {reverse!r}")
+    if type(held_out) is not float or not 0 < held_out < 1:
+        raise UserError(f"params.yaml: tokens.{name}.val must be a fraction between 0 and 1, not {held_out!r}")
+
+    raw = Path("data/raw/reviews")
+    source = json.loads((raw / "source.json").read_text())
+    path = raw / source["files"][0]["name"]
+    check(path, source["synthetic"], params("reviews", "sha256"))
+    x_train, y_train, x_test, y_test = read(path, params("reviews", "vocabulary"))
+    rows = np.concatenate([pad(x, words, length, reverse) for x in (x_train, x_test)])
+    first_val = int(len(x_train) * (1 - held_out))  # Keras' validation_split
+    bounds = {
+        "train": (0, first_val),
+        "val": (first_val, len(x_train)),
+        "test": (len(x_train), len(rows)),
+    }
+    labels = np.concatenate([y_train, y_test])
+    splits = {
+        split: (np.arange(first, last) * length, labels[first:last], None)
+        for split, (first, last) in bounds.items()
+    }
+    with whole(f"data/inputs/{name}") as directory:
+        save(directory, rows.ravel(), splits, Meta(time=length, words=words))
+    print(f"{name}: " + ", ".join(f"{split} {last - first:,}" for split, (first, last) in bounds.items()))
+
+
+if __name__ == "__main__":
+    command(tokens, "name")

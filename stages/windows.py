@@ -1,0 +1,113 @@
+"""The contract between the input sets and the models: flat rows, and where each window starts in them.
+
+Every input set is a directory: `rows.npy`, one `<split>.npy` for train, val and test, `meta.json`.
+A window is `time` consecutive entries of `rows`, so that nothing is stored twice and reading one is
+one contiguous copy. The stages `inputs` and `tokens` write such directories; all later stages read them.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.common import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a model or a metric must know of an input set beside its numbers."""
+
+    time: int  # entries in a window
+    columns: list[str] = field(default_factory=list)  # of rows, where they are two-dimensional
+    target: int | None = None  # the column that is forecast
+    mean: float = 0.0  # of the target in training, in its own unit
+    std: float = 1.0
+    words: int | None = None  # token ids lie in [0, words)
+
+    @property
+    def unit(self) -> str | None:
+        """The target's unit as a suffix for names: `degc` for `T (degC)`; None for reviews."""
+        if self.target is None:
+            return None
+        inside = re.search(r"\(([^()]*)\)\s*$", self.columns[self.target])
+        return re.sub(r"[^0-9a-z]+", "_", (inside[1] if inside else "own_unit").lower()).strip("_") or "own_unit"
+
+
+class Windows:
+    """A read-only array of windows, (windows, time, features) or (windows, time), that copies on indexing."""
+
+    def __init__(self, rows: np.ndarray, starts: np.ndarray, time: int) -> None:
+        view = np.lib.stride_tricks.sliding_window_view(rows, time, axis=0)
+        self.rows = rows
+        self.view = np.moveaxis(view, -1, 1)  # every window of `time` entries, without a copy
+        self.starts = starts
+        self.shape = (len(starts), *self.view.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray:
+        return self.view[self.starts[index]]
+
+
+class Split(NamedTuple):
+    """One split: n windows in their order, what to predict from each, and when that is."""
+
+    windows: Windows
+    targets: np.ndarray  # (n,) float32
+    times: np.ndarray  # (n,) datetime64[s] of the target; not-a-time for reviews
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One input set; `rows` is (entries, features) float32 or (entries,) int16."""
+
+    rows: np.ndarray
+    meta: Meta
+    train: Split
+    val: Split
+    test: Split
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one window: (time, features) or (time,)."""
+        return self.train.windows.shape[1:]
+
+
+def save(
+    directory: Path,
+    rows: np.ndarray,
+    splits: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+    meta: Meta,
+) -> None:
+    """Write an input set; `splits` maps train, val and test to (starts, targets, times)."""
+    directory.mkdir()
+    np.save(directory / "rows.npy", rows)
+    for name in SPLITS:
+        starts, targets, times = splits[name]
+        table = np.empty(len(starts), [("start", "<i4"), ("target", "<f4"), ("time", "<M8[s]")])
+        table["start"], table["target"] = starts, targets
+        table["time"] = np.datetime64("NaT") if times is None else times
+        np.save(directory / f"{name}.npy", table)
+    (directory / "meta.json").write_text(json.dumps(asdict(meta), indent=2) + "\n")
+
+
+def load(directory: str | Path) -> Inputs:
+    """Read an input set; raises UserError where it has not been made."""
+    directory = Path(directory)
+    try:
+        meta = Meta(**json.loads((directory / "meta.json").read_text()))
+        rows = np.load(directory / "rows.npy")
+        tables = {name: np.load(directory / f"{name}.npy") for name in SPLITS}
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: not found; make it with `dvc repro`") from None
+    splits = {}
+    for name, table in tables.items():
+        starts, targets, times = (np.ascontiguousarray(table[key]) for key in ("start", "target", "time"))
+        splits[name] = Split(Windows(rows, starts, meta.time), targets, times)
+    return Inputs(rows, meta, **splits)

@@ -1,0 +1,467 @@
+"""The download stage against a server on loopback, and against good and bad local files."""
+
+import gzip
+import hashlib
+import http.server
+import io
+import json
+import socket
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from stages import download as stage
+from stages.common import UserError
+from stages.samples import reviews as sample_reviews
+
+CSV = b'"Date Time","T (degC)"\n' + b"".join(b"01.01.2009 00:%02d:00,-8.02\n" % m for m in range(0, 60, 10))
+
+
+def zipped(**members: bytes) -> bytes:
+    """Return a zip archive of `members`; a double underscore in a name stands for its dot."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "."), content)
+    return buffer.getvalue()
+
+
+ZIP = zipped(jena__csv=CSV)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers each path with what `server.answers` holds for it: a list, its last entry for good."""
+
+    def do_GET(self) -> None:
+        """Send the next answer of this path."""
+        self.server.asked.append(self.path)
+        answers = self.server.answers.get(self.path, [lambda handler: handler.send(404)])
+        (answers.pop(0) if len(answers) > 1 else answers[0])(self)
+
+    def send(self, status: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
+        """Send `body`, announced as `length` bytes."""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+def good(body: bytes, **headers: str) -> Callable[[Handler], None]:
+    """Return an answer: `body`, whole."""
+    return lambda handler: handler.send(200, body, **headers)
+
+
+def cut(body: bytes) -> Callable[[Handler], None]:
+    """Return an answer: the first half of `body`, announced as the whole of it."""
+    return lambda handler: handler.send(200, body[: len(body) // 2], length=len(body))
+
+
+def state(code: int) -> Callable[[Handler], None]:
+    """Return an answer: this HTTP status and no body."""
+    return lambda handler: handler.send(code)
+
+
+def hang_up(handler: Handler) -> None:
+    """Answer nothing at all."""
+
+
+def stall(handler: Handler) -> None:
+    """Send nothing until the test is over."""
+    handler.server.over.wait()
+
+
+def stall_midway(handler: Handler) -> None:
+    """Send some of the body, then nothing until the test is over."""
+    handler.send(200, ZIP[:20], length=len(ZIP))
+    handler.wfile.flush()
+    handler.server.over.wait()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `answers` {path: list of answers}, notes the paths `asked` for."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: dict[str, list[Callable[[Handler], None]]] = {}
+        self.asked: list[str] = []
+        self.over = threading.Event()
+
+    def serve(self, path: str, *answers: Callable[[Handler], None]) -> str:
+        """Have `path` answered with `answers` in turn, return its address."""
+        self.answers[path.partition("?")[0] if path not in self.answers else path] = list(answers)
+        self.answers[path] = self.answers[path.partition("?")[0]]
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Yield a server on loopback."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.over.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty directory, without waiting between retries and without the user's proxy."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage, "BACKOFF", 0)
+    monkeypatch.setenv("NO_PROXY", "*")
+    return tmp_path
+
+
+def closed_port() -> int:
+    """Return a port of loopback on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def run(source: object, section: str = "dataset", size: object = None, sha256: object = None) -> dict:
+    """Run the stage with these settings, return its source.json."""
+    YAML().dump({section: {"source": source, "size": size, "sha256": sha256}}, Path("params.yaml"))
+    stage.download(section)
+    return json.loads(Path("data/raw", section, "source.json").read_text())
+
+
+def failure(source: object, section: str = "dataset", **settings: object) -> str:
+    """Run the stage with settings that must fail, return the message; nothing may be left behind."""
+    with pytest.raises(UserError) as caught:
+        run(source, section, **settings)
+    assert list(Path().glob("data/raw/*")) == []
+    assert list(Path().glob("data/raw/.*")) == []
+    return str(caught.value)
+
+
+def raw(name: str, section: str = "dataset") -> bytes:
+    """Return the bytes of a file that the stage wrote."""
+    return Path("data/raw", section, name).read_bytes()
+
+
+# --- Addresses -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("a.csv", CSV),
+        ("a.csv.zip", ZIP),
+        ("A.ZIP", ZIP),
+        ("a.csv.gz", gzip.compress(CSV)),
+        ("a.gz", gzip.compress(CSV)),
+    ],
+)
+def test_good_file_comes_byte_by_byte_with_a_note(server: Server, name: str, body: bytes) -> None:
+    address = server.serve(f"/files/{name}", good(body))
+    digest = hashlib.sha256(body).hexdigest()
+    note = run([address], size=len(body), sha256=digest.upper())
+    assert raw(name) == body
+    assert note == {
+        "source": address,
+        "synthetic": False,
+        "files": [{"name": name, "size": len(body), "sha256": digest}],
+    }
+    assert sorted(path.name for path in Path("data/raw/dataset").iterdir()) == sorted([name, "source.json"])
+
+
+def test_reviews_are_fetched_too(server: Server, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, x_train=np.arange(3))
+    note = run(server.serve("/imdb.npz", good(buffer.getvalue())), "reviews")
+    assert raw("imdb.npz", "reviews") == buffer.getvalue()
+    assert note["files"][0]["name"] == "imdb.npz"
+
+
+def test_gzip_file_that_is_called_a_compressed_body_stays_compressed(server: Server) -> None:
+    body = gzip.compress(CSV)
+    run(server.serve("/a.csv.gz", good(body, Content_Encoding="gzip")))
+    assert raw("a.csv.gz") == body
+
+
+def test_csv_in_a_compressed_body_is_unpacked(server: Server) -> None:
+    run(server.serve("/a.csv", good(gzip.compress(CSV), Content_Encoding="gzip")))
+    assert raw("a.csv") == CSV
+
+
+def test_redirect_is_followed(server: Server) -> None:
+    target = server.serve("/b.csv", good(CSV))
+    run(server.serve("/a.csv", lambda handler: handler.send(302, Location=target)))
+    assert raw("a.csv") == CSV
+
+
+def test_cut_body_is_fetched_again_from_the_start(server: Server) -> None:
+    run(server.serve("/a.csv", cut(CSV), cut(CSV), good(CSV)))
+    assert raw("a.csv") == CSV
+    assert server.asked == ["/a.csv"] * 3
+
+
+@pytest.mark.parametrize("code", [500, 502, 503, 504])
+def test_passing_server_error_is_tried_again(server: Server, code: int) -> None:
+    run(server.serve("/a.csv", state(code), good(CSV)))
+    assert raw("a.csv") == CSV
+
+
+def test_dropped_connection_is_tried_again(server: Server) -> None:
+    run(server.serve("/a.csv", hang_up, good(CSV)))
+    assert raw("a.csv") == CSV
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "reason", "requests"),
+    [
+        ("/a.csv", cut(CSV), f"the body was cut short, {len(CSV) // 2} of {len(CSV)} bytes came, 4 times", 4),
+        ("/a.csv", state(404), "HTTP 404 Not Found", 1),
+        ("/a.csv", state(403), "HTTP 403 Forbidden", 1),
+        ("/a.csv", state(503), "HTTP 503 Service Unavailable", 4),
+        ("/a.csv", hang_up, "the server closed the connection without an answer", 4),
+        ("/a.csv", good(b"\n <!DOCTYPE html><html>log in</html>"), "HTML", 1),
+        ("/a.zip", good(b"<?xml version='1.0'?><Error/>"), "HTML or XML", 1),
+        ("/a.csv", good(b""), "empty", 1),
+        ("/a.zip", good(ZIP[:-30]), "not a whole zip", 1),
+        ("/a.zip", good(CSV), "not a whole zip", 1),
+        ("/a.gz", good(gzip.compress(CSV)[:-9]), "not a whole gzip", 1),
+    ],
+)
+def test_bad_answer_is_named(
+    server: Server, path: str, answer: Callable[[Handler], None], reason: str, requests: int
+) -> None:
+    address = server.serve(path, answer)
+    message = failure(address)
+    assert f"{address}: " in message
+    assert reason in message
+    assert len(server.asked) == requests
+
+
+@pytest.mark.parametrize(("answer", "requests"), [(stall, 4), (stall_midway, 4)])
+def test_stalled_connection_is_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Handler], None], requests: int
+) -> None:
+    monkeypatch.setattr(stage, "READ_TIMEOUT", 0.05)
+    assert "the server sent nothing for 0.05 s" in failure(server.serve("/a.zip", answer))
+    assert len(server.asked) == requests
+
+
+def test_wrong_size_says_expected_and_got(server: Server) -> None:
+    message = failure(server.serve("/a.csv", good(CSV)), size=7)
+    assert f"wrong size: expected 7 bytes, got {len(CSV)}" in message
+
+
+def test_wrong_hash_says_expected_and_got(server: Server) -> None:
+    message = failure(server.serve("/a.csv", good(CSV)), sha256="ab" * 32)
+    assert f"wrong sha256: expected {'ab' * 32}, got {hashlib.sha256(CSV).hexdigest()}" in message
+
+
+def test_next_mirror_is_tried_and_the_rest_left_alone(server: Server) -> None:
+    other = server.serve("/other/a.csv", good(CSV + CSV))
+    right = server.serve("/right/a.csv", good(CSV))
+    unasked = server.serve("/unasked/a.csv", good(CSV))
+    note = run([server.serve("/gone/a.csv", state(404)), other, right, unasked], size=len(CSV))
+    assert note["source"] == right
+    assert raw("a.csv") == CSV
+    assert server.asked == ["/gone/a.csv", "/other/a.csv", "/right/a.csv"]
+
+
+def test_file_of_a_refused_mirror_is_not_kept(server: Server) -> None:
+    run([server.serve("/bad.csv", good(b"<html>")), server.serve("/good.csv", good(CSV))])
+    assert not Path("data/raw/dataset/bad.csv").exists()
+
+
+def test_one_message_names_every_mirror_and_three_ways_on(server: Server) -> None:
+    nobody = f"http://127.0.0.1:{closed_port()}/a.csv"
+    nowhere = "http://nowhere.invalid/a.csv"
+    gone = server.serve("/a.csv", state(404))
+    message = failure([nobody, gone, nowhere])
+    assert f"{nobody}: connection refused" in message
+    assert f"{gone}: HTTP 404 Not Found" in message
+    assert f"{nowhere}: " in message
+    assert "object at 0x" not in message
+    assert "HTTPConnectionPool" not in message
+    for way in ("a path:", "another URL:", "make demo", "source: sample"):
+        assert way in message
+    assert max(map(len, message.splitlines())) < 150
+
+
+def test_failed_run_keeps_an_earlier_download(server: Server) -> None:
+    run(server.serve("/a.csv", good(CSV)))
+    with pytest.raises(UserError):
+        run(server.serve("/b.csv", state(404)))
+    assert raw("a.csv") == CSV
+    assert [path.name for path in Path("data/raw").iterdir()] == ["dataset"]
+
+
+def test_interrupted_download_leaves_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        assert raw_file_of_this_run().stat().st_size == len(CSV)
+        raise KeyboardInterrupt
+
+    def raw_file_of_this_run() -> Path:
+        return next(Path("data/raw").glob(".dataset*/a.csv"))
+
+    monkeypatch.setattr(stage, "check", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(server.serve("/a.csv", good(CSV)))
+    assert list(Path("data/raw").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("http://h/x/a.csv?signed=1#part", "a.csv"),
+        ("http://h/..%2F..%2Fetc%2Fa.csv", "a.csv"),
+        ("http://h/..%5C..%5Ca.csv", "a.csv"),
+        ("http://h/a%00b%0Ac%20d.csv", "a_b_c_d.csv"),
+        ("http://h/" + "n" * 300 + ".csv", "n" * 196 + ".csv"),
+    ],
+)
+def test_file_name_stays_inside_the_directory(address: str, name: str) -> None:
+    assert stage.file_name(address) == name
+
+
+# --- Paths ---------------------------------------------------------------------------------------------
+
+
+def test_one_path_is_copied_under_its_name(root: Path) -> None:
+    (root / "mine.csv").write_bytes(CSV)
+    note = run("mine.csv", size=len(CSV), sha256=hashlib.sha256(CSV).hexdigest())
+    assert raw("mine.csv") == CSV
+    assert note["source"] == "mine.csv"
+    assert note["synthetic"] is False
+    assert [file["name"] for file in note["files"]] == ["mine.csv"]
+
+
+def test_home_directory_is_understood(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root))
+    (root / "mine.csv").write_bytes(CSV)
+    run(["~/mine.csv"])
+    assert raw("mine.csv") == CSV
+
+
+def test_several_paths_keep_their_order_and_equal_names_apart(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, content in (("late", CSV), ("early", CSV + CSV)):
+        (root / folder).mkdir()
+        (root / folder / "roof.csv").write_bytes(content)
+    (root / "next.zip").write_bytes(ZIP)
+    note = run(["early/roof.csv", "late/roof.csv", "next.zip"], size=7)
+    assert [file["name"] for file in note["files"]] == ["1_roof.csv", "2_roof.csv", "3_next.zip"]
+    assert [raw(file["name"]) for file in note["files"]] == [CSV + CSV, CSV, ZIP]
+    assert "not checked" in capsys.readouterr().out
+
+
+def test_missing_path_is_named(root: Path) -> None:
+    (root / "here.csv").write_bytes(CSV)
+    assert "dataset.source: gone/away.csv: no such file" in failure(["here.csv", "gone/away.csv"])
+
+
+def test_directory_is_not_a_file(root: Path) -> None:
+    (root / "folder.csv").mkdir()
+    assert "folder.csv: cannot be copied: Is a directory" in failure("folder.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (
+            "a.zip",
+            zipped(one__csv=CSV, two__csv=CSV),
+            "expected one CSV in the zip archive, found 2; it holds one.csv, two",
+        ),
+        ("a.zip", zipped(readme__txt=b"hello"), "found 0; it holds readme.txt"),
+        ("a.zip", zipped(), "found 0; it holds nothing"),
+        ("a.zip", ZIP.replace(ZIP[45:50], b"XXXXX"), "not a whole zip archive"),
+        ("a.csv.zip", b"PK\3\4 no more", "not a whole zip archive"),
+        ("a.csv.gz", CSV, "not a whole gzip file"),
+        ("a.csv", b"\xef\xbb\xbf<html>", "HTML"),
+        ("a.csv", b"", "empty"),
+    ],
+)
+def test_bad_file_is_named(root: Path, name: str, content: bytes, reason: str) -> None:
+    (root / name).write_bytes(content)
+    message = failure(name)
+    assert f"dataset.source: {name}: " in message
+    assert reason in message
+
+
+def test_wrong_size_of_a_path_says_what_to_do(root: Path) -> None:
+    (root / "mine.csv").write_bytes(CSV)
+    message = failure("mine.csv", size=7)
+    assert f"expected 7 bytes, got {len(CSV)}" in message
+    assert "set to null dataset.size" in message
+
+
+def test_table_beside_the_mac_os_shadow_of_itself_is_one(root: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("jena.csv", CSV)
+        archive.writestr("__MACOSX/._jena.csv", b"\0")
+    (root / "a.zip").write_bytes(buffer.getvalue())
+    run("a.zip")
+    assert raw("a.zip") == buffer.getvalue()
+
+
+# --- Sample and settings -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["sample", ["sample"]])
+def test_sample_is_generated_and_said_to_be_synthetic(
+    source: object, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = run(source, "reviews", sha256="ab" * 32)
+    sample_reviews.write(root)
+    expected = (root / "sample.npz").read_bytes()
+    assert raw("sample.npz", "reviews") == expected
+    digest = hashlib.sha256(expected).hexdigest()
+    files = [{"name": "sample.npz", "size": len(expected), "sha256": digest}]
+    assert note == {"source": "sample", "synthetic": True, "files": files}
+    assert "SYNTHETIC" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"source": None}, "dataset.source"),
+        ({"source": []}, "dataset.source"),
+        ({"source": ""}, "dataset.source"),
+        ({"source": [1]}, "dataset.source"),
+        ({"source": {"url": "a.csv"}}, "dataset.source"),
+        ({"source": ["sample", "a.csv"]}, "`sample` alone"),
+        ({"source": ["http://h/a.csv", "a.csv"]}, "URLs only, paths only"),
+        ({"source": "ftp://h/a.csv"}, "expected http://"),
+        ({"source": "file:///a.csv"}, "or a path"),
+        ({"source": "http:///a.csv"}, "expected http://"),
+        ({"source": "http://[/a.csv"}, "expected http://"),
+        ({"source": "http://h/download?id=1"}, ".csv.gz"),
+        ({"source": "a.xlsx"}, ".csv.gz"),
+        ({"source": "a.csv", "section": "reviews"}, ".npz"),
+        ({"source": "sample", "size": "13 MB"}, "dataset.size"),
+        ({"source": "sample", "size": True}, "dataset.size"),
+        ({"source": "sample", "size": -1}, "dataset.size"),
+        ({"source": "sample", "sha256": "abc"}, "dataset.sha256"),
+        ({"source": "sample", "sha256": int("1" * 64)}, "in quotes"),
+    ],
+)
+def test_wrong_setting_is_named(settings: dict, named: str) -> None:
+    assert named in failure(**settings)
+
+
+def test_unknown_section_is_named() -> None:
+    with pytest.raises(UserError, match="dataset or reviews"):
+        stage.download("films")

@@ -1,0 +1,203 @@
+"""The synthetic samples: same bytes every time, the layouts of the real files, physics and defects."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.samples import dataset, reviews
+
+HEADER = (
+    '"Date Time","p (mbar)","T (degC)","Tpot (K)","Tdew (degC)","rh (%)","VPmax (mbar)","VPact (mbar)",'
+    '"VPdef (mbar)","sh (g/kg)","H2OC (mmol/mol)","rho (g/m**3)","wv (m/s)","max. wv (m/s)","wd (deg)"'
+)
+ROUNDED = 0.005 + 1e-9  # half of the last decimal
+LAST_TRAINING_ROW, LAST_VALIDATION_ROW = 30_000, 45_000
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the lines of the weather sample."""
+    directory = tmp_path_factory.mktemp("weather")
+    dataset.write(directory)
+    return (directory / "sample.csv").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture(scope="module")
+def weather(lines: list[str]) -> dict[str, np.ndarray]:
+    """Return the columns of the weather sample by name."""
+    table = np.array([line.split(",")[1:] for line in lines[1:]], dtype=float)
+    return dict(zip(dataset.COLUMNS, table.T, strict=True))
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """Return the arrays of the review sample by name."""
+    directory = tmp_path_factory.mktemp("reviews")
+    reviews.write(directory)
+    with np.load(directory / "sample.npz", allow_pickle=True) as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("sample", [dataset, reviews])
+def test_same_bytes_every_time_in_one_file(sample: object, tmp_path: Path) -> None:
+    contents = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        sample.write(tmp_path / name)
+        (file,) = (tmp_path / name).iterdir()
+        contents.append(file.read_bytes())
+    assert contents[0] == contents[1]
+
+
+# --- Weather -------------------------------------------------------------------------------------------
+
+
+def test_layout_is_that_of_the_original(lines: list[str]) -> None:
+    assert lines[0] == HEADER
+    assert lines[1].startswith("01.01.2009 00:10:00,")
+    assert 59_000 < len(lines) - 1 < 61_000
+    for line in lines[1::997]:
+        fields = line.split(",")
+        assert len(fields) == 15
+        assert all(len(field.partition(".")[2]) == 2 for field in fields[1:])
+
+
+def test_header_is_the_one_of_the_stand_in() -> None:
+    path = Path(__file__).parents[2] / "shared" / "data" / "jena_climate_2009_2016_rebuilt.csv.zip"
+    if not path.exists():
+        pytest.skip("the stand-in for the original record is not here")
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as file:
+        assert file.readline().decode().rstrip() == HEADER
+
+
+def test_clock_has_three_gaps_and_one_repeated_block(lines: list[str]) -> None:
+    times = [datetime.strptime(line[:19], "%d.%m.%Y %H:%M:%S") for line in lines[1:]]
+    steps = [(late - early) // timedelta(minutes=10) for early, late in zip(times, times[1:], strict=False)]
+    odd = [step for step in steps if step != 1]
+    assert sorted(odd) == [-19, 2, 3, 96]
+    count = 20
+    first = steps.index(-19) + 1
+    assert lines[1 + first : 1 + first + count] == lines[1 + first - count : 1 + first]
+    assert len(lines[1:]) - len(set(lines[1:])) == count
+
+
+def test_sentinels_are_in_the_wind_of_the_test_rows_only(weather: dict[str, np.ndarray]) -> None:
+    failed = {name: np.flatnonzero(values == -9999) for name, values in weather.items()}
+    counts = {name: len(rows) for name, rows in failed.items() if len(rows)}
+    assert counts == {"wv (m/s)": 18, "max. wv (m/s)": 20}
+    assert min(rows.min() for rows in failed.values() if len(rows)) > LAST_VALIDATION_ROW
+    assert set(failed["wv (m/s)"]) < set(failed["max. wv (m/s)"])
+
+
+def test_every_split_varies_in_every_column(weather: dict[str, np.ndarray]) -> None:
+    for name, values in weather.items():
+        for part in np.split(values, [LAST_TRAINING_ROW, LAST_VALIDATION_ROW]):
+            assert part.std() > 0.1, name
+
+
+def test_values_are_plausible_for_the_place(weather: dict[str, np.ndarray]) -> None:
+    bounds = {
+        "p (mbar)": (940, 1030),
+        "T (degC)": (-25, 40),
+        "rh (%)": (10, 100),
+        "rho (g/m**3)": (1050, 1400),
+    }
+    for name, (low, high) in bounds.items():
+        assert low <= weather[name].min() < weather[name].max() <= high, name
+    assert 5 < weather["T (degC)"].mean() < 13
+    assert 6 < weather["T (degC)"].std() < 11
+
+
+def test_humidity_columns_agree(weather: dict[str, np.ndarray]) -> None:
+    most, actual, lacking = (weather[f"VP{part} (mbar)"] for part in ("max", "act", "def"))
+    assert (actual <= most + 2 * ROUNDED).all()
+    assert (lacking >= 0).all()
+    assert np.abs(most - actual - lacking).max() <= 3 * ROUNDED
+    assert np.abs(weather["rh (%)"] / 100 * most - actual).max() <= 3 * ROUNDED
+    assert (weather["Tdew (degC)"] <= weather["T (degC)"] + ROUNDED).all()
+    wet = weather["rh (%)"] == 100
+    assert wet.any()
+    assert np.abs(weather["Tdew (degC)"] - weather["T (degC)"])[wet].max() <= 2 * ROUNDED
+    moles = 1000 * actual / weather["p (mbar)"]
+    assert np.abs(moles - weather["H2OC (mmol/mol)"]).max() < 0.02
+    assert (weather["sh (g/kg)"] < weather["H2OC (mmol/mol)"]).all()
+
+
+def test_potential_temperature_and_density_follow_from_pressure(weather: dict[str, np.ndarray]) -> None:
+    kelvin = weather["T (degC)"] + 273.15
+    above = weather["p (mbar)"] > 1000
+    assert (weather["Tpot (K)"] <= kelvin + ROUNDED)[above].all()
+    assert (weather["Tpot (K)"] >= kelvin - ROUNDED)[~above].all()
+    dry = weather["p (mbar)"] * 100 / (287.05 * kelvin) * 1000
+    assert (weather["rho (g/m**3)"] < dry).all()
+    assert (weather["rho (g/m**3)"] > 0.97 * dry).all()
+
+
+def test_wind_is_in_bounds(weather: dict[str, np.ndarray]) -> None:
+    working = weather["wv (m/s)"] != -9999
+    assert (weather["wv (m/s)"][working] >= 0).all()
+    assert (weather["max. wv (m/s)"] >= weather["wv (m/s)"])[working][
+        weather["max. wv (m/s)"][working] != -9999
+    ].all()
+    assert ((weather["wd (deg)"] >= 0) & (weather["wd (deg)"] <= 360)).all()
+
+
+def test_last_temperature_is_a_decent_forecast_that_pressure_improves(weather: dict[str, np.ndarray]) -> None:
+    t = weather["T (degC)"] / weather["T (degC)"][:LAST_TRAINING_ROW].std()
+    p = weather["p (mbar)"]
+    now = np.arange(LAST_TRAINING_ROW + 1441, LAST_VALIDATION_ROW - 144)
+    change = t[now + 144] - t[now - 6]
+    naive = np.abs(change).mean()
+    assert 0.2 < naive < 0.4
+    predictors = np.stack([p[now - 6], p[now - 150], np.ones(len(now))], axis=1)
+    left = change - predictors @ np.linalg.lstsq(predictors, change, rcond=None)[0]
+    assert np.abs(left).mean() < 0.9 * naive
+
+
+@given(st.floats(-40, 50))
+def test_dew_point_inverts_vapour_pressure(degc: float) -> None:
+    assert dataset.dew_point(dataset.vapour_pressure(np.array(degc))) == pytest.approx(degc, abs=1e-9)
+
+
+@pytest.mark.parametrize(("degc", "mbar"), [(0, 6.11), (10, 12.27), (20, 23.37), (30, 42.43)])
+def test_vapour_pressure_is_that_of_the_tables(degc: float, mbar: float) -> None:
+    assert dataset.vapour_pressure(np.array(degc)) == pytest.approx(mbar, rel=2e-3)
+
+
+# --- Reviews -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_reviews_have_the_layout_of_keras(arrays: dict[str, np.ndarray], part: str) -> None:
+    x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    assert x.shape == y.shape == (2000,)
+    assert x.dtype == object
+    assert y.dtype == np.int64
+    assert np.bincount(y).tolist() == [1000, 1000]
+    assert all(type(review) is list for review in x)
+    assert {type(word) for review in x for word in review} == {int}
+    sizes = [len(review) for review in x]
+    assert 20 <= min(sizes) < 50
+    assert 500 < max(sizes) <= 900
+    assert min(map(min, x)) == 1
+    assert 10_000 < max(map(max, x)) <= 20_000
+
+
+def test_reviews_differ_between_train_and_test(arrays: dict[str, np.ndarray]) -> None:
+    assert set(arrays) == {"x_train", "y_train", "x_test", "y_test"}
+    assert not {tuple(review) for review in arrays["x_train"]} & {tuple(review) for review in arrays["x_test"]}
+
+
+def test_counting_words_tells_most_labels_but_not_all(arrays: dict[str, np.ndarray]) -> None:
+    counts = np.ones((2, reviews.WORDS + 1))
+    for review, label in zip(arrays["x_train"], arrays["y_train"], strict=True):
+        np.add.at(counts[label], review, 1)
+    evidence = np.log(counts[1] / counts[1].sum()) - np.log(counts[0] / counts[0].sum())
+    guesses = np.array([evidence[review].sum() > 0 for review in arrays["x_test"]])
+    assert 0.8 < (guesses == arrays["y_test"]).mean() < 0.95
