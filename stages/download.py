@@ -211,8 +211,8 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield `error` and the errors it wraps, the outermost first."""
     while error is not None:
         yield error
-        inner = getattr(error, "reason", None) or next(iter(error.args), None)
-        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
+        wrapped = [e for e in (getattr(error, "reason", None), *error.args) if isinstance(e, Exception)]
+        error = wrapped[0] if wrapped else error.__cause__ or error.__context__
 
 
 def short_reason(error: BaseException) -> str:
@@ -221,6 +221,8 @@ def short_reason(error: BaseException) -> str:
         match cause:
             case problem.NameResolutionError():
                 return "the host name cannot be resolved"
+            case problem.NewConnectionError():
+                continue  # a kind of ConnectTimeoutError; its cause says more
             case problem.ProxyError():
                 return "the proxy cannot be reached or refuses"
             case problem.SSLError():

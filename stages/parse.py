@@ -10,7 +10,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +29,7 @@ QUALITY = Path("data/quality.json")
 # Digits that a directive always has in a regular file; what else strptime can read takes the slow way.
 WIDTHS = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2}
 DIRECTIVES = "YymbBdjHIpMSaA%"
+BLOCK = 8192  # rows that are looked at together
 NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 UNREADABLE = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
@@ -257,8 +258,10 @@ def digits_value(characters: np.ndarray) -> np.ndarray | None:
     return value
 
 
-def from_fields(Y, m, d, H=0, M=0, S=0) -> np.ndarray | None:  # named as strptime's directives
-    """Return years, months, days, hours, minutes and seconds (rows,) as datetime64[s]; None if one is impossible.
+def from_fields(
+    Y: np.ndarray, m: np.ndarray, d: np.ndarray, H: Any = 0, M: Any = 0, S: Any = 0
+) -> np.ndarray | None:
+    """Return the values (rows,) of strptime's directives as datetime64[s]; None where one is impossible.
 
     Arrow's own parser takes 31.02.2009 for 03.03.2009: here a day that does not stay in its month is found.
     """
@@ -274,17 +277,25 @@ def from_fields(Y, m, d, H=0, M=0, S=0) -> np.ndarray | None:  # named as strpti
 
 def times(texts: pa.StringArray, format: str) -> np.ndarray:
     """Return `texts` as datetime64[s], as datetime.strptime reads them; ValueError where it does not."""
+    blocks = [texts[start : start + BLOCK] for start in range(0, len(texts), BLOCK)]
+    if fixed_times(blocks[0], format) is None:
+        blocks = progress(blocks, "times")
+    return np.concatenate([block_times(block, format) for block in blocks])
+
+
+def block_times(texts: pa.StringArray, format: str) -> np.ndarray:
+    """Return what `times` does, for rows few enough that one irregular text among them costs little."""
     found = fixed_times(texts, format)
     if found is None:
-        found = [datetime.strptime(text, format) for text in progress(texts.to_pylist(), "times")]
+        found = [datetime.strptime(text, format) for text in texts.to_pylist()]
     return np.array(found, "datetime64[s]")
 
 
-def progress(items: list[Any], what: str) -> Any:
-    """Return `items` with a progress bar where stderr is a terminal."""
-    from tqdm import tqdm  # only for slow ways: importing it costs more than it shows otherwise
+def progress(blocks: Any, what: str) -> Any:
+    """Return `blocks` of rows with a progress bar where stderr is a terminal."""
+    from tqdm import tqdm  # here, since the fast way has no use for it and should not wait for it
 
-    return tqdm(items, desc=what, unit=" rows", unit_scale=True, disable=None, leave=False)
+    return tqdm(blocks, desc=what, unit=" blocks", disable=None, leave=False)
 
 
 # --- One file ----------------------------------------------------------------------------------------
@@ -300,13 +311,14 @@ def read_file(path: Path, layout: Layout) -> tuple[str, pa.Table]:
         try:
             first = io.TextIOWrapper(stream, layout.encoding).readline()
         except UnicodeError:
-            first = None
+            first = ""
     try:
-        if first is None:
-            raise ValueError("the header cannot be decoded")
+        if not first.strip():
+            raise ValueError("no header")
         columns = header(first, name, layout)
-        table, lines = read_fast(path, columns, layout)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, ValueError) as error:
+        with opened(path) as (_, stream):
+            table, lines = read_fast(stream, columns, layout)
+    except ValueError as error:  # Arrow's own ArrowInvalid is one too
         diagnose(path, layout)
         raise UserError(f"{name}: cannot be read as CSV: {error}") from None
     if table.num_rows != lines - 1:  # Arrow skips blank lines and joins what an open quote spans
@@ -314,19 +326,18 @@ def read_file(path: Path, layout: Layout) -> tuple[str, pa.Table]:
     return name, table
 
 
-def read_fast(path: Path, columns: list[str], layout: Layout) -> tuple[pa.Table, int]:
-    """Return the table in the CSV at `path` and its count of lines; ValueError where a value is no good.
+def read_fast(stream: BinaryIO, columns: list[str], layout: Layout) -> tuple[pa.Table, int]:
+    """Return the table in the CSV `stream` and its count of lines; ValueError where a value is no good.
 
     Arrow's number parser rounds correctly, as Python's does, so the floats are the same.
     """
     types = {column: pa.string() if column == layout.time else pa.float64() for column in columns}
-    with opened(path) as (_, stream):
-        counted = Counted(stream)
-        raw = pa_csv.read_csv(
-            pa.PythonFile(counted, mode="r"),
-            read_options=pa_csv.ReadOptions(column_names=columns, skip_rows=1, encoding=layout.encoding),
-            convert_options=pa_csv.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
-        )
+    counted = Counted(stream)
+    raw = pa_csv.read_csv(
+        pa.PythonFile(counted, mode="r"),
+        read_options=pa_csv.ReadOptions(column_names=columns, skip_rows=1, encoding=layout.encoding),
+        convert_options=pa_csv.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
+    )
     if not raw.num_rows:
         raise ValueError("no rows")
     table = {layout.time: timestamps(times(raw[layout.time].combine_chunks(), layout.format))}
@@ -339,7 +350,10 @@ def read_fast(path: Path, columns: list[str], layout: Layout) -> tuple[pa.Table,
 
 
 def numbers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """Return `column` as float64, or datetime64[s], not to be written to; its to_numpy() imports pandas too."""
+    """Return `column` as float64 or datetime64[s], read-only.
+
+    Through DLPack, since Arrow's to_numpy() imports pandas, which takes as long as all the rest.
+    """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if array.type == pa.timestamp("s"):
         return np.from_dlpack(array.view(pa.int64())).view("datetime64[s]")
@@ -355,9 +369,9 @@ def timestamps(stamps: np.ndarray) -> pa.Array:
 
 
 def diagnose(path: Path, layout: Layout) -> None:
-    """Read the CSV at `path` line by line in plain Python and raise UserError at the first bad place.
+    """Find the first bad place of the CSV at `path` in plain Python and raise UserError about it.
 
-    Returns where nothing is wrong. Slow: only for files that the fast way refused.
+    Returns where nothing is wrong. Only for files that the fast way refused.
     """
     with opened(path) as (name, stream):
         data = stream.read()
@@ -371,16 +385,31 @@ def diagnose(path: Path, layout: Layout) -> None:
     whole_lines = lines[:-1] if broken else lines
     columns = header(whole_lines[0], name, layout) if whole_lines else None
     rows = whole_lines[1:]
-    last = max((i for i, line in enumerate(rows) if line), default=-1)
-    for number, line in enumerate(progress(rows if broken else rows[: last + 1], f"checking {path.name}"), 2):
-        check_line(line, f"{name}, line {number}", columns, layout)
+    while rows and not rows[-1] and not broken:
+        rows.pop()
+    for start in progress(range(0, len(rows), BLOCK), f"checking {path.name}"):
+        block = rows[start : start + BLOCK]
+        if not is_sound(block, columns, layout):
+            for number, line in enumerate(block, start + 2):
+                check_line(line, f"{name}, line {number}", columns, layout)
     if broken:
         raise UserError(
-            f"{name}, line {len(lines)}: expected {layout.encoding} text, found byte 0x{data[broken.start]:02x} after "
-            f"{lines[-1][-30:]!r}; set dataset.encoding in params.yaml (cp1252 for the station's own yearly files)"
+            f"{name}, line {len(lines)}: expected {layout.encoding} text, found byte "
+            f"0x{data[broken.start]:02x} after {lines[-1][-30:]!r}; set dataset.encoding in params.yaml "
+            "(cp1252 for the station's own yearly files)"
         )
-    if last < 0:
+    if not rows:
         raise UserError(f"{name}, line 2: expected rows after the header, found the end of the file")
+
+
+def is_sound(rows: list[str], columns: list[str], layout: Layout) -> bool:
+    """Tell whether the fast way reads every one of `rows`, lines of CSV, so that none needs a closer look."""
+    stream = io.BytesIO("\n".join(["header", *rows]).encode())
+    try:
+        table, _ = read_fast(stream, columns, replace(layout, encoding="utf-8"))
+    except ValueError:
+        return False
+    return table.num_rows == len(rows)
 
 
 def check_line(line: str, where: str, columns: list[str], layout: Layout) -> None:
@@ -394,13 +423,13 @@ def check_line(line: str, where: str, columns: list[str], layout: Layout) -> Non
     if len(fields) < len(columns):
         missing = columns[len(fields)]
         raise UserError(
-            f"{where}, column {missing!r}: expected {len(columns)} fields, found {len(fields)}: the line is torn "
-            f"after {line[-30:]!r}"
+            f"{where}, column {missing!r}: expected {len(columns)} fields, found {len(fields)}: "
+            f"the line is torn after {line[-30:]!r}"
         )
     if len(fields) > len(columns):
         raise UserError(
-            f"{where}: expected {len(columns)} fields, found {len(fields)}: {fields[len(columns)]!r} is after the "
-            f"last column, {columns[-1]!r}"
+            f"{where}: expected {len(columns)} fields, found {len(fields)}: {fields[len(columns)]!r} "
+            f"is after the last column, {columns[-1]!r}"
         )
     for column, field in zip(columns, fields, strict=True):
         if column == layout.time:
@@ -418,8 +447,8 @@ def check_time(field: str, where: str, format: str) -> None:
         reason = "" if "does not match" in str(error) else f" ({error})"
         found = repr(field[:60]) if field else "an empty field"
         raise UserError(
-            f"{where}: expected a time such as {datetime(2009, 1, 31, 0, 10):{format}} (dataset.format in params.yaml is "
-            f"{format!r}), found {found}{reason}"
+            f"{where}: expected a time such as {datetime(2009, 1, 31, 0, 10):{format}} "
+            f"(dataset.format in params.yaml is {format!r}), found {found}{reason}"
         ) from None
 
 
@@ -441,14 +470,15 @@ def check_follows(name: str, table: pa.Table, before: str, previous: pa.Table, t
     """Raise UserError unless `table` has the columns of `previous` and only times from its last one on."""
     if table.column_names != previous.column_names:
         raise UserError(
-            f"{name}, line 1: expected the columns of {before}, {', '.join(map(repr, previous.column_names))}, "
-            f"found {', '.join(map(repr, table.column_names))}"
+            f"{name}, line 1: expected the columns of {before}, "
+            f"{', '.join(map(repr, previous.column_names))}, found {', '.join(map(repr, table.column_names))}"
         )
     start, end = numbers(table[time]), numbers(previous[time]).max()
     if start.min() < end:
         raise UserError(
-            f"{name}, line {start.argmin() + 2}, column {time!r}: expected a time not before {end}, the last of "
-            f"{before}, found {start.min()}; list the files of dataset.source in params.yaml in time order"
+            f"{name}, line {start.argmin() + 2}, column {time!r}: expected a time not before "
+            f"{end}, the last of {before}, found {start.min()}; list the files of dataset.source in "
+            "params.yaml in time order, without overlap"
         )
 
 
@@ -482,7 +512,7 @@ def most_common(steps: np.ndarray) -> int | None:
 
 
 def gaps(unique: np.ndarray, interval: int) -> list[dict[str, Any]]:
-    """Return where rows are missing between `unique` times, sorted, that should be `interval` seconds apart."""
+    """Return where rows are missing between `unique`, sorted times that should be `interval` s apart."""
     missing = (np.diff(unique).astype(np.int64) + interval // 2) // interval - 1
     return [
         {"after": str(unique[i]), "until": str(unique[i + 1]), "missing": int(missing[i])}
@@ -519,6 +549,7 @@ def column_quality(values: np.ndarray, sentinels: tuple[float, ...]) -> dict[str
 
 def parse() -> None:
     """Turn the raw CSV files into data/record.parquet and data/quality.json."""
+    # Parquet has no seconds: the times come back from record.parquet as timestamp[ms].
     layout = checked_layout(params("dataset"))
     source, files = read_source(RAW)
     table = read_record(files, layout)

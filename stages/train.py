@@ -120,7 +120,7 @@ def save_model(model: keras.Model, path: Path) -> None:
 def fingerprint(name: str, schedule: dict[str, Any]) -> str:
     """A hash of everything that a training depends on: settings, data, code, Keras and its backend."""
     files = sorted(Path("data/inputs", schedule["inputs"]).iterdir())
-    files += [Path(f"stages/{code}.py") for code in ("train", "batches", "windows", f"models/{name}")]
+    files += [Path(f"stages/{code}.py") for code in ("train", "batches", "fast_gru", "windows", f"models/{name}")]
     state = [name, schedule, keras.__version__, keras.backend.backend()]
     digest = hashlib.sha256(json.dumps(state).encode())
     for file in files:

@@ -101,8 +101,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def serve(self, path: str, *answers: Callable[[Handler], None]) -> str:
         """Have `path` answered with `answers` in turn, return its address."""
-        self.answers[path.partition("?")[0] if path not in self.answers else path] = list(answers)
-        self.answers[path] = self.answers[path.partition("?")[0]]
+        self.answers[path] = list(answers)
         return f"http://127.0.0.1:{self.server_port}{path}"
 
 
@@ -283,14 +282,22 @@ def test_file_of_a_refused_mirror_is_not_kept(server: Server) -> None:
     assert not Path("data/raw/dataset/bad.csv").exists()
 
 
-def test_one_message_names_every_mirror_and_three_ways_on(server: Server) -> None:
+def test_one_message_names_every_mirror_and_three_ways_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = socket.getaddrinfo
+
+    def resolve_numbers_only(host: str, *arguments: object) -> list:
+        if host == "nowhere.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(host, *arguments)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_numbers_only)
     nobody = f"http://127.0.0.1:{closed_port()}/a.csv"
     nowhere = "http://nowhere.invalid/a.csv"
     gone = server.serve("/a.csv", state(404))
     message = failure([nobody, gone, nowhere])
     assert f"{nobody}: connection refused" in message
     assert f"{gone}: HTTP 404 Not Found" in message
-    assert f"{nowhere}: " in message
+    assert f"{nowhere}: the host name cannot be resolved" in message
     assert "object at 0x" not in message
     assert "HTTPConnectionPool" not in message
     for way in ("a path:", "another URL:", "make demo", "source: sample"):

@@ -120,8 +120,8 @@ def weather() -> np.ndarray:
 def with_defects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (steps, values): the record as a logger would leave it, and the clock step of each row.
 
-    GAPS are left out, then REPEATED rows are written twice, then the wind sensors fail; positions of
-    the last two count rows of what is written.
+    First GAPS (in steps of the clock) are left out, then the block REPEATED is written twice, then the
+    wind sensors fail; these last two count rows as they stand by then.
     """
     steps = np.arange(len(values))
     steps = np.delete(steps, np.concatenate([np.arange(first, first + count) for first, count in GAPS]))

@@ -1,0 +1,178 @@
+"""Normalization: bit for bit the sources' numpy, over the training rows alone."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from stages import normalize as stage
+from stages.common import UserError
+
+SPLIT = {"train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 1}
+OPTIONS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+tables = arrays(
+    np.float64,
+    st.tuples(st.integers(9, 60), st.integers(1, 5)),
+    elements=st.floats(-1e4, 1e4),
+    fill=st.nothing(),
+)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def normalized(rows, split=SPLIT):
+    """Run the stage on a record of `rows` (rows, columns), named a, b, ...; return what it wrote."""
+    stage.RECORD.parent.mkdir(exist_ok=True)
+    columns = {"Date Time": pa.array(np.arange(len(rows)) * 600, pa.timestamp("s"))}
+    columns |= {chr(ord("a") + i): pa.array(column) for i, column in enumerate(np.asarray(rows, float).T)}
+    pq.write_table(pa.table(columns), stage.RECORD, row_group_size=7)  # columns in several chunks
+    Path("params.yaml").write_text(json.dumps({"split": split}))
+    stage.NORMALIZATION.unlink(missing_ok=True)
+    stage.normalize()
+    return json.loads(stage.NORMALIZATION.read_text())
+
+
+def refused(rows, split, *expected):
+    """Assert that the stage refuses with every text of `expected`, and writes nothing."""
+    with pytest.raises(UserError) as raised:
+        normalized(rows, split)
+    for text in expected:
+        assert text in str(raised.value), str(raised.value)
+    assert [path.name for path in Path("data").iterdir()] == ["record.parquet"]
+
+
+def of_the_sources(data, n):
+    """Return the sources' mean and std of the first `n` rows of `data`, in their own statements."""
+    data = np.array(data, np.float64, order="C")
+    mean = data[:n].mean(axis=0)
+    data -= mean
+    return mean, data[:n].std(axis=0)
+
+
+@OPTIONS
+@given(data=tables, order=st.sampled_from("CF"), n=st.integers(1, 9))
+def test_statistics_are_those_of_the_sources_bit_for_bit(data, order, n):
+    found = stage.statistics(np.array(data, order=order)[:n])
+    for ours, theirs in zip(found, of_the_sources(data, n), strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+
+
+@OPTIONS
+@given(data=tables)
+def test_statistics_equal_exact_sums(data):
+    mean, std = stage.statistics(data)
+    for i, column in enumerate(data.T.tolist()):
+        exact = math.fsum(column) / len(column)
+        spread = math.sqrt(math.fsum((value - exact) ** 2 for value in column) / len(column))
+        largest = max(map(abs, column))
+        assert mean[i] == pytest.approx(exact, rel=1e-12, abs=1e-12 * largest)
+        assert std[i] == pytest.approx(spread, rel=1e-12, abs=1e-12 * largest)
+
+
+def test_statistics_leave_their_input_alone():
+    data = np.arange(12.0).reshape(6, 2)
+    data.flags.writeable = False
+    mean, std = stage.statistics(data)
+    assert mean.tolist() == [5, 6] and std.tolist() == [math.sqrt(35 / 3)] * 2
+
+
+@OPTIONS
+@given(data=tables, later=st.floats(-1e300, 1e300))
+def test_only_training_rows_matter(root, data, later):
+    data[:2] = [[0.1], [0.7]]  # no column is constant
+    found = normalized(data)
+    mean, std = of_the_sources(data, 4)
+    assert found["rows"] == [0, 4]
+    assert [entry["mean"] for entry in found["columns"].values()] == mean.tolist()
+    assert [entry["std"] for entry in found["columns"].values()] == std.tolist()
+    assert list(found["columns"]) == [chr(ord("a") + i) for i in range(data.shape[1])]
+    data[4:] = later
+    assert normalized(data) == found
+    data[3] += 1
+    assert normalized(data) != found
+
+
+def test_training_rows_may_begin_later(root):
+    rows = [[9e9], [1], [2], [4], [9e9], [0], [0], [0], [0]]
+    found = normalized(rows, SPLIT | {"train": [1, 4]})
+    assert found["rows"] == [1, 4]
+    assert found["columns"]["a"]["mean"] == np.array([[1.0], [2], [4]]).mean(axis=0)[0]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -9999.0])
+def test_constant_columns_are_named(root, value):
+    rows = np.random.default_rng(1).normal(size=(2000, 3))
+    rows[:1500, 1] = value  # the rounded mean of 1,500 times 0.1 is not 0.1
+    split = {"train": [0, 1500], "val": [1500, 1600], "test": [1600, None], "val_batch": 8}
+    refused(
+        rows,
+        split,
+        f"column 'b' ({value})",
+        "constant in the training rows [0, 1500)",
+        "drop it",
+        "split.train",
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test", "key", "needed"),
+    [
+        ([0, 31], [31, 32], [32, None], "train", "31"),
+        ([0, 4], [5, 1000], [1000, None], "val", "1,000"),
+        ([0, 4], [5, 7], [20, None], "test", "21"),
+        ([0, 4], [5, 7], [8, 21], "test", "21"),
+    ],
+)
+def test_too_few_rows(root, train, val, test, key, needed):
+    split = {"train": train, "val": val, "test": test, "val_batch": 1}
+    refused(np.arange(20.0)[:, None], split, f"split.{key}", f"needs {needed} rows", "has 20", "longer record")
+
+
+def test_a_record_of_exactly_the_rows_needed(root):
+    assert normalized(np.arange(9.0)[:, None])["rows"] == [0, 4]
+    refused(np.arange(8.0)[:, None], SPLIT, "split.test", "needs 9 rows", "has 8")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"train": [4, 4]}, ["split.train", "first < last", "[4, 4]"]),
+        ({"train": [-1, 4]}, ["split.train", "0 <= first", "[-1, 4]"]),
+        ({"train": [0]}, ["split.train", "[first, last]", "[0]"]),
+        ({"train": 4}, ["split.train", "[first, last]", "found 4"]),
+        ({"train": [0, 4.5]}, ["split.train", "whole numbers", "4.5"]),
+        ({"train": [False, True]}, ["split.train", "whole numbers", "False"]),
+        ({"train": [None, 4]}, ["split.train", "None"]),
+        ({"train": [0, None]}, ["split.val", "split.train", "the end of the record"]),
+        ({"val": [3, 7]}, ["split.val", "after those of split.train", "row 4", "[3, 7]"]),
+        ({"val": [5, 9]}, ["split.test", "after those of split.val", "row 9", "[8, None]"]),
+        ({"val": None}, ["split.val", "None"]),
+        ({"test": ["8", None]}, ["split.test", "'8'"]),
+        ({"val_batch": 0}, ["split.val_batch", "above 0", "found 0"]),
+        ({"val_batch": 2.0}, ["split.val_batch", "2.0"]),
+        ({"val_batch": True}, ["split.val_batch", "True"]),
+    ],
+)
+def test_bad_splits(root, change, expected):
+    refused(np.arange(20.0)[:, None], SPLIT | change, "params.yaml", *expected)
+
+
+def test_a_split_that_is_no_section(root):
+    refused(np.arange(20.0)[:, None], [0, 4], "params.yaml: split", "train, val, test")
+
+
+def test_missing_record(root):
+    Path("params.yaml").write_text(json.dumps({"split": SPLIT}))
+    with pytest.raises(UserError, match=r"data/record\.parquet: not found; run `\./run parse`"):
+        stage.normalize()

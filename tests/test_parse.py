@@ -1,0 +1,521 @@
+"""Parsing: what is read equals csv.reader and float, and every bad input is named by place."""
+
+import csv
+import gzip
+import io
+import json
+import math
+import re
+import zipfile
+from collections import Counter
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stages import parse as stage
+from stages.common import UserError
+
+FORMAT = "%d.%m.%Y %H:%M:%S"
+LAYOUT = stage.Layout("Date Time", FORMAT, "utf-8", "T (degC)", (-9999.0,))
+HEADER = '"Date Time","p (mbar)","T (degC)"'
+ROWS = [
+    "01.01.2009 00:10:00,996.52,-8.02",
+    "01.01.2009 00:20:00,996.45,-7.83",
+    "01.01.2009 00:30:00,996.42,-7.69",
+]
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+OPTIONS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def document(rows=ROWS, header=HEADER, end="\n"):
+    """Return a CSV as text: `rows` under `header`, each ended by `end`."""
+    return end.join([header, *rows, ""])
+
+
+def place(contents, **changes):
+    """Write data/raw/dataset as the download stage does, from {name: text or bytes}, and params.yaml."""
+    stage.RAW.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, content in contents.items():
+        data = content if isinstance(content, bytes) else content.encode()
+        (stage.RAW / name).write_bytes(data)
+        files.append({"name": name, "size": len(data), "sha256": "0" * 64})
+    source = {"source": "a test", "synthetic": False, "files": files}
+    (stage.RAW / "source.json").write_text(json.dumps(source))
+    section = {"time": "Date Time", "format": FORMAT, "encoding": "utf-8", "target": "T (degC)"}
+    section |= {"sentinels": [-9999]} | changes
+    Path("params.yaml").write_text(json.dumps({"dataset": section}))  # JSON is YAML
+
+
+def parsed(contents, **changes):
+    """Run the stage on `contents`; return the table and the report."""
+    place(contents, **changes)
+    stage.parse()
+    return pq.read_table(stage.RECORD), json.loads(stage.QUALITY.read_text())
+
+
+def refused(contents, *expected, **changes):
+    """Assert that the stage refuses `contents` with every text of `expected`, and leaves nothing behind."""
+    place(contents, **changes)
+    with pytest.raises(UserError) as raised:
+        stage.parse()
+    message = str(raised.value)
+    for text in expected:
+        assert text in message, message
+    assert [path.name for path in Path("data").iterdir()] == ["raw"]
+    return message
+
+
+def zipped(**members):
+    """Return a zip of {name: text} as bytes; `_` in a name stands for a dot."""
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name.replace("_", "."), text)
+    return memory.getvalue()
+
+
+# --- What is read -----------------------------------------------------------------------------------
+
+
+def test_types_order_and_source(root):
+    rows = ["996.52,01.01.2009 00:10:00,-8.02", "996.45,01.01.2009 00:20:00,-7.83"]
+    table, _ = parsed({"a.csv": document(rows, '"p (mbar)","Date Time","T (degC)"')})
+    assert table.column_names == ["Date Time", "p (mbar)", "T (degC)"]
+    assert table.schema.types == [pa.timestamp("ms"), pa.float64(), pa.float64()]
+    assert table.schema.metadata[b"source"] == (stage.RAW / "source.json").read_bytes()
+    assert table["Date Time"].to_pylist() == [datetime(2009, 1, 1, 0, 10), datetime(2009, 1, 1, 0, 20)]
+    assert table["T (degC)"].to_pylist() == [-8.02, -7.83]
+
+
+numbers_written = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.decimals(-10000, 10000, places=2).map(str),
+    st.from_regex(r"[+-]?[0-9]{1,25}\.[0-9]{0,25}([eE][+-]?[0-9]{1,2})?", fullmatch=True),
+)
+stamps_drawn = st.datetimes(datetime(1000, 1, 1), datetime(9999, 12, 31)).map(lambda t: t.replace(microsecond=0))
+
+
+@OPTIONS
+@given(data=st.data(), columns=st.integers(1, 4), count=st.integers(1, 8))
+def test_equals_csv_reader_and_float(root, data, columns, count):
+    names = ["T (degC)", "a µ²", 'say "x", y', "z"][:columns]
+    memory = io.StringIO()
+    writer = csv.writer(memory, lineterminator=data.draw(st.sampled_from(["\n", "\r\n"])))
+    quote = data.draw(st.booleans())
+    writer.writerow(["Date Time", *names])
+    if quote:
+        writer = csv.writer(memory, quoting=csv.QUOTE_ALL)
+    for _ in range(count):
+        writer.writerow([format(data.draw(stamps_drawn), FORMAT)] + [data.draw(numbers_written) for _ in names])
+    table, report = parsed({"a.csv": memory.getvalue()})
+    header, *rows = csv.reader(io.StringIO(memory.getvalue()))
+    assert table.column_names == header
+    assert table["Date Time"].to_pylist() == [datetime.strptime(row[0], FORMAT) for row in rows]
+    for i, name in enumerate(names, 1):
+        expected = np.array([float(row[i]) for row in rows])
+        assert table[name].to_numpy().tobytes() == expected.tobytes()  # bits: also the sign of zero
+    assert report["rows"] == count
+
+
+@OPTIONS
+@given(field=st.one_of(st.text("0123456789+-.eE_ \tnaifxd", max_size=8), st.text(max_size=4)))
+def test_a_field_is_read_as_float_or_named(root, field):
+    memory = io.StringIO()
+    csv.writer(memory).writerow([field])
+    text = memory.getvalue().removesuffix("\r\n")
+    contents = {"a.csv": document([ROWS[0], f"01.01.2009 00:20:00,1,{text}", ROWS[2]])}
+    plain = re.fullmatch(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*", field, re.ASCII)
+    if plain and math.isfinite(float(field)):
+        assert parsed(contents)[0]["T (degC)"][1].as_py() == float(field)
+        stage.RECORD.unlink()
+        stage.QUALITY.unlink()
+    else:
+        refused(contents, "a.csv, line 3")
+
+
+@OPTIONS
+@given(
+    date=st.tuples(st.integers(0, 40), st.integers(0, 15), st.integers(0, 9999)),
+    clock=st.tuples(st.integers(0, 26), st.integers(0, 62), st.integers(0, 62)),
+    pad=st.booleans(),
+)
+def test_times_are_those_of_strptime(date, clock, pad):
+    form = "{:02}.{:02}.{:04} {:02}:{:02}:{:02}" if pad else "{}.{}.{:04} {}:{}:{}"
+    text = form.format(*date, *clock)
+    texts = pa.array(["01.01.2009 00:00:00", text])
+    try:
+        expected = datetime.strptime(text, FORMAT)
+    except ValueError:
+        with pytest.raises(ValueError):
+            stage.times(texts, FORMAT)
+    else:
+        assert stage.times(texts, FORMAT)[1] == np.datetime64(expected)
+
+
+@given(stamp=st.datetimes(datetime(1000, 1, 1), datetime(9999, 12, 31)).map(lambda t: t.replace(microsecond=0)))
+def test_regular_times_take_the_fast_way(stamp):
+    found = stage.fixed_times(pa.array(["x", f"{stamp:%Y-%m-%dT%H:%M:%S}"]).slice(1), "%Y-%m-%dT%H:%M:%S")
+    assert found is not None and found[0] == np.datetime64(stamp)
+
+
+@pytest.mark.parametrize("irregular", range(5))
+def test_an_irregular_time_in_any_block(root, monkeypatch, irregular):
+    monkeypatch.setattr(stage, "BLOCK", 2)
+    stamps = [datetime(2009, 12, 9, 5, 7, second) for second in range(5)]
+    rows = [f"{stamp:{FORMAT}},1,2" for stamp in stamps]
+    rows[irregular] = rows[irregular].replace("09.12.2009 05:07:0", "9.12.2009 5:7:")
+    assert parsed({"a.csv": document(rows)})[0]["Date Time"].to_pylist() == stamps
+    stage.RECORD.unlink()
+    stage.QUALITY.unlink()
+    rows[irregular] = "31.11.2009 05:07:00,1,2"
+    refused({"a.csv": document(rows)}, f"line {irregular + 2}, column 'Date Time'", "'31.11.2009 05:07:00'")
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "expected"),
+    [
+        ("%d/%m/%y %I:%M %p", "02/03/09 01:05 PM", datetime(2009, 3, 2, 13, 5)),
+        ("%Y-%j", "2012-366", datetime(2012, 12, 31)),
+        ("%Y-%m-%d", "2012-02-29", datetime(2012, 2, 29)),
+        ("%b %d %Y %H:%M", "Feb 3 2010 23:59", datetime(2010, 2, 3, 23, 59)),
+    ],
+)
+def test_other_formats(root, format, text, expected):
+    table, _ = parsed({"a.csv": f"Date Time,T (degC)\n{text},1\n"}, format=format)
+    assert table["Date Time"].to_pylist() == [expected]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        document(),
+        document(end="\r\n"),
+        document().removesuffix("\n"),
+        document() + "\n\n\r\n",
+        "\ufeff" + document(),
+        document([f"{row[:19]}, {row[20:]}\t" for row in ROWS]),
+        document(header="Date Time,p (mbar),T (degC)"),
+    ],
+    ids=["plain", "crlf", "no final newline", "blank end", "bom", "blanks around numbers", "bare header"],
+)
+def test_harmless_differences(root, content):
+    table, _ = parsed({"a.csv": content})
+    assert table.column_names == ["Date Time", "p (mbar)", "T (degC)"]
+    assert table["T (degC)"].to_pylist() == [-8.02, -7.83, -7.69]
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("a.csv", str.encode),
+        ("a.csv.gz", lambda text: gzip.compress(text.encode())),
+        ("a.zip", lambda text: zipped(readme_txt="hello", inner_csv=text)),
+    ],
+)
+def test_packings(root, name, pack):
+    assert parsed({name: pack(document())})[0].num_rows == 3
+    stage.RECORD.unlink()
+    stage.QUALITY.unlink()
+    refused({name: pack(document([*ROWS, "01.01.2009 00:40:00,x,1"]))}, name, "line 5, column 'p (mbar)'", "'x'")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "utf-8"])
+def test_encodings(root, encoding):
+    names = [f"c{i}" for i in range(20)]
+    head = ",".join(["Date Time", "T (degC)", "SWDR (W/m²)", "PAR (µmol/m²/s)", *names])
+    content = document([f"01.01.2020 00:10:00,1,2,3{',4' * 20}"], head).encode(encoding)
+    table, _ = parsed({"mpi_roof_2020a.csv": content}, encoding=encoding)
+    assert ",".join(table.column_names) == head
+    assert table["PAR (µmol/m²/s)"].to_pylist() == [3.0]
+
+
+def test_several_files_follow_one_another(root):
+    later = [row.replace("2009", "2010") for row in ROWS]
+    table, report = parsed({"b.csv": document(), "a.csv.gz": gzip.compress(document(later).encode())})
+    assert table["Date Time"].to_pylist()[::3] == [datetime(2009, 1, 1, 0, 10), datetime(2010, 1, 1, 0, 10)]
+    assert report["rows"] == 6
+    assert [file["name"] for file in report["source"]["files"]] == ["b.csv", "a.csv.gz"]
+
+
+# --- Bad input ----------------------------------------------------------------------------------------
+
+
+def bad_line(line):
+    """Return a CSV whose line 3 is `line`."""
+    return document([ROWS[0], line, ROWS[2]])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            document(header="Time,p (mbar),T (degC)"),
+            ["line 1", "'Date Time'", "dataset.time", "'Time', 'p (mbar)'"],
+        ),
+        (
+            document(header="Date Time,p (mbar),T"),
+            ["line 1", "'T (degC)'", "dataset.target", "'p (mbar)', 'T'"],
+        ),
+        (document(header="Date Time,T (degC),T (degC)"), ["line 1", "once", "'T (degC)' twice"]),
+        (document(header="Date Time,T (degC),"), ["line 1", "name for every column"]),
+        (document(header='Date Time,"T (degC),p'), ["line 1", "header"]),
+        (bad_line("01.01.2009 00:20:00,abc,-7.83"), ["line 3, column 'p (mbar)'", "a number", "'abc'"]),
+        (bad_line("01.01.2009 00:20:00,,-7.83"), ["line 3, column 'p (mbar)'", "a number", "an empty field"]),
+        (bad_line('01.01.2009 00:20:00,"",-7.83'), ["line 3, column 'p (mbar)'", "an empty field"]),
+        (bad_line("01.01.2009 00:20:00,1,nan"), ["line 3, column 'T (degC)'", "a number", "'nan'"]),
+        (bad_line("01.01.2009 00:20:00,1,-Infinity"), ["line 3, column 'T (degC)'", "'-Infinity'"]),
+        (bad_line("01.01.2009 00:20:00,1,1e400"), ["line 3, column 'T (degC)'", "'1e400'"]),
+        (bad_line("01.01.2009 00:20:00,1_000,1"), ["line 3, column 'p (mbar)'", "'1_000'"]),
+        (bad_line("31.02.2009 00:20:00,1,2"), ["line 3, column 'Date Time'", "'31.02.2009 00:20:00'", "day"]),
+        (bad_line("01.01.2009 00:20:60,1,2"), ["line 3, column 'Date Time'", "'01.01.2009 00:20:60'"]),
+        (
+            bad_line("2009-01-01 00:20,1,2"),
+            ["line 3, column 'Date Time'", "31.01.2009 00:10:00", "dataset.format"],
+        ),
+        (bad_line(",1,2"), ["line 3, column 'Date Time'", "a time", "an empty field"]),
+        (bad_line('01.01.2009 00:20:00,"1,2'), ["line 3", "3 fields"]),
+        (bad_line("01.01.2009 00:20:00,1"), ["line 3, column 'T (degC)'", "3 fields, found 2"]),
+        (bad_line("01.01.2009 00:20:00,1,2,7.5"), ["line 3", "3 fields, found 4", "'7.5'", "'T (degC)'"]),
+        (bad_line(""), ["line 3", "3 fields", "an empty line"]),
+        (bad_line("  "), ["line 3", "3 fields, found 1"]),
+        (document()[:-13], ["line 4, column 'T (degC)'", "3 fields, found 2", "torn"]),
+        (document()[:-26], ["line 4, column 'p (mbar)'", "3 fields, found 1", "torn"]),
+        (document(end="\r\n").replace("-7.69", "-7,69"), ["line 4", "3 fields, found 4"]),
+        ("<!DOCTYPE html>\n<html><body>404</body></html>\n", ["line 1", "an HTML page", "dataset.source"]),
+        ("", ["an empty file"]),
+        ("\n\n", ["an empty file"]),
+        ("\n" + document(), ["line 1", "an empty line"]),
+        (HEADER, ["line 2", "rows after the header"]),
+        (HEADER + "\n\n", ["line 2", "rows after the header"]),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_bad_content(root, content, expected, packed):
+    if packed:
+        refused({"record.zip": zipped(inner_csv=content)}, "data/raw/dataset/record.zip (inner.csv)", *expected)
+    else:
+        refused({"record.csv": content}, "data/raw/dataset/record.csv", *expected)
+
+
+def test_the_first_bad_place_far_down_is_named(root):
+    rows = [ROWS[0]] * 30000  # several of Arrow's blocks
+    rows[25000] = "01.01.2009 00:20:00,1,?"
+    rows[28000] = "01.01.2009 00:20:00,?,1"
+    refused({"a.csv": document(rows)}, "a.csv, line 25002, column 'T (degC)'", "'?'")
+
+
+def test_a_format_that_does_not_match_names_line_2(root):
+    refused(
+        {"a.csv": document()},
+        "a.csv, line 2, column 'Date Time'",
+        "2009-01-31 00:10",
+        format="%Y-%m-%d %H:%M",
+    )
+
+
+def test_bytes_outside_the_encoding(root):
+    header = "Date Time,T (degC),SWDR (W/m²)".encode("cp1252")
+    refused({"a.csv": header + b"\n"}, "a.csv, line 1", "utf-8", "0xb2", "dataset.encoding", "cp1252")
+    field = document().encode().replace(b"-7.83", b"\xff")
+    refused({"a.csv": field}, "a.csv, line 3", "utf-8", "0xff", "dataset.encoding")
+    time = document().encode().replace(b"00:20", b"\xe90:20")
+    refused({"a.csv": time}, "a.csv, line 3", "0xe9", "dataset.encoding")
+    earlier = field.replace(b"996.52", b"many")  # line 2: named first
+    refused({"a.csv": earlier}, "a.csv, line 2, column 'p (mbar)'", "'many'")
+
+
+def test_several_files_that_do_not_fit(root):
+    later = [row.replace("2009", "2010") for row in ROWS]
+    swapped = document(later, 'Date Time,T (degC),"p (mbar)"')
+    refused(
+        {"a.csv": document(), "b.csv": swapped},
+        "b.csv, line 1",
+        "columns of data/raw/dataset/a.csv",
+        "'T (degC)'",
+    )
+    message = refused({"b.csv": document(later), "a.csv": document()}, "a.csv, line 2, column 'Date Time'", "b.csv")
+    assert "2010-01-01T00:30:00" in message and "2009-01-01T00:10:00" in message and "time order" in message
+
+
+def test_damaged_files(root):
+    archive = zipped(inner_csv=document(ROWS * 50))
+    refused({"a.zip": archive[:-30]}, "data/raw/dataset/a.zip", "cannot be read")
+    refused({"a.zip": b"<html>404</html>"}, "a.zip", "an HTML page")
+    refused({"a.zip": zipped(a_csv="x", b_csv="y")}, "a.zip", "one CSV", "a.csv, b.csv")
+    refused({"a.zip": zipped()}, "a.zip", "one CSV", "none")
+    refused({"a.gz": gzip.compress(document(ROWS * 50).encode())[:-20]}, "a.gz", "cannot be read")
+    flipped = bytearray(archive)
+    flipped[60] ^= 255
+    refused({"a.zip": bytes(flipped)}, "a.zip", "cannot be read")
+
+
+def test_source_json_and_missing_files(root):
+    place({"a.csv": document()})
+    (stage.RAW / "a.csv").unlink()
+    with pytest.raises(UserError, match=r"data/raw/dataset/a\.csv: not found.*run download"):
+        stage.parse()
+    for text in ("[]", "{", '{"files": []}', '{"files": [1]}'):
+        (stage.RAW / "source.json").write_text(text)
+        with pytest.raises(UserError, match=r"source\.json: .*download"):
+            stage.parse()
+    (stage.RAW / "source.json").unlink()
+    with pytest.raises(UserError, match=r"source\.json: not found; run"):
+        stage.parse()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"encoding": "utf-9"}, ["dataset.encoding", "unknown encoding 'utf-9'", "cp1252"]),
+        ({"encoding": "hex"}, ["dataset.encoding", "'hex'"]),
+        ({"format": "%d.%m. %H:%M:%S"}, ["dataset.format", "no year", "%Y"]),
+        ({"format": "%d.%Y %H:%M:%S"}, ["dataset.format", "no month"]),
+        ({"format": "%m.%Y %H:%M:%S"}, ["dataset.format", "no day"]),
+        ({"format": "%d.%m.%Y %M"}, ["dataset.format", "no hour"]),
+        ({"format": "%d.%m.%Y %H:%S"}, ["dataset.format", "no minute"]),
+        ({"format": "%d.%m.%Y %I:%M"}, ["dataset.format", "%p"]),
+        ({"format": "%d.%m.%Y %H:%M:%S %z"}, ["dataset.format", "%z", "not one of"]),
+        ({"format": "%d.%m.%Y %"}, ["dataset.format", "not one of"]),
+        ({"format": "%d.%d.%m.%Y"}, ["dataset.format", "%d more than once"]),
+        ({"time": None}, ["dataset.time", "a text", "None"]),
+        ({"target": "Date Time"}, ["dataset.target", "number column"]),
+        ({"sentinels": -9999}, ["dataset.sentinels", "a list of numbers", "-9999"]),
+        ({"sentinels": ["x"]}, ["dataset.sentinels", "a list of numbers", "'x'"]),
+        ({"sentinels": [True]}, ["dataset.sentinels", "a list of numbers", "True"]),
+    ],
+)
+def test_bad_params(root, changes, expected):
+    refused({"a.csv": document()}, "params.yaml", *expected, **changes)
+
+
+def test_an_older_record_survives_a_failure(root):
+    parsed({"a.csv": document()})
+    before = stage.RECORD.read_bytes(), stage.QUALITY.read_bytes()
+    place({"a.csv": bad_line("x")})
+    with pytest.raises(UserError):
+        stage.parse()
+    assert (stage.RECORD.read_bytes(), stage.QUALITY.read_bytes()) == before
+
+
+def test_neither_output_where_the_report_cannot_be_written(root, monkeypatch):
+    place({"a.csv": document()})
+    monkeypatch.setattr(stage.json, "dumps", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stage.parse()
+    assert [path.name for path in Path("data").iterdir()] == ["raw"]
+
+
+# --- The report ---------------------------------------------------------------------------------------
+
+
+def plain_quality(stamps, columns, sentinels):
+    """Return the report, less its source, in plain Python."""
+    rows = list(zip(stamps, *columns.values(), strict=True))
+    unique = sorted(set(stamps))
+    steps = [int((b - a).total_seconds()) for a, b in pairwise(unique)]
+    interval = min(steps, key=lambda step: (-Counter(steps)[step], step)) if steps else None
+    report = {"rows": len(rows), "first": unique[0].isoformat(), "last": unique[-1].isoformat()}
+    report["interval_minutes"] = interval / 60 if steps else None
+    report["duplicates"] = sum(row in rows[:i] for i, row in enumerate(rows))
+    report["out_of_order"] = sum(b < a for a, b in pairwise(stamps))
+    report["gaps"] = [
+        {"after": a.isoformat(), "until": b.isoformat(), "missing": math.floor(step / interval + 0.5) - 1}
+        for a, b, step in zip(unique, unique[1:], steps, strict=False)
+        if math.floor(step / interval + 0.5) > 1
+    ]
+    report["columns"] = {}
+    for name, values in columns.items():
+        kept = [value for value in values if value not in sentinels]
+        report["columns"][name] = {
+            "sentinels": len(values) - len(kept),
+            "min": min(kept, default=None),
+            "max": max(kept, default=None),
+            "mean": math.fsum(kept) / len(kept) if kept else None,
+        }
+    return report
+
+
+few_values = st.sampled_from([-9999.0, -99.5, 0.0, -0.0, 1.25, 0.1, 7.0])
+
+
+@OPTIONS
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 15), st.sampled_from([0, 0, 0, 60, 300]), few_values, few_values),
+        min_size=1,
+        max_size=14,
+    ),
+    sentinels=st.sampled_from([[], [-9999], [-9999, -99.5, 0]]),
+)
+def test_report_equals_plain_python(root, rows, sentinels):
+    stamps = [datetime(2012, 2, 28, 23) + timedelta(minutes=10 * step, seconds=late) for step, late, *_ in rows]
+    columns = {"p (mbar)": [row[2] for row in rows], "T (degC)": [row[3] for row in rows]}
+    lines = [f"{t:{FORMAT}},{p!r},{T!r}" for t, p, T in zip(stamps, *columns.values(), strict=True)]
+    _, report = parsed({"a.csv": document(lines)}, sentinels=sentinels)
+    expected = plain_quality(stamps, columns, sentinels)
+    for column in expected["columns"].values():
+        if column["mean"] is not None:
+            column["mean"] = pytest.approx(column["mean"], rel=1e-12, abs=1e-12)
+    assert report.pop("source")["source"] == "a test"
+    assert report == expected
+
+
+def test_report_of_one_row_and_of_sums_beyond_float64(root):
+    _, report = parsed({"a.csv": document(ROWS[:1])})
+    assert report["interval_minutes"] is None and report["gaps"] == []
+    _, report = parsed({"a.csv": document([f"{row[:20]}1.7e308,1" for row in ROWS])})
+    assert report["columns"]["p (mbar)"] == {"sentinels": 0, "min": 1.7e308, "max": 1.7e308, "mean": None}
+
+
+# --- The records at hand -----------------------------------------------------------------------------
+
+
+def shared(name):
+    """Return the bytes of a file of ../shared/data, or skip the test."""
+    if not (SHARED / name).is_file():
+        pytest.skip(f"../shared/data/{name} is not here")
+    return (SHARED / name).read_bytes()
+
+
+def test_known_truth_of_the_ten_minute_record(root):
+    name = "jena_climate_2009_2016_rebuilt.csv.zip"
+    table, report = parsed({name: shared(name)})
+    assert table.num_rows == report["rows"] == 420551 and table.num_columns == 15
+    assert (report["first"], report["last"]) == ("2009-01-01T00:10:00", "2017-01-01T00:00:00")
+    assert (report["interval_minutes"], report["duplicates"]) == (10, 327)
+    assert {gap["until"]: gap["missing"] for gap in report["gaps"]} == {
+        "2009-10-08T10:10:00": 2,
+        "2013-05-16T09:10:00": 1,
+        "2014-07-30T08:20:00": 1,
+        "2014-09-25T09:00:00": 95,
+        "2016-10-28T12:50:00": 445,
+    }
+    counts = {column: entry["sentinels"] for column, entry in report["columns"].items() if entry["sentinels"]}
+    assert counts == {"wv (m/s)": 18, "max. wv (m/s)": 20}
+    assert report["columns"]["wv (m/s)"]["min"] >= 0
+
+
+def test_hourly_record_equals_csv_reader(root):
+    name = "jena_hourly_2009_2016.csv.zip"
+    table, report = parsed({name: shared(name)})
+    with zipfile.ZipFile(SHARED / name) as archive:
+        header, *rows = csv.reader(io.StringIO(archive.read(archive.namelist()[0]).decode()))
+    assert (table.column_names, table.num_rows, report["interval_minutes"]) == (header, 70038, 60)
+    expected = np.array([[float(field) for field in row[1:]] for row in rows])
+    found = np.column_stack([table[column].to_numpy() for column in header[1:]])
+    np.testing.assert_array_equal(found, expected)
+    assert [f"{t:{FORMAT}}" for t in table[0].to_pylist()[::97]] == [row[0] for row in rows[::97]]
