@@ -118,10 +118,14 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 def fingerprint(name: str, schedule: dict[str, Any]) -> str:
-    """A hash of everything that a training depends on: settings, data, code, Keras and its backend."""
+    """A hash of all that an epoch depends on: settings, data, code, Keras and its backend.
+
+    The number of epochs is no part of it: a training that was stopped may be ended with fewer, or with more.
+    """
     files = sorted(Path("data/inputs", schedule["inputs"]).iterdir())
     files += [Path(f"stages/{code}.py") for code in ("train", "batches", "fast_gru", "windows", f"models/{name}")]
-    state = [name, schedule, keras.__version__, keras.backend.backend()]
+    epoch = {key: value for key, value in schedule.items() if key not in ("epochs", "max_epochs")}
+    state = [name, epoch, keras.__version__, keras.backend.backend()]
     digest = hashlib.sha256(json.dumps(state).encode())
     for file in files:
         digest.update(file.read_bytes())
@@ -141,18 +145,23 @@ class Checkpoint:
         with whole(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, identity=self.identity, history=json.dumps(history), **arrays)
 
-    def restore(self, variables: list) -> tuple[list[dict], list[np.ndarray]]:
-        """Assign the saved values to `variables`; return the history and the best weights, if they fit."""
+    def restore(self, variables: list, epochs: int) -> tuple[list[dict], list[np.ndarray]]:
+        """Assign the saved values to `variables` and return the history and the best weights.
+
+        Both are empty, and nothing is assigned, where there is nothing of this identity and at most `epochs`.
+        """
         try:
             with np.load(self.path) as saved:
-                if str(saved["identity"]) != self.identity:
+                history = json.loads(str(saved["history"]))
+                if str(saved["identity"]) != self.identity or len(history) > epochs:
                     return [], []
-                for i, variable in enumerate(variables):
-                    variable.assign(saved[f"variable_{i}"])
+                values = [saved[f"variable_{i}"] for i in range(len(variables))]
                 best = [saved[f"best_{i}"] for i in range(sum(key.startswith("best_") for key in saved))]
-                return json.loads(str(saved["history"])), best
-        except (OSError, zipfile.BadZipFile, KeyError, ValueError):
+        except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError):
             return [], []
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return history, best
 
 
 def compile_for(learner: keras.Model, model: keras.Model, schedule: dict[str, Any]) -> None:
@@ -188,7 +197,7 @@ def fit(name: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any])
     learner.optimizer.build(learner.trainable_variables)
     variables = [*model.variables, *learner.optimizer.variables]
     checkpoint = Checkpoint(name, fingerprint(name, schedule))
-    history, best = checkpoint.restore(variables)
+    history, best = checkpoint.restore(variables, schedule["epochs"])
     if history:
         print(f"{name}: going on after epoch {len(history)}", flush=True)
 
