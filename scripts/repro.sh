@@ -12,9 +12,13 @@ case $jobs in '' | 0 | *[!0-9]*)
   echo "error: JOBS must be a whole number from 1, not '$jobs'" >&2
   exit 2 ;;
 esac
-[ -x .venv/bin/dvc ] && PATH=$PWD/.venv/bin:$PATH
+here=$PWD # the nearest .venv above, as in ./run
+while [ -n "$here" ]; do
+  [ -x "$here/.venv/bin/dvc" ] && PATH=$here/.venv/bin:$PATH && break
+  here=${here%/*}
+done
 dvc repro inputs tokens
-models=$(python3 -c 'from stages.common import params
+models=$(python -c 'from stages.common import params
 models = params("models")
 print(*sorted(models, key=lambda name: -models[name]["epochs"]), sep="\n")')
 

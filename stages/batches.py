@@ -3,6 +3,10 @@
 A batch of 128 is 128 integers; copying the windows on the host took twice as long for the dense model.
 """
 
+import stages.quiet  # noqa: F401, before Keras
+
+# isort: split
+
 from typing import Any
 
 import keras
@@ -49,9 +53,9 @@ def compilation(model: keras.Model, device: str) -> bool | str:
     """The `jit_compile` that trains `model` fastest on `device` (measured: benchmarks/README.md).
 
     On a CPU, XLA halves the step of a recurrent layer and slows convolutions down; on a GPU, Keras
-    chooses between cuDNN and XLA by itself.
+    chooses between cuDNN and XLA by itself. On JAX, False would mean a step that is not compiled at all.
     """
-    if not device.startswith("cpu"):
+    if not device.startswith("cpu") or keras.backend.backend() != "tensorflow":
         return "auto"
     return any(isinstance(layer, layers.RNN | layers.Bidirectional) for layer in model.layers)
 

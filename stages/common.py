@@ -66,7 +66,7 @@ def command(stage: Callable[..., None], *arguments: str) -> None:
     name = Path(sys.modules[stage.__module__].__file__).stem
     parser = argparse.ArgumentParser(prog=f"./run {name}", description=stage.__doc__)
     for argument in arguments:
-        parser.add_argument(argument, help=f"a name in params.yaml, such as those under `{argument}s:`")
+        parser.add_argument(argument, help="as in params.yaml and dvc.yaml")
     values = vars(parser.parse_args())
     try:
         stage(**values)

@@ -1,5 +1,9 @@
 """Metrics of one model on validation and test, and its forecasts for the test windows."""
 
+import stages.quiet  # noqa: F401, before Keras
+
+# isort: split
+
 import csv
 import json
 from pathlib import Path

@@ -27,8 +27,8 @@ def forecast_rows(rows: int, split: dict, lookback: int, delay: int) -> dict[str
     """The rows that each split forecasts from, as in the sources (DESIGN: "The task, exactly").
 
     A split [first, last) has the rows first+lookback <= r < last; last = null means rows-delay-1.
-    Validation is cut to whole batches of `val_batch`, as the sources' count of validation steps does;
-    like their generator, it never takes the batch that would touch `last`.
+    Validation is what the sources' validation steps reach, each window once: whole batches of `val_batch`,
+    without the last one where it would end at `last`, for their generator begins again there.
     Raises UserError where a split has no window or asks for rows that the record does not have.
     """
     chosen = {}
@@ -43,7 +43,9 @@ def forecast_rows(rows: int, split: dict, lookback: int, delay: int) -> dict[str
             )
         row = np.arange(first + lookback, last)
         if name == "val":
-            row = row[: max(len(row) - 1, 0) // split["val_batch"] * split["val_batch"]]
+            batch = split["val_batch"]
+            steps = min(len(row) // batch, max((len(row) - 1) // batch, 1))  # the first batch is always taken
+            row = row[: steps * batch]
         if not len(row):
             raise UserError(
                 f"params.yaml: split.{name} [{first:,}, {last:,}) holds no window of lookback {lookback:,}"
@@ -65,10 +67,16 @@ def inputs(name: str) -> None:
     if lookback % step:
         raise UserError(f"params.yaml: inputs.{name}: lookback {lookback} is not a multiple of step {step}")
 
-    table = pq.read_table("data/record.parquet")
+    try:
+        table = pq.read_table("data/record.parquet")
+        statistics = json.loads(Path("data/normalization.json").read_text())["columns"]
+    except FileNotFoundError as error:
+        missing = error.filename or "data/record.parquet"  # Arrow leaves the name out
+        raise UserError(f"{missing}: not found; make it with `dvc repro normalize`") from None
     times = table.column(0).to_numpy().astype("M8[s]")
-    statistics = json.loads(Path("data/normalization.json").read_text())["columns"]
     columns = list(statistics)
+    if target not in columns:
+        raise UserError(f"params.yaml: dataset.target: no column {target!r}; the record has {', '.join(columns)}")
     # Column by column in float64, then rounded once: what Keras does with the sources' float64 batches.
     rows = np.empty((len(times), len(columns)), np.float32)
     for index, column in enumerate(columns):

@@ -11,15 +11,17 @@ from stages.common import UserError, command, params, whole
 from stages.windows import Meta, save
 
 START, UNKNOWN, OFFSET = 1, 2, 3  # Keras' imdb.load_data: 0 pads, 1 begins a review, 2 stands for rare words
-
-
 SHUFFLE = 113  # the seed with which Keras orders the reviews before the last ones are held out
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def check(path: Path, synthetic: bool, sha256: str | None) -> None:
     """Raise UserError unless `path` may be unpickled: unpickling can run code, so its hash must be known."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run `./run download reviews` again") from None
     if sha256 is None and not synthetic:
         raise UserError(
             f"params.yaml: reviews.sha256 is null, but {path} holds pickled objects, which can run code when "
@@ -37,16 +39,20 @@ def read(path: Path, vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """
     try:
         with np.load(path, allow_pickle=True) as archive:
-            arrays = {key: archive[key] for key in ("x_train", "y_train", "x_test", "y_test")}
-    except KeyError as error:
-        raise UserError(f"{path}: no array {error.args[0]!r}; expected the layout of Keras' imdb.npz") from None
+            arrays = {key: archive[key] for key in ARRAYS if key in archive}
     except Exception as error:  # whatever a damaged pickle raises
         raise UserError(f"{path}: cannot be read as an .npz archive ({error})") from None
+
+    for key in ARRAYS:
+        if key not in arrays:
+            raise UserError(f"{path}: no array {key}; expected the layout of Keras' imdb.npz")
 
     random = np.random.RandomState(SHUFFLE)
     parts = []
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if x.ndim < 1 or y.ndim != 1:
+            raise UserError(f"{path}: x_{part} or y_{part} is not a list; expected the layout of Keras' imdb.npz")
         if len(x) != len(y) or not len(x):
             raise UserError(f"{path}: x_{part} has {len(x):,} reviews and y_{part} {len(y):,} labels")
         wrong = np.flatnonzero(~np.isin(y, (0, 1)))
@@ -55,15 +61,18 @@ def read(path: Path, vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
         ranks = np.empty(len(x), object)
         for index, review in enumerate(tqdm(x, f"check {part}", disable=None, leave=False)):
             try:
-                ranks[index] = np.asarray(review, np.int64)
-            except (TypeError, ValueError, OverflowError):
-                raise UserError(f"{path}: x_{part}[{index}] is not a list of word ranks") from None
-            low, high = ranks[index].min(initial=1), ranks[index].max(initial=1)
-            if ranks[index].ndim != 1 or low < 1 or high > vocabulary:
+                found = np.asarray(review.tolist() if isinstance(review, np.ndarray) else review)
+            except ValueError:  # lists of different lengths in a list
+                found = np.asarray(None)
+            if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
+                raise UserError(f"{path}: x_{part}[{index}] is not a list of word ranks")
+            low, high = found.min(initial=1), found.max(initial=1)
+            if low < 1 or high > vocabulary:
                 raise UserError(
                     f"{path}: x_{part}[{index}] has the word rank {high if high > vocabulary else low}; "
                     f"expected 1 to {vocabulary:,} (params.yaml: reviews.vocabulary)"
                 )
+            ranks[index] = found.astype(np.int64)
         order = random.permutation(len(x))
         parts += [ranks[order], y[order]]
     return tuple(parts)
@@ -99,12 +108,17 @@ def tokens(name: str) -> None:
         raise UserError(f"params.yaml: tokens.{name}.val must be a fraction between 0 and 1, not {held_out!r}")
 
     raw = Path("data/raw/reviews")
-    source = json.loads((raw / "source.json").read_text())
+    try:
+        source = json.loads((raw / "source.json").read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: not found; run `./run download reviews` first") from None
     path = raw / source["files"][0]["name"]
     check(path, source["synthetic"], params("reviews", "sha256"))
     x_train, y_train, x_test, y_test = read(path, params("reviews", "vocabulary"))
     rows = np.concatenate([pad(x, words, length, reverse) for x in (x_train, x_test)])
     first_val = int(len(x_train) * (1 - held_out))  # Keras' validation_split
+    if not first_val:
+        raise UserError(f"params.yaml: tokens.{name}.val {held_out} leaves none of {len(x_train):,} for training")
     bounds = {
         "train": (0, first_val),
         "val": (first_val, len(x_train)),

@@ -1,5 +1,9 @@
 """Train one model, keep the weights of its best epoch and its history; go on where a killed run stopped."""
 
+import stages.quiet  # noqa: F401, before Keras
+
+# isort: split
+
 import csv
 import hashlib
 import importlib
