@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import http.client
 import importlib
 import json
 import os
@@ -11,10 +10,9 @@ import shutil
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import requests
 from tqdm import tqdm
@@ -31,77 +29,55 @@ RETRIES = 3  # after the first attempt: of a request, and of a body that was cut
 BACKOFF = 0.5  # seconds; doubles from one retry to the next
 PASSING = (500, 502, 503, 504)  # HTTP states that are worth a retry
 CHUNK = 1 << 16  # bytes
+DAMAGED = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+REASONS = {  # patterns of what requests and urllib3 say at length, and the same in short
+    "NameResolutionError": "the host name cannot be resolved",
+    "ProxyError": "the proxy cannot be reached or refuses",
+    "SSLError": "no secure connection (certificate or TLS)",
+    "Connection refused": "connection refused",
+    r"connect timeout=([\d.]+)": r"no connection within \1 s",
+    "Read timed out": "the server sent nothing for too long",
+    r"IncompleteRead\((\d+ bytes) read, (\d+) more": r"the body was cut short, \1 came, \2 more were announced",
+    "without response": "the server closed the connection without an answer",
+}
 
 
 class RefusedError(Exception):
     """Why one address or path gave no usable file, in a few words."""
 
 
-# --- What params.yaml asks for -------------------------------------------------------------------------
+def is_address(text: str) -> bool:
+    """Tell a URL, of whatever scheme, from a path."""
+    return "://" in text
 
 
-def scheme(text: str) -> str:
-    """Return the scheme of an address in lower case, or "" for a path."""
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
-    return found[1].lower() if found else ""
-
-
-def is_web_address(text: str) -> bool:
-    """Return whether `text` is a URL over http or https with a host."""
-    try:
-        return scheme(text) in ("http", "https") and bool(urlsplit(text).hostname)
-    except ValueError:
-        return False
-
-
-def checked_sources(section: str, source: Any) -> tuple[str, list[str]]:
-    """Return ("sample", []), ("paths", texts) or ("addresses", texts) for `source` of `section`.
-
-    Raises UserError unless it is a text or a list of texts of one kind, each with a suffix of SUFFIXES.
-    """
-    where = f"params.yaml: {section}.source"
+def checked(section: str) -> tuple[list[str], int | None, str | None]:
+    """Return source, as a list, size and sha256 of `section` in params.yaml; UserError names a wrong one."""
+    source, size, sha256 = (params(section, key) for key in ("source", "size", "sha256"))
+    where = f"params.yaml: {section}"
     texts = source if isinstance(source, list) else [source]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise UserError(f"{where}: expected URLs, a URL, paths, a path or `sample`, found {source!r}")
-    if texts == ["sample"]:
-        return "sample", []
-    schemes = {scheme(text) for text in texts}
-    if "sample" in texts or ("" in schemes and len(schemes) > 1):
-        raise UserError(f"{where}: expected URLs only, paths only or `sample` alone, found {texts}")
-    for text in texts:
-        if schemes != {""} and not is_web_address(text):
-            raise UserError(f"{where}: {text}: expected http://... or https://..., or a path")
+        raise UserError(f"{where}.source: expected URLs, a URL, paths, a path or `sample`, found {source!r}")
+    if len(texts) > 1 and ("sample" in texts or len({is_address(text) for text in texts}) > 1):
+        raise UserError(f"{where}.source: expected URLs only, paths only or `sample` alone, found {texts}")
+    for text in [] if texts == ["sample"] else texts:
+        if is_address(text) and not re.match(r"https?://[^/?#]", text, re.IGNORECASE):
+            raise UserError(f"{where}.source: {text}: expected http://... or https://..., or a path")
         if not file_name(text).lower().endswith(SUFFIXES[section]):
-            raise UserError(f"{where}: {text}: expected a name that ends in {', '.join(SUFFIXES[section])}")
-    return ("paths" if schemes == {""} else "addresses"), texts
-
-
-def checked_size(section: str, size: Any) -> int | None:
-    """Return `size`; UserError unless it is a number of bytes or None."""
+            raise UserError(f"{where}.source: {text}: expected a name that ends in {', '.join(SUFFIXES[section])}")
     if size is not None and (type(size) is not int or size < 1):
-        raise UserError(f"params.yaml: {section}.size: expected a number of bytes or null, found {size!r}")
-    return size
-
-
-def checked_sha256(section: str, sha256: Any) -> str | None:
-    """Return `sha256` in lower case; UserError unless it is 64 hexadecimal digits or None."""
-    if sha256 is None:
-        return None
-    if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        where = f"params.yaml: {section}.sha256"
-        raise UserError(f"{where}: expected 64 hexadecimal digits in quotes, or null, found {sha256!r}")
-    return sha256.lower()
+        raise UserError(f"{where}.size: expected a number of bytes or null, found {size!r}")
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256 if isinstance(sha256, str) else ""):
+        raise UserError(f"{where}.sha256: expected 64 hexadecimal digits in quotes, or null, found {sha256!r}")
+    return texts, size, sha256 and sha256.lower()
 
 
 def file_name(text: str) -> str:
     """Return the last part of a path or, made safe for any file system, of an address's path."""
-    if not scheme(text):
+    if not is_address(text):
         return Path(text).name
-    name = re.split(r"[/\\]", unquote(urlsplit(text).path))[-1]
+    name = re.split(r"[/\\]", unquote(re.split("[?#]", text)[0]))[-1]
     return re.sub(r"[^A-Za-z0-9._+-]", "_", name)[-200:]
-
-
-# --- Checks of a file ----------------------------------------------------------------------------------
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -124,40 +100,28 @@ def check(path: Path, size: int | None, sha256: str | None) -> None:
         raise RefusedError(f"wrong size: expected {size} bytes, got {found['size']}")
     if sha256 not in (None, found["sha256"]):
         raise RefusedError(f"wrong sha256: expected {sha256}, got {found['sha256']}")
+    try:
+        check_archive(path)
+    except DAMAGED as error:
+        raise RefusedError(f"not a whole {path.suffix[1:].lower()} file ({error})") from None
+
+
+def check_archive(path: Path) -> None:
+    """Read `path`, where it is packed, to its end; raise DAMAGED, or RefusedError unless a .zip has one CSV."""
     suffix = path.suffix.lower()
-    if suffix in (".zip", ".npz"):
-        check_zip(path, csv=suffix == ".zip")
-    elif suffix == ".gz":
-        check_gzip(path)
-
-
-def check_zip(path: Path, csv: bool) -> None:
-    """Raise RefusedError unless the archive is whole and, where `csv`, holds exactly one CSV."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-        raise RefusedError(f"not a whole zip archive ({error})") from None
-    if damaged is not None:
-        raise RefusedError(f"not a whole zip archive ({damaged} is damaged)")
-    tables = [name for name in names if name.lower().endswith(".csv")]
-    if csv and len(tables) != 1:
-        listed = ", ".join((tables or names)[:5]) or "nothing"
-        raise RefusedError(f"expected one CSV in the zip archive, found {len(tables)}; it holds {listed}")
-
-
-def check_gzip(path: Path) -> None:
-    """Raise RefusedError unless the gzip file can be read to its end."""
-    try:
+    if suffix == ".gz":
         with gzip.open(path) as file:
             while file.read(CHUNK):
                 pass
-    except (OSError, EOFError, zlib.error) as error:
-        raise RefusedError(f"not a whole gzip file ({error})") from None
-
-
-# --- Paths ---------------------------------------------------------------------------------------------
+    elif suffix in (".zip", ".npz"):
+        with zipfile.ZipFile(path) as archive:
+            if member := archive.testzip():
+                raise zipfile.BadZipFile(f"{member} is damaged")
+            names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
+        tables = [name for name in names if name.lower().endswith(".csv")]
+        if suffix == ".zip" and len(tables) != 1:
+            listed = ", ".join((tables or names)[:5]) or "nothing"
+            raise RefusedError(f"expected one CSV in the zip archive, found {len(tables)}; it holds {listed}")
 
 
 def copy(section: str, texts: list[str], directory: Path, size: int | None, sha256: str | None) -> list[Path]:
@@ -188,18 +152,10 @@ def copy(section: str, texts: list[str], directory: Path, size: int | None, sha2
     return copies
 
 
-# --- Addresses -----------------------------------------------------------------------------------------
-
-
 def opened_session() -> requests.Session:
     """Return a session that retries, with back-off, failed connections and the states PASSING."""
-    retry = Retry(
-        total=RETRIES,
-        backoff_factor=BACKOFF,
-        status_forcelist=PASSING,
-        raise_on_status=False,
-        respect_retry_after_header=False,  # a server may ask for hours
-    )
+    options = {"raise_on_status": False, "respect_retry_after_header": False}  # a server may ask for hours
+    retry = Retry(RETRIES, backoff_factor=BACKOFF, status_forcelist=PASSING, **options)
     session = requests.Session()
     for prefix in ("http://", "https://"):
         session.mount(prefix, requests.adapters.HTTPAdapter(max_retries=retry))
@@ -207,65 +163,30 @@ def opened_session() -> requests.Session:
     return session
 
 
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield `error` and the errors it wraps, the outermost first."""
-    while error is not None:
-        yield error
-        wrapped = [e for e in (getattr(error, "reason", None), *error.args) if isinstance(e, Exception)]
-        error = wrapped[0] if wrapped else error.__cause__ or error.__context__
-
-
 def short_reason(error: BaseException) -> str:
     """Return in a few words why a request or the reading of its answer failed."""
-    for cause in causes(error):
-        match cause:
-            case problem.NameResolutionError():
-                return "the host name cannot be resolved"
-            case problem.NewConnectionError():
-                continue  # a kind of ConnectTimeoutError; its cause says more
-            case problem.ProxyError():
-                return "the proxy cannot be reached or refuses"
-            case problem.SSLError():
-                return "no secure connection (certificate or TLS)"
-            case problem.ConnectTimeoutError():
-                return f"no connection within {CONNECT_TIMEOUT:g} s"
-            case problem.ReadTimeoutError():
-                return f"the server sent nothing for {READ_TIMEOUT:g} s"
-            case http.client.IncompleteRead(partial=int(got), expected=int(missing)):
-                return f"the body was cut short, {got} of {got + missing} bytes came"
-            case http.client.IncompleteRead():
-                return "the body was cut short"
-            case http.client.RemoteDisconnected():
-                return "the server closed the connection without an answer"
-            case requests.TooManyRedirects():
-                return "too many redirects"
-            case OSError(strerror=str(text)):
-                return text[:1].lower() + text[1:]
-    return f"{type(cause).__name__}: {cause}"[:120]
+    text = f"{type(error).__name__}: {error}"
+    for pattern, reason in REASONS.items():
+        if found := re.search(pattern, text):
+            return found.expand(reason)
+    return text[:120]
 
 
 def receive(session: requests.Session, address: str, path: Path) -> None:
     """Write the body at `address` to `path`, once.
 
-    Raises RefusedError where the server does not answer with a file, and urllib3's HTTPError where the
-    body is cut short (fewer bytes than Content-Length) or stalls.
+    Raises RefusedError where there is no file, urllib3's HTTPError where the body is cut short or stalls.
     """
-    timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
     try:
-        response = session.get(address, stream=True, timeout=timeout)
+        response = session.get(address, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
     except (requests.RequestException, problem.HTTPError) as error:
         raise RefusedError(short_reason(error)) from None
     with response:
         if response.status_code != 200:
             raise RefusedError(f"HTTP {response.status_code} {response.reason or ''}".strip())
         length = response.headers.get("Content-Length", "")
-        bar = tqdm(
-            desc=path.name,
-            total=int(length) if length.isdigit() else None,
-            unit="B",
-            unit_scale=True,
-            disable=None,
-        )
+        total = int(length) if length.isdigit() else None
+        bar = tqdm(desc=path.name, total=total, unit="B", unit_scale=True, disable=None)
         # Servers that call a .gz file a compressed body must not have it unpacked on the way.
         chunks = response.raw.stream(CHUNK, decode_content=path.suffix.lower() != ".gz")
         with path.open("wb") as file, bar:
@@ -288,10 +209,7 @@ def fetch(session: requests.Session, address: str, path: Path) -> None:
 def fetch_first(
     section: str, addresses: list[str], directory: Path, size: int | None, sha256: str | None
 ) -> tuple[str, Path]:
-    """Return (address, path) of the first of `addresses` that serves a good file, put into `directory`.
-
-    Raises UserError with every address and why it failed, and what to do instead.
-    """
+    """Return (address, path) of the first of `addresses` that serves a good file; UserError names every failure."""
     failures = []
     with opened_session() as session:
         for address in addresses:
@@ -305,49 +223,33 @@ def fetch_first(
                 failures.append(f"  {address}: {refused}")
             else:
                 return address, path
-    raise UserError("\n".join([f"{section}: no address served a good file:", *failures, *ways_on(section)]))
-
-
-def ways_on(section: str) -> list[str]:
-    """Return the lines that say what can be done where no address of `section` works."""
     example = {"dataset": "jena_climate_2009_2016.csv.zip", "reviews": "imdb.npz"}[section]
-    return [
-        "Three ways on:",
-        f"  a path: set {section}.source in params.yaml to a file you have, such as ~/Downloads/{example}",
-        f"  another URL: put it into the list {section}.source in params.yaml",
-        "  synthetic data, no network needed: `make demo` runs the whole pipeline on `source: sample`,",
-        "    with a split and a training that fit it",
-        f"Size and hash of another file go into {section}.size and {section}.sha256 (or null: not checked).",
-    ]
-
-
-# --- The stage -----------------------------------------------------------------------------------------
-
-
-def generate(section: str, directory: Path) -> list[Path]:
-    """Write the synthetic sample of `section` into `directory` and return its files."""
-    importlib.import_module(f"stages.samples.{section}").write(directory)
-    print(f"{section}: wrote SYNTHETIC data (source: sample); nothing in it was measured")
-    return sorted(directory.iterdir())
+    ways_on = f"""Three ways on:
+  a path: set {section}.source in params.yaml to a file you have, such as ~/Downloads/{example}
+  another URL: put it into the list {section}.source in params.yaml
+  synthetic data, no network needed: `make demo` runs the whole pipeline on `source: sample`
+Size and hash of another file go into {section}.size and {section}.sha256 (or null: not checked)."""
+    raise UserError("\n".join([f"{section}: no address served a good file:", *failures, ways_on]))
 
 
 def download(section: str) -> None:
     """Fetch, copy or generate the raw files of a section, with a note of where they are from."""
     if section not in SUFFIXES:
         raise UserError(f"no section {section!r} to download; expected {' or '.join(SUFFIXES)}")
-    kind, texts = checked_sources(section, params(section, "source"))
-    size = checked_size(section, params(section, "size"))
-    sha256 = checked_sha256(section, params(section, "sha256"))
+    texts, size, sha256 = checked(section)
+    origin = ", ".join(texts)
     with whole(RAW / section) as directory:
         directory.mkdir()
-        if kind == "sample":
-            origin, files = "sample", generate(section, directory)
-        elif kind == "paths":
-            origin, files = ", ".join(texts), copy(section, texts, directory, size, sha256)
-        else:
+        if texts == ["sample"]:
+            importlib.import_module(f"stages.samples.{section}").write(directory)
+            files = sorted(directory.iterdir())
+            print(f"{section}: wrote SYNTHETIC data (source: sample); nothing in it was measured")
+        elif is_address(texts[0]):
             origin, path = fetch_first(section, texts, directory, size, sha256)
             files = [path]
-        note = {"source": origin, "synthetic": kind == "sample", "files": [described(path) for path in files]}
+        else:
+            files = copy(section, texts, directory, size, sha256)
+        note = {"source": origin, "synthetic": origin == "sample", "files": [described(path) for path in files]}
         (directory / "source.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
     print(f"{section}: {len(files)} file{'s' * (len(files) > 1)} in {RAW / section}, from {origin}")
 

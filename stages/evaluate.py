@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.batches import compilation, device, predict, windowed
-from stages.common import command, whole
+from stages.common import UserError, command, whole
 from stages.train import best_epoch, settings
 from stages.windows import Inputs, Split, load
 
@@ -58,8 +58,11 @@ def evaluate(name: str) -> None:
     schedule = settings(name)
     inputs = load(Path("data/inputs", schedule["inputs"]))
     trained = Path("data/models", schedule["task"], name)
-    with (trained / "history.csv").open() as file:
-        history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    try:
+        with (trained / "history.csv").open() as file:
+            history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: not found; make it with `dvc repro train@{name}`") from None
     model = keras.models.load_model(trained / "model.keras", compile=False)
     learner = windowed(model, inputs)
     learner.compile(jit_compile=compilation(model, device()))

@@ -34,13 +34,19 @@ def settings(name: str) -> dict[str, Any]:
     Raises UserError on a value of the wrong kind.
     """
     own = params("models", name)
+    if not isinstance(own, dict):
+        raise UserError(f"params.yaml: models.{name} must be a line of settings, not {own!r}")
     merged = {**params("training"), **params("tasks", own.get("task")), **own}
+    for key in ("inputs", "loss", "metric", "monitor"):
+        if not isinstance(merged.get(key), str):
+            raise UserError(f"params.yaml: {key} of {name} must be a name, not {merged.get(key)!r}")
+    optional = ("steps_per_epoch", "max_epochs")
+    for key, least in (("epochs", 0), ("max_epochs", 0), ("batch_size", 1), ("seed", 0), ("steps_per_epoch", 1)):
+        value = merged.get(key)
+        if (type(value) is not int or value < least) and not (key in optional and value is None):
+            raise UserError(f"params.yaml: {key} of {name} must be a whole number from {least}, not {value!r}")
     if merged.get("max_epochs") is not None:
         merged["epochs"] = min(merged["epochs"], merged["max_epochs"])
-    for key, least in (("epochs", 0), ("batch_size", 1), ("seed", 0), ("steps_per_epoch", 1)):
-        value = merged.get(key)
-        if (type(value) is not int or value < least) and not (key == "steps_per_epoch" and value is None):
-            raise UserError(f"params.yaml: {key} of {name} must be a whole number from {least}, not {value!r}")
     if not isinstance(merged.get("learning_rate"), int | float) or merged["learning_rate"] <= 0:
         raise UserError(
             f"params.yaml: learning_rate of {name} must be a number above 0, not {merged.get('learning_rate')!r}"
@@ -55,7 +61,9 @@ def build(name: str, inputs: Inputs, options: dict[str, Any]) -> keras.Model:
     """
     try:
         architecture = importlib.import_module(f"stages.models.{name}").build
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name != f"stages.models.{name}":
+            raise  # an import of that file
         raise UserError(f"params.yaml: models.{name} needs a file stages/models/{name}.py") from None
     try:
         inspect.signature(architecture).bind(inputs, **options)
@@ -66,7 +74,7 @@ def build(name: str, inputs: Inputs, options: dict[str, Any]) -> keras.Model:
         ) from None
     try:
         return architecture(inputs, **options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         raise UserError(f"params.yaml: models.{name}: Keras refuses these settings: {error}") from None
 
 

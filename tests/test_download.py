@@ -154,9 +154,6 @@ def raw(name: str, section: str = "dataset") -> bytes:
     return Path("data/raw", section, name).read_bytes()
 
 
-# --- Addresses -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "body"),
     [
@@ -225,7 +222,7 @@ def test_dropped_connection_is_tried_again(server: Server) -> None:
 @pytest.mark.parametrize(
     ("path", "answer", "reason", "requests"),
     [
-        ("/a.csv", cut(CSV), f"the body was cut short, {len(CSV) // 2} of {len(CSV)} bytes came, 4 times", 4),
+        ("/a.csv", cut(CSV), "the body was cut short, 89 bytes came, 90 more were announced, 4 times", 4),
         ("/a.csv", state(404), "HTTP 404 Not Found", 1),
         ("/a.csv", state(403), "HTTP 403 Forbidden", 1),
         ("/a.csv", state(503), "HTTP 503 Service Unavailable", 4),
@@ -235,7 +232,7 @@ def test_dropped_connection_is_tried_again(server: Server) -> None:
         ("/a.csv", good(b""), "empty", 1),
         ("/a.zip", good(ZIP[:-30]), "not a whole zip", 1),
         ("/a.zip", good(CSV), "not a whole zip", 1),
-        ("/a.gz", good(gzip.compress(CSV)[:-9]), "not a whole gzip", 1),
+        ("/a.gz", good(gzip.compress(CSV)[:-9]), "not a whole gz", 1),
     ],
 )
 def test_bad_answer_is_named(
@@ -253,7 +250,7 @@ def test_stalled_connection_is_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Handler], None], requests: int
 ) -> None:
     monkeypatch.setattr(stage, "READ_TIMEOUT", 0.05)
-    assert "the server sent nothing for 0.05 s" in failure(server.serve("/a.zip", answer))
+    assert "the server sent nothing for too long" in failure(server.serve("/a.zip", answer))
     assert len(server.asked) == requests
 
 
@@ -341,9 +338,6 @@ def test_file_name_stays_inside_the_directory(address: str, name: str) -> None:
     assert stage.file_name(address) == name
 
 
-# --- Paths ---------------------------------------------------------------------------------------------
-
-
 def test_one_path_is_copied_under_its_name(root: Path) -> None:
     (root / "mine.csv").write_bytes(CSV)
     note = run("mine.csv", size=len(CSV), sha256=hashlib.sha256(CSV).hexdigest())
@@ -393,9 +387,9 @@ def test_directory_is_not_a_file(root: Path) -> None:
         ),
         ("a.zip", zipped(readme__txt=b"hello"), "found 0; it holds readme.txt"),
         ("a.zip", zipped(), "found 0; it holds nothing"),
-        ("a.zip", ZIP.replace(ZIP[45:50], b"XXXXX"), "not a whole zip archive"),
-        ("a.csv.zip", b"PK\3\4 no more", "not a whole zip archive"),
-        ("a.csv.gz", CSV, "not a whole gzip file"),
+        ("a.zip", ZIP.replace(ZIP[45:50], b"XXXXX"), "not a whole zip file"),
+        ("a.csv.zip", b"PK\3\4 no more", "not a whole zip file"),
+        ("a.csv.gz", CSV, "not a whole gz file"),
         ("a.csv", b"\xef\xbb\xbf<html>", "HTML"),
         ("a.csv", b"", "empty"),
     ],
@@ -422,9 +416,6 @@ def test_table_beside_the_mac_os_shadow_of_itself_is_one(root: Path) -> None:
     (root / "a.zip").write_bytes(buffer.getvalue())
     run("a.zip")
     assert raw("a.zip") == buffer.getvalue()
-
-
-# --- Sample and settings -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", ["sample", ["sample"]])
@@ -454,7 +445,6 @@ def test_sample_is_generated_and_said_to_be_synthetic(
         ({"source": "ftp://h/a.csv"}, "expected http://"),
         ({"source": "file:///a.csv"}, "or a path"),
         ({"source": "http:///a.csv"}, "expected http://"),
-        ({"source": "http://[/a.csv"}, "expected http://"),
         ({"source": "http://h/download?id=1"}, ".csv.gz"),
         ({"source": "a.xlsx"}, ".csv.gz"),
         ({"source": "a.csv", "section": "reviews"}, ".npz"),
