@@ -46,15 +46,19 @@ def whole(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
         yield temporary
+        if path.is_symlink():  # DVC's cache.type symlink
+            path.unlink()
         if path.is_dir():
-            shutil.rmtree(path)
+            path.rename(aside)
         temporary.replace(path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        for leftover in (temporary, aside):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            leftover.unlink(missing_ok=True)
 
 
 def command(stage: Callable[..., None], *arguments: str) -> None:

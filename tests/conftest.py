@@ -1,0 +1,88 @@
+"""A made-up weather record in a working directory of its own, with the params.yaml and the stages to go on with."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # no test may fail on a busy machine
+hypothesis.settings.load_profile("unhurried")
+
+REPOSITORY = Path(__file__).parents[1]
+PARAMS = {
+    "dataset": {"target": "T (degC)"},
+    "split": {"train": [0, 120], "val": [121, 180], "test": [181, None], "val_batch": 8},
+    "inputs": {"tiny": {"lookback": 16, "step": 2, "delay": 4}},
+    "training": {"batch_size": 4, "learning_rate": 0.01, "max_epochs": None, "seed": 1},
+    "tasks": {"forecast": {"loss": "mae", "metric": "mae", "monitor": "val_loss", "steps_per_epoch": 3}},
+    "models": {
+        "naive": {"task": "forecast", "inputs": "tiny", "epochs": 0},
+        "dense": {"task": "forecast", "inputs": "tiny", "epochs": 2, "units": 3},
+        "gru_dropout": {
+            "task": "forecast",
+            "inputs": "tiny",
+            "epochs": 3,
+            "units": 3,
+            "dropout": 0.3,
+            "recurrent_dropout": 0.3,
+        },
+    },
+}
+
+
+class Weather:
+    """params.yaml as a dictionary, and the 300 rows (p, T, wv) of data/record.parquet."""
+
+    def __init__(self) -> None:
+        self.params = copy.deepcopy(PARAMS)
+        random = np.random.default_rng(0)
+        self.rows = random.normal([990.0, 9.0, 2.0], [8.0, 7.0, 1.0], (300, 3))
+        self.write_record(self.rows, ["p (mbar)", "T (degC)", "wv (m/s)"])
+        self.write_params()
+
+    def write_record(self, rows: np.ndarray, names: list[str]) -> None:
+        """Write record.parquet and normalization.json, the latter with the statistics of the training rows."""
+        Path("data").mkdir(exist_ok=True)
+        times = pa.array(np.arange(len(rows)) * 600, pa.timestamp("s"))
+        columns = {"Date Time": times} | dict(zip(names, map(pa.array, rows.T), strict=True))
+        pq.write_table(pa.table(columns), "data/record.parquet", row_group_size=70)
+        first, last = self.params["split"]["train"]
+        mean, std = rows[first:last].mean(axis=0), rows[first:last].std(axis=0)
+        statistics = {name: {"mean": m, "std": s} for name, m, s in zip(names, mean, std, strict=True)}
+        Path("data/normalization.json").write_text(json.dumps({"columns": statistics}))
+
+    def write_params(self, section: str | None = None, key: str | None = None, **values: Any) -> None:
+        """Write params.yaml after a change of `values` in params[section][key], or in params[section]."""
+        if section:
+            place = self.params[section]
+            (place.setdefault(key, {}) if key else place).update(values)
+        Path("params.yaml").write_text(json.dumps(self.params))
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory beside the stages' code."""
+    (tmp_path / "stages").symlink_to(REPOSITORY / "stages")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def weather(root: Path) -> Weather:
+    """A working directory that the stage `inputs` can start from."""
+    return Weather()
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data beside the repository."""
+    folder = REPOSITORY.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    return folder

@@ -1,0 +1,103 @@
+"""The batch path: what `Gather` looks up, and what is chosen for a device, without having one."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from stages import batches
+from stages.windows import Inputs, Meta, Split, Windows
+
+
+def input_set(rows, time):
+    """An input set of which every split holds six windows in no order."""
+    starts = np.array([4, 0, 9, 4, 7, 1], np.int32)
+    split = Split(Windows(rows, starts, time), np.arange(6, dtype=np.float32), np.full(6, "NaT", "M8[s]"))
+    return Inputs(rows, Meta(time=time, words=500), split, split, split)
+
+
+FLOATS = np.random.default_rng(0).normal(size=(14, 3)).astype(np.float32)
+TOKENS = np.arange(300, 314).astype(np.int16)
+
+
+@pytest.mark.parametrize("rows", [FLOATS, TOKENS], ids=["rows", "tokens"])
+def test_gather_gives_the_windows(rows):
+    inputs = input_set(rows, time=5)
+    index = np.array([5, 0, 0, 2])
+    found = np.asarray(batches.Gather(inputs)(inputs.val.windows.starts[index]))
+    assert found.dtype == ("float32" if rows.dtype == np.float32 else "int32")
+    np.testing.assert_array_equal(found, inputs.val.windows[index])
+
+
+def test_gather_does_not_train():
+    gather = batches.Gather(input_set(FLOATS, time=5))
+    assert gather.trainable_weights == [] and len(gather.non_trainable_weights) == 1
+
+
+@pytest.mark.parametrize("size", [1, 4, 1024])
+def test_predict_equals_the_model_on_windows(size, monkeypatch):
+    monkeypatch.setattr(batches, "EVALUATION_BATCH", size)
+    inputs = input_set(FLOATS, time=5)
+    model = keras.Sequential([keras.Input(inputs.shape), layers.Flatten(), layers.Dense(1)])
+    learner = batches.windowed(model, inputs)
+    found = batches.predict(learner, inputs.test)
+    assert found.shape == (6,) and found.dtype == np.float32
+    np.testing.assert_allclose(found, np.asarray(model(inputs.test.windows[:]))[:, 0], rtol=1e-5)
+
+
+def test_wrapping_shares_the_weights_and_leaves_the_rows_out():
+    inputs = input_set(FLOATS, time=5)
+    model = keras.Sequential([keras.Input(inputs.shape), layers.Flatten(), layers.Dense(1)])
+    learner = batches.windowed(model, inputs)
+    assert [id(weight) for weight in learner.trainable_weights] == [id(weight) for weight in model.weights]
+    assert model.count_params() == 16
+
+
+@pytest.mark.parametrize("size", [1, 4, 6, 100])
+def test_feed_keeps_the_order(size):
+    inputs = input_set(FLOATS, time=5)
+    data = batches.feed(inputs.val.windows.starts, inputs.val.targets, size)
+    if keras.backend.backend() != "tensorflow":
+        assert data["x"] is inputs.val.windows.starts and data["batch_size"] == size
+        return
+    x, y = zip(*((x.numpy(), y.numpy()) for x, y in data["x"]), strict=True)
+    assert [len(batch) for batch in x] == [size] * (6 // size) + [6 % size] * (6 % size > 0)
+    np.testing.assert_array_equal(np.concatenate(x), inputs.val.windows.starts)
+    np.testing.assert_array_equal(np.concatenate(y), inputs.val.targets)
+
+
+RECURRENT = {
+    "gru": lambda: [layers.GRU(2)],
+    "lstm": lambda: [layers.LSTM(2)],
+    "bidirectional": lambda: [layers.Bidirectional(layers.LSTM(2))],
+    "convolution and gru": lambda: [layers.Conv1D(2, 2), layers.GRU(2)],
+}
+OTHERS = {
+    "dense": lambda: [layers.Flatten()],
+    "convolution": lambda: [layers.Conv1D(2, 2), layers.GlobalMaxPooling1D()],
+}
+
+
+@pytest.mark.parametrize("kind", [*RECURRENT, *OTHERS])
+def test_compilation(kind, monkeypatch):
+    build = (RECURRENT | OTHERS)[kind]
+    model = keras.Sequential([keras.Input((5, 3)), *build(), layers.Dense(1)])
+    assert batches.compilation(model, "gpu:0") == "auto"
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    assert batches.compilation(model, "cpu:0") is (kind in RECURRENT)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")  # where False would mean: not compiled at all
+    assert batches.compilation(model, "cpu:0") == "auto"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replaces TensorFlow's loop")
+@pytest.mark.parametrize(("device", "faster"), [("cpu:0", True), ("gpu:0", False), ("tpu:0", False)])
+def test_the_faster_loop_is_for_the_cpu(device, faster, monkeypatch):
+    monkeypatch.setattr(batches, "device", lambda: device)
+    gru = layers.GRU(2)
+    inputs = input_set(FLOATS, time=5)
+    batches.windowed(keras.Sequential([keras.Input(inputs.shape), gru, layers.Dense(1)]), inputs)
+    assert ("inner_loop" in vars(gru)) is faster
+
+
+def test_the_device_is_named():
+    assert batches.device().split(":")[0] in ("cpu", "gpu", "tpu")

@@ -1,0 +1,241 @@
+"""Windows over the weather record, against a plain loop over rows, batches and steps."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from stages import download, normalize, parse
+from stages import inputs as stage
+from stages.common import UserError
+from stages.windows import load
+
+OPTIONS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def seen_in_validation(first, last, lookback, batch):
+    """The rows that the sources' validation reads, each once, in order.
+
+    It takes (last - first - lookback) // batch batches one after another, from first + lookback on, and begins
+    again there before a batch that would reach `last` or go beyond it.
+    """
+    seen, row = [], first + lookback
+    for _ in range((last - first - lookback) // batch):
+        if row + batch >= last:
+            row = first + lookback
+        for r in range(row, min(row + batch, last)):
+            if r not in seen:
+                seen.append(r)
+        row += batch
+    return seen
+
+
+def expected_rows(count, split, lookback, delay):
+    """The rows that each split forecasts from."""
+    rows = {}
+    for name in ("train", "val", "test"):
+        first, last = split[name]
+        last = count - delay - 1 if last is None else last
+        rows[name] = list(range(first + lookback, last))
+    first, last = split["val"]
+    rows["val"] = seen_in_validation(first, last, lookback, split["val_batch"])
+    return rows
+
+
+@st.composite
+def problems(draw):
+    """A record's length, a split with at least one window in each part, and lookback, step and delay."""
+    step = draw(st.integers(1, 6))
+    lookback, delay = step * draw(st.integers(1, 6)), draw(st.integers(0, 9))
+    batch, split, row = draw(st.integers(1, 7)), {}, 0
+    for name in ("train", "val", "test"):
+        windows = draw(st.integers(batch, 4 * batch) if name == "val" else st.integers(1, 20))
+        first = row + draw(st.integers(0, 3))
+        row = first + lookback + windows
+        split[name] = [first, row]
+    count = row + delay + draw(st.integers(0, 8))
+    if draw(st.booleans()):
+        split["test"][1], count = None, max(count, row + delay + 1)
+    return count, split | {"val_batch": batch}, lookback, step, delay
+
+
+def written(problem, columns=3, seed=0):
+    """Run the stage on a random record; return its input set, the record normalized in float64, and its times."""
+    count, split, lookback, step, delay = problem
+    random = np.random.default_rng(seed)
+    rows = random.normal(9, 7, (count, columns))
+    times = np.cumsum(random.integers(1, 2000, count)).astype("M8[s]")
+    names = [f"c{i} (K)" for i in range(columns)]
+    mean, std = random.normal(9, 7, columns), random.uniform(0.1, 9, columns)
+    Path("data").mkdir(exist_ok=True)
+    table = {"Date Time": pa.array(times)} | dict(zip(names, map(pa.array, rows.T), strict=True))
+    pq.write_table(pa.table(table), "data/record.parquet", row_group_size=17)
+    statistics = {name: {"mean": m, "std": s} for name, m, s in zip(names, mean, std, strict=True)}
+    Path("data/normalization.json").write_text(json.dumps({"columns": statistics}))
+    window = {"lookback": lookback, "step": step, "delay": delay}
+    sections = {"inputs": {"any": window}, "split": split, "dataset": {"target": names[1]}}
+    Path("params.yaml").write_text(json.dumps(sections))
+    stage.inputs("any")
+    return load("data/inputs/any"), (rows - mean) / std, times
+
+
+@OPTIONS
+@example((30, {"train": [0, 8], "val": [8, 16], "test": [16, None], "val_batch": 4}, 4, 2, 3))
+@example((30, {"train": [0, 8], "val": [8, 20], "test": [20, None], "val_batch": 4}, 4, 2, 3))
+@given(problems())
+def test_equals_a_plain_loop(root, problem):
+    count, split, lookback, step, delay = problem
+    found, data, times = written(problem)
+    for name, rows in expected_rows(count, split, lookback, delay).items():
+        part = getattr(found, name)
+        samples = np.zeros((len(rows), lookback // step, data.shape[1]))
+        targets = np.zeros(len(rows))
+        for j, row in enumerate(rows):
+            for k in range(lookback // step):
+                samples[j, k] = data[row - lookback + k * step]
+            targets[j] = data[row + delay, 1]
+        assert part.windows.shape == samples.shape, name
+        assert part.windows[:].tobytes() == samples.astype(np.float32).tobytes(), name
+        assert part.targets.tobytes() == targets.astype(np.float32).tobytes(), name
+        assert part.times.tolist() == times[np.array(rows) + delay].tolist(), name
+
+
+@given(st.integers(1, 200), st.integers(1, 12))
+def test_by_phase_keeps_every_row(count, step):
+    rows = np.arange(2 * count).reshape(count, 2)
+    ordered = stage.by_phase(rows, step)
+    assert sorted(ordered.tolist()) == rows.tolist()
+    assert [i for p in range(step) for i in range(p, count, step)] == (ordered[:, 0] // 2).tolist()
+    if step == 1:
+        np.testing.assert_array_equal(ordered, rows)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.data())
+def test_starts_point_at_the_window(step, time, data):
+    lookback = step * time
+    count = data.draw(st.integers(lookback + 1, lookback + 60))
+    row = np.arange(lookback, count)
+    ordered = stage.by_phase(np.arange(count)[:, None], step)[:, 0]
+    for r, start in zip(row, stage.starts(row, count, lookback, step), strict=True):
+        assert ordered[start : start + time].tolist() == list(range(r - lookback, r, step))
+
+
+def test_the_sources_sizes():
+    split = {"train": [0, 200_000], "val": [200_001, 300_000], "test": [300_001, None], "val_batch": 128}
+    rows = stage.forecast_rows(420_551, split, lookback=1440, delay=144)
+    assert {name: len(row) for name, row in rows.items()} == {"train": 198_560, "val": 98_432, "test": 118_965}
+    assert [(row[0], row[-1]) for row in rows.values()] == [(1440, 199_999), (201_441, 299_872), (301_441, 420_405)]
+
+
+@pytest.mark.parametrize("windows", range(1, 25))
+def test_validation_is_what_the_sources_steps_reach(windows):
+    split = {"train": [0, 9], "val": [9, 9 + 5 + windows], "test": [40, None], "val_batch": 6}
+    expected = seen_in_validation(*split["val"], 5, 6)
+    if windows < 6:
+        with pytest.raises(UserError, match=r"split\.val"):
+            stage.forecast_rows(60, split, lookback=5, delay=2)
+    else:
+        assert stage.forecast_rows(60, split, lookback=5, delay=2)["val"].tolist() == expected
+        assert len(expected) == {6: 6, 12: 6, 18: 12, 24: 18}.get(windows, windows // 6 * 6)
+
+
+def test_the_input_set_is_small_and_described(weather):
+    stage.inputs("tiny")
+    found = load("data/inputs/tiny")
+    assert found.shape == (8, 3) and found.meta.time == 8
+    assert found.meta.columns == ["p (mbar)", "T (degC)", "wv (m/s)"]
+    assert (found.meta.target, found.meta.unit) == (1, "degc")
+    statistics = json.loads(Path("data/normalization.json").read_text())["columns"]["T (degC)"]
+    assert (found.meta.mean, found.meta.std) == (statistics["mean"], statistics["std"])
+    assert found.rows.dtype == np.float32 and found.rows.shape == (300, 3)  # no row is stored twice
+    for split in (found.train, found.val, found.test):
+        assert np.shares_memory(split.windows.view, found.rows)
+
+
+def test_the_same_bytes_again(weather):
+    def content():
+        stage.inputs("tiny")
+        return {path.name: path.read_bytes() for path in Path("data/inputs/tiny").iterdir()}
+
+    assert content() == content()
+    assert sorted(content()) == ["meta.json", "rows.npy", "test.npy", "train.npy", "val.npy"]
+    assert [path.name for path in Path("data/inputs").iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "change", "expected"),
+    [
+        ("inputs", "tiny", {"lookback": 0}, ["inputs.tiny.lookback", "whole number of rows", "0"]),
+        ("inputs", "tiny", {"lookback": "16"}, ["inputs.tiny.lookback", "'16'"]),
+        ("inputs", "tiny", {"lookback": None}, ["inputs.tiny.lookback", "None"]),
+        ("inputs", "tiny", {"step": 0}, ["inputs.tiny.step", "0"]),
+        ("inputs", "tiny", {"step": True}, ["inputs.tiny.step", "True"]),
+        ("inputs", "tiny", {"step": 1.5}, ["inputs.tiny.step", "1.5"]),
+        ("inputs", "tiny", {"delay": -1}, ["inputs.tiny.delay", "-1"]),
+        ("inputs", "tiny", {"step": 3}, ["inputs.tiny", "lookback 16 is not a multiple of step 3"]),
+        ("inputs", "tiny", {"lookback": 120}, ["split.train [0, 120)", "no window of lookback 120"]),
+        ("split", None, {"val": [121, 144]}, ["split.val [121, 144)", "val_batch 8", "widen the split"]),
+        ("split", None, {"test": [181, 197]}, ["split.test [181, 197)", "no window of lookback 16"]),
+        ("split", None, {"test": [279, None]}, ["split.test [279, 295)", "no window"]),
+        ("split", None, {"test": [181, 297]}, ["split.test", "row 297", "4 rows on", "300 rows", "longer record"]),
+        ("split", None, {"val": [121, 5000]}, ["split.val", "row 5,000", "smaller splits"]),
+        ("dataset", None, {"target": "T (K)"}, ["dataset.target", "T (K)", "p (mbar), T (degC), wv (m/s)"]),
+    ],
+)
+def test_mistakes(weather, section, key, change, expected):
+    weather.write_params(section, key, **change)
+    with pytest.raises(UserError) as raised:
+        stage.inputs("tiny")
+    for text in ["params.yaml: ", *expected]:
+        assert text in str(raised.value), str(raised.value)
+    assert not Path("data/inputs").exists()
+
+
+def test_the_largest_split_that_the_record_holds(weather):
+    weather.write_params("split", test=[181, 296])
+    stage.inputs("tiny")
+    assert load("data/inputs/tiny").test.times[-1] == np.datetime64(299 * 600, "s")
+
+
+def test_an_unknown_name_lists_the_known(weather):
+    with pytest.raises(UserError, match="no `hourly` in inputs; it has tiny"):
+        stage.inputs("hourly")
+
+
+@pytest.mark.parametrize("lacking", ["record.parquet", "normalization.json"])
+def test_a_missing_input(weather, lacking):
+    Path("data", lacking).unlink()
+    with pytest.raises(UserError, match=f"data/{lacking}: not found"):
+        stage.inputs("tiny")
+    assert not Path("data/inputs").exists()
+
+
+def test_the_record_at_hand(root, shared):
+    split = {"train": [0, 200_000], "val": [200_001, 300_000], "test": [300_001, None], "val_batch": 128}
+    dataset = {
+        "source": str(shared / "data" / "jena_climate_2009_2016_rebuilt.csv.zip"),
+        "size": None,
+        "sha256": None,
+        "time": "Date Time",
+        "format": "%d.%m.%Y %H:%M:%S",
+        "encoding": "utf-8",
+        "target": "T (degC)",
+        "sentinels": [-9999],
+    }
+    hourly = {"lookback": 1440, "step": 6, "delay": 144}
+    Path("params.yaml").write_text(json.dumps({"dataset": dataset, "split": split, "inputs": {"hourly": hourly}}))
+    download.download("dataset")
+    parse.parse()
+    normalize.normalize()
+    stage.inputs("hourly")
+    found = load("data/inputs/hourly")
+    assert found.shape == (240, 14)
+    assert [len(part.windows) for part in (found.train, found.val, found.test)] == [198_560, 98_432, 118_965]
+    last = found.val.windows.view[found.val.windows.starts, -1, found.meta.target]
+    assert round(float(np.abs(last.astype(float) - found.val.targets).mean()), 5) == 0.28918
+    assert found.test.times[-1] == np.datetime64("2016-12-31T23:50:00")

@@ -1,0 +1,235 @@
+"""Reviews as tokens, against Keras' own loader and padding, and files that are not what they should be."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras.datasets import imdb
+from keras.utils import pad_sequences
+
+from stages import tokens as stage
+from stages.common import UserError
+from stages.windows import load
+
+VOCABULARY = 50
+ranks = st.lists(st.integers(1, VOCABULARY), max_size=30)
+
+
+def objects(reviews):
+    """An object array of `reviews`, as in Keras' file."""
+    array = np.empty(len(reviews), object)
+    array[:] = reviews
+    return array
+
+
+def made_up(train=20, test=7):
+    """The four arrays of a small archive."""
+    random = np.random.default_rng(5)
+    arrays = {}
+    for part, count in (("train", train), ("test", test)):
+        reviews = [random.integers(1, VOCABULARY + 1, random.integers(1, 25)).tolist() for _ in range(count)]
+        arrays |= {f"x_{part}": objects(reviews), f"y_{part}": random.integers(0, 2, count)}
+    return arrays
+
+
+@pytest.fixture
+def reviews(root):
+    """A function that writes params.yaml and data/raw/reviews/any.npz; by default all is well."""
+
+    def write(arrays=None, content=None, synthetic=False, sha256="right", **settings):
+        raw = Path("data/raw/reviews")
+        raw.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            np.savez(raw / "any.npz", **(made_up() if arrays is None else arrays))
+        else:
+            (raw / "any.npz").write_bytes(content)
+        (raw / "source.json").write_text(json.dumps({"synthetic": synthetic, "files": [{"name": "any.npz"}]}))
+        if sha256 == "right":
+            sha256 = hashlib.sha256((raw / "any.npz").read_bytes()).hexdigest()
+        section = {"words": 40, "length": 12, "reverse": False, "val": 0.2} | settings
+        sections = {"tokens": {"any": section}, "reviews": {"sha256": sha256, "vocabulary": VOCABULARY}}
+        Path("params.yaml").write_text(json.dumps(sections))
+
+    return write
+
+
+def encoded(review, words):
+    """A review as Keras' imdb.load_data gives it out: begun with 1, moved up by 3, 2 for rare words."""
+    return [token if token < words else 2 for token in [1, *(rank + 3 for rank in review)]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ranks, min_size=1, max_size=6), st.integers(4, 60), st.integers(1, 35), st.booleans())
+def test_pad_equals_keras(texts, words, length, reverse):
+    expected = [encoded(review, words)[:: -1 if reverse else 1] for review in texts]
+    found = stage.pad(objects([np.array(review, np.int64) for review in texts]), words, length, reverse)
+    assert found.dtype == np.int16
+    np.testing.assert_array_equal(found, pad_sequences(expected, maxlen=length))
+
+
+def test_a_reversed_long_review_keeps_its_beginning():
+    review = objects([np.arange(1, 8)])
+    assert stage.pad(review, words=100, length=4, reverse=False).tolist() == [[7, 8, 9, 10]]
+    assert stage.pad(review, words=100, length=4, reverse=True).tolist() == [[6, 5, 4, 1]]
+    assert stage.pad(review, words=100, length=10, reverse=True).tolist() == [[0, 0, 10, 9, 8, 7, 6, 5, 4, 1]]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_input_set_equals_keras_loader(reviews, reverse, monkeypatch, capsys):
+    reviews(reverse=reverse)
+    stage.tokens("any")
+    assert capsys.readouterr().out == "any: train 16, val 4, test 7\n"
+    found = load("data/inputs/any")
+    monkeypatch.setattr("keras.src.datasets.imdb.get_file", lambda *_, **__: "data/raw/reviews/any.npz")
+    (x_train, y_train), (x_test, y_test) = imdb.load_data(num_words=40)
+    turn = [[review[:: -1 if reverse else 1] for review in part] for part in (x_train, x_test)]
+    padded = [pad_sequences(part, maxlen=12) for part in turn]
+    np.testing.assert_array_equal(found.train.windows[:], padded[0][:16])
+    np.testing.assert_array_equal(found.val.windows[:], padded[0][16:])
+    np.testing.assert_array_equal(found.test.windows[:], padded[1])
+    assert np.concatenate([found.train.targets, found.val.targets]).tolist() == y_train.tolist()
+    assert found.test.targets.tolist() == y_test.tolist()
+    assert found.rows.dtype == np.int16 and found.rows.shape == (27 * 12,) and found.shape == (12,)
+    assert (found.meta.words, found.meta.target, found.meta.unit) == (40, None, None)
+    assert np.isnat(found.test.times).all()
+
+
+def test_read_keeps_keras_order(reviews):
+    arrays = made_up()
+    reviews(arrays)
+    x_train, y_train, x_test, y_test = stage.read(Path("data/raw/reviews/any.npz"), VOCABULARY)
+    random = np.random.RandomState(113)
+    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        order = np.arange(len(x))
+        random.shuffle(order)
+        assert [review.tolist() for review in x] == [arrays[f"x_{part}"][i] for i in order]
+        assert y.tolist() == arrays[f"y_{part}"][order].tolist()
+
+
+@pytest.mark.parametrize(("count", "val", "held_out"), [(20, 0.2, 4), (7, 0.5, 4), (3, 0.01, 1), (10, 0.8, 9)])
+def test_the_last_training_reviews_are_held_out(reviews, count, val, held_out):
+    reviews(made_up(train=count), val=val)
+    stage.tokens("any")
+    found = load("data/inputs/any")
+    assert (len(found.train.windows), len(found.val.windows)) == (count - held_out, held_out)
+
+
+def test_reviews_of_one_length_and_empty_ones(reviews):
+    same = made_up() | {"x_test": np.arange(1, 22).reshape(7, 3).astype(object)}
+    reviews(same)
+    stage.tokens("any")
+    assert load("data/inputs/any").test.windows.shape == (7, 12)
+    reviews(made_up() | {"x_test": objects([[], [1], [], [2], [], [3], []])})
+    stage.tokens("any")
+    assert sorted(load("data/inputs/any").test.windows[:].max(axis=1).tolist()) == [1, 1, 1, 1, 4, 5, 6]
+
+
+def refused(*expected):
+    """Assert that the stage refuses with every text of `expected` and writes nothing."""
+    with pytest.raises(UserError) as raised:
+        stage.tokens("any")
+    for text in expected:
+        assert text in str(raised.value), str(raised.value)
+    assert not Path("data/inputs").exists()
+
+
+def test_a_file_of_another_hash_is_not_opened(reviews, monkeypatch):
+    monkeypatch.setattr(np, "load", None)
+    reviews(sha256="0" * 64)
+    found = hashlib.sha256(Path("data/raw/reviews/any.npz").read_bytes()).hexdigest()
+    refused("any.npz", found, "0" * 64, "reviews.sha256")
+    reviews(sha256=None)
+    refused("reviews.sha256 is null", "can run code", f"set reviews.sha256 to {found}")
+
+
+def test_the_hash_may_be_in_capitals_and_the_sample_needs_none(reviews):
+    reviews()
+    found = hashlib.sha256(Path("data/raw/reviews/any.npz").read_bytes()).hexdigest()
+    reviews(sha256=found.upper())
+    stage.tokens("any")
+    reviews(sha256=None, synthetic=True)
+    stage.tokens("any")
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 99, b"PK\x03\x04" + bytes(99), b"\x80\x04N.", b"<html></html>"])
+def test_not_an_archive(reviews, content):
+    reviews(content=content)
+    refused("any.npz", "cannot be read as an .npz archive")
+
+
+def test_a_single_array_is_not_an_archive(reviews, root):
+    np.save(root / "one.npy", np.arange(3))
+    reviews(content=(root / "one.npy").read_bytes())
+    refused("any.npz", "cannot be read as an .npz archive")
+
+
+@pytest.mark.parametrize("key", ["x_train", "y_test"])
+def test_a_missing_array(reviews, key):
+    reviews({name: array for name, array in made_up().items() if name != key})
+    refused("any.npz", f"no array {key}", "layout of Keras' imdb.npz")
+
+
+def spoiled(place, value):
+    """A list of seven reviews, with `value` at index `place`."""
+    return objects([[1, 2], [3], [4, 5], [6], [7, 8], [9], [10]][:place] + [value] + [[11]] * (6 - place))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"y_test": np.array([0, 1])}, ["x_test has 7 reviews and y_test 2 labels"]),
+        ({"x_test": objects([]), "y_test": np.array([], int)}, ["x_test has 0 reviews"]),
+        ({"y_test": np.array([0, 1, 0, 2, 0, 0, 1])}, ["y_test[3] is 2", "must be 0 or 1"]),
+        ({"y_test": np.array([0, 1, 0, 1, 0, 0, np.nan])}, ["y_test[6] is nan"]),
+        ({"y_test": np.array(list("0100101"))}, ["y_test[0]"]),
+        ({"y_test": np.zeros((7, 1), int)}, ["y_test"]),
+        ({"x_test": np.array(5)}, ["x_test"]),
+        ({"y_test": np.array(1)}, ["y_test"]),
+        ({"x_test": spoiled(2, [1, 51])}, ["x_test[2] has the word rank 51", "1 to 50", "reviews.vocabulary"]),
+        ({"x_test": spoiled(0, [2, 0, 3])}, ["x_test[0] has the word rank 0", "1 to 50"]),
+        ({"x_test": spoiled(6, [-4])}, ["x_test[6] has the word rank -4"]),
+        ({"x_test": spoiled(1, [1, [2, 3]])}, ["x_test[1]"]),
+        ({"x_test": spoiled(1, [[1, 2], [3, 4]])}, ["x_test[1]"]),
+        ({"x_test": spoiled(1, None)}, ["x_test[1] is not a list of word ranks"]),
+        ({"x_test": spoiled(1, "a film")}, ["x_test[1] is not a list of word ranks"]),
+        ({"x_test": spoiled(1, "12")}, ["x_test[1] is not a list of word ranks"]),
+        ({"x_test": spoiled(1, 12)}, ["x_test[1]"]),
+        ({"x_test": spoiled(1, [1.5])}, ["x_test[1] is not a list of word ranks"]),
+        ({"x_test": spoiled(1, [np.nan])}, ["x_test[1] is not a list of word ranks"]),
+        ({"x_test": spoiled(1, [10**30])}, ["x_test[1]"]),
+    ],
+)
+def test_bad_arrays(reviews, change, expected):
+    reviews(made_up() | change)
+    refused("any.npz", *expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"words": 3}, "tokens.any.words must be a whole number of 4 to 32,767, not 3"),
+        ({"words": 32_768}, "tokens.any.words must be a whole number of 4 to 32,767, not 32768"),
+        ({"words": None}, "tokens.any.words"),
+        ({"length": 0}, "tokens.any.length must be a whole number from 1, not 0"),
+        ({"length": 5.0}, "tokens.any.length"),
+        ({"reverse": "no"}, "tokens.any.reverse must be true or false, not 'no'"),
+        ({"val": 1.0}, "tokens.any.val must be a fraction between 0 and 1, not 1.0"),
+        ({"val": 0}, "tokens.any.val"),
+        ({"val": 0.99}, "tokens.any.val"),  # of 20 reviews nothing would be left to train with
+    ],
+)
+def test_bad_settings(reviews, change, expected):
+    reviews(**change)
+    refused("params.yaml: ", expected)
+
+
+def test_missing_files(reviews):
+    reviews()
+    Path("data/raw/reviews/any.npz").unlink()
+    refused("data/raw/reviews/any.npz: not found")
+    Path("data/raw/reviews/source.json").unlink()
+    refused("data/raw/reviews/source.json: not found")

@@ -1,0 +1,343 @@
+"""Training: its settings, its draws, its bytes, and that a stopped training ends as one that was not stopped."""
+
+import csv
+import importlib.util
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import layers
+
+from stages import train as stage
+from stages.common import UserError
+from stages.inputs import inputs
+from stages.windows import load
+
+
+@pytest.fixture
+def data(weather):
+    """A working directory with the input set `tiny`."""
+    inputs("tiny")
+    return weather
+
+
+def trained(name):
+    """Train as a new process would, whose layers are named from the beginning; return the files' bytes."""
+    keras.utils.clear_session()
+    stage.train(name)
+    folder = Path("data/models/forecast", name)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def interrupted(name, monkeypatch, after):
+    """Train until the checkpoint of epoch `after` is written."""
+
+    def describe(_name, history, *_):
+        if len(history) == after:
+            raise KeyboardInterrupt
+        return ""
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stage, "describe", describe)
+        trained(name)
+    assert not Path("data/models").exists()
+    assert [path.name for path in Path(".resume").iterdir()] == [f"{name}.npz"]
+
+
+# --- Settings ------------------------------------------------------------------------------------
+
+
+def test_a_model_overrides_its_task_and_that_overrides_training(weather):
+    assert stage.settings("dense")["learning_rate"] == 0.01
+    weather.write_params("tasks", "forecast", learning_rate=0.02, seed=2)
+    assert [stage.settings("dense")[key] for key in ("learning_rate", "seed", "loss")] == [0.02, 2, "mae"]
+    weather.write_params("models", "dense", learning_rate=1, loss="mse")
+    assert [stage.settings("dense")[key] for key in ("learning_rate", "seed", "loss")] == [1, 2, "mse"]
+    assert [stage.settings("naive")[key] for key in ("learning_rate", "seed", "loss")] == [0.02, 2, "mae"]
+
+
+@pytest.mark.parametrize(("cap", "epochs"), [(None, 2), (0, 0), (1, 1), (5, 2)])
+def test_max_epochs_caps(weather, cap, epochs):
+    weather.write_params("training", max_epochs=cap)
+    assert stage.settings("dense")["epochs"] == epochs
+    assert stage.settings("naive")["epochs"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"epochs": -1}, "epochs of dense must be a whole number from 0, not -1"),
+        ({"epochs": "ten", "max_epochs": 1}, "epochs of dense must be a whole number from 0, not 'ten'"),
+        ({"epochs": None, "max_epochs": 1}, "epochs of dense must be a whole number from 0, not None"),
+        ({"max_epochs": 1.5}, "max_epochs of dense must be a whole number from 0, not 1.5"),
+        ({"batch_size": 0}, "batch_size of dense must be a whole number from 1, not 0"),
+        ({"seed": True}, "seed of dense must be a whole number from 0, not True"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch of dense must be a whole number from 1, not 0"),
+        ({"learning_rate": 0}, "learning_rate of dense must be a number above 0, not 0"),
+        ({"learning_rate": "1e-3"}, "learning_rate of dense must be a number above 0, not '1e-3'"),
+        ({"monitor": None}, "monitor of dense must be a name, not None"),
+        ({"inputs": 3}, "inputs of dense must be a name, not 3"),
+        ({"task": "forecasts"}, "no `forecasts` in tasks; it has forecast"),
+        ({"task": None}, "no `None` in tasks; it has forecast"),
+    ],
+)
+def test_bad_settings(weather, change, expected):
+    weather.write_params("models", "dense", **change)
+    with pytest.raises(UserError) as raised:
+        stage.settings("dense")
+    assert str(raised.value) == f"params.yaml: {expected}"
+
+
+def test_a_model_that_is_no_line_and_one_that_is_not_there(weather):
+    weather.write_params("models", dense=3)
+    with pytest.raises(UserError, match=r"params\.yaml: models\.dense must be a line of settings, not 3"):
+        stage.settings("dense")
+    with pytest.raises(UserError, match="no `lstm` in models; it has naive, dense, gru_dropout"):
+        stage.settings("lstm")
+
+
+# --- Building ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("dense", {"units": 3, "unit": 4}, ["models.dense", "'unit'", "stages/models/dense.py takes units"]),
+        ("dense", {}, ["models.dense", "'units'", "takes units"]),
+        ("gru_dropout", {"units": 3}, ["models.gru_dropout", "takes units, dropout, recurrent_dropout"]),
+        ("dense", {"units": -1}, ["models.dense", "Keras refuses these settings"]),
+        ("stacked_gru", {"units": [3], "dropout": 0.0, "recurrent_dropout": 0.0}, ["models.stacked_gru"]),
+        ("stacked_gru", {"units": 3, "dropout": 0.0, "recurrent_dropout": 0.0}, ["models.stacked_gru"]),
+        ("transformer", {}, ["models.transformer needs a file stages/models/transformer.py"]),
+    ],
+)
+def test_build_names_what_is_wrong(data, name, options, expected):
+    with pytest.raises(UserError) as raised:
+        stage.build(name, load("data/inputs/tiny"), options)
+    for text in ["params.yaml: ", *expected]:
+        assert text in str(raised.value), str(raised.value)
+
+
+def test_a_failing_import_of_a_model_is_no_missing_file(data, tmp_path, monkeypatch):
+    import stages.models
+
+    (tmp_path / "broken.py").write_text("import a_library_that_is_not_there\n")
+    monkeypatch.setattr(stages.models, "__path__", [str(tmp_path)])
+    with pytest.raises(ModuleNotFoundError, match="a_library_that_is_not_there"):
+        stage.build("broken", load("data/inputs/tiny"), {})
+
+
+# --- Draws and choices ---------------------------------------------------------------------------
+
+
+@given(st.integers(1, 50), st.integers(0, 9), st.integers(0, 2**40), st.integers(1, 6), st.integers(1, 8))
+def test_draw(windows, epoch, seed, steps, batch):
+    schedule = {"seed": seed, "steps_per_epoch": steps, "batch_size": batch}
+    found = stage.draw(windows, epoch, schedule)
+    assert len(found) == steps * batch and found.min() >= 0 and found.max() < windows
+    np.testing.assert_array_equal(found, stage.draw(windows, epoch, schedule | {"units": 3}))
+    whole = stage.draw(windows, epoch, schedule | {"steps_per_epoch": None})
+    assert sorted(whole.tolist()) == list(range(windows))
+
+
+def test_draws_differ_between_epochs_and_seeds_and_reach_every_window():
+    draws = [
+        stage.draw(100, epoch, {"seed": seed, "steps_per_epoch": 500, "batch_size": 4}).tolist()
+        for epoch in range(3)
+        for seed in range(3)
+    ]
+    assert len({tuple(indices) for indices in draws}) == 9
+    assert all(set(indices) == set(range(100)) for indices in draws)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "values", "best"),
+    [
+        ("val_loss", [3, 1, 2], 1),
+        ("val_loss", [2, 1, 1], 1),
+        ("loss", [1, 1], 0),
+        ("val_accuracy", [0.5, 0.75, 0.75], 1),
+        ("accuracy", [0.9, 0.8], 0),
+    ],
+)
+def test_best_epoch_is_the_first_of_the_best(monitor, values, best):
+    assert stage.best_epoch([{monitor: value} for value in values], monitor) == best
+
+
+# --- Files ---------------------------------------------------------------------------------------
+
+
+def test_save_model_depends_on_the_model_alone(tmp_path):
+    def saved(name, seed=3):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(seed)
+        regularizer = keras.regularizers.L2(0.1)  # an object that occurs more than once
+        hidden = [layers.Dense(3, kernel_regularizer=regularizer), layers.Dense(2, kernel_regularizer=regularizer)]
+        model = keras.Sequential([keras.Input((4,)), layers.Dropout(0.5), *hidden])
+        stage.save_model(model, tmp_path / name)
+        return model, (tmp_path / name).read_bytes()
+
+    (model, first), (_, second), (_, third) = saved("a.keras"), saved("b.keras"), saved("c.keras", seed=4)
+    assert first == second != third
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.keras", "b.keras", "c.keras"]
+    x = np.ones((2, 4), np.float32)
+    loaded = keras.models.load_model(tmp_path / "a.keras")
+    np.testing.assert_array_equal(np.asarray(loaded(x)), np.asarray(model(x)))
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:
+        assert all(entry.date_time == (1980, 1, 1, 0, 0, 0) for entry in archive.infolist())
+
+
+@pytest.fixture
+def variables():
+    return [keras.Variable([1.0, 2.0]), keras.Variable(3, dtype="int32", trainable=False)]
+
+
+def test_a_checkpoint_is_restored(root, variables):
+    history, best = [{"epoch": 1, "loss": 0.1 + 0.2}], [np.ones(3, np.float32), np.zeros((2, 1), np.float32)]
+    stage.Checkpoint("x", "me").save(history, variables, best)
+    variables[0].assign([5.0, 6.0])
+    variables[1].assign(7)
+    found, weights = stage.Checkpoint("x", "me").restore(variables, epochs=1)
+    assert found == history
+    assert [weight.tolist() for weight in weights] == [weight.tolist() for weight in best]
+    assert np.asarray(variables[0]).tolist() == [1, 2] and int(variables[1]) == 3
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda good: b"",
+        lambda good: b"junk" * 50,
+        lambda good: good[: len(good) // 2],
+        lambda good: good[:-30],
+        lambda good: good.replace(np.array([1, 2], "<f4").tobytes(), np.array([1, 3], "<f4").tobytes()),
+    ],
+)
+def test_a_spoiled_checkpoint_is_ignored(root, variables, spoil):
+    checkpoint = stage.Checkpoint("x", "me")
+    checkpoint.save([{"epoch": 1}], variables[::-1], [])
+    checkpoint.path.write_bytes(spoil(checkpoint.path.read_bytes()))
+    fresh = [keras.Variable(0, dtype="int32", trainable=False), keras.Variable([8.0, 9.0])]
+    assert checkpoint.restore(fresh, epochs=1) == ([], [])
+    assert int(fresh[0]) == 0 and np.asarray(fresh[1]).tolist() == [8, 9]
+
+
+def test_a_checkpoint_of_another_identity_or_of_more_epochs_is_ignored(root, variables):
+    stage.Checkpoint("x", "me").save([{"epoch": 1}, {"epoch": 2}], variables, [])
+    variables[0].assign([8.0, 9.0])
+    assert stage.Checkpoint("x", "you").restore(variables, epochs=2) == ([], [])
+    assert stage.Checkpoint("x", "me").restore(variables, epochs=1) == ([], [])
+    assert stage.Checkpoint("y", "me").restore(variables, epochs=2) == ([], [])
+    assert np.asarray(variables[0]).tolist() == [8, 9]
+    assert len(stage.Checkpoint("x", "me").restore(variables, epochs=3)[0]) == 2
+
+
+# --- Training ------------------------------------------------------------------------------------
+
+
+def test_a_stopped_training_ends_as_one_that_was_not(data, monkeypatch, capsys):
+    """With masks drawn at random in every step."""
+    straight = trained("gru_dropout")
+    assert sorted(straight) == ["history.csv", "model.keras"] and straight["history.csv"].count(b"\n") == 4
+    assert list(Path(".resume").iterdir()) == []
+    Path("data/models").rename("straight")
+    interrupted("gru_dropout", monkeypatch, after=2)
+    assert trained("gru_dropout") == straight
+    assert "going on after epoch 2" in capsys.readouterr().out
+    assert list(Path(".resume").iterdir()) == []
+
+
+def test_same_seed_same_bytes_and_more_epochs_after_a_stop(data, monkeypatch, capsys):
+    data.write_params("models", "dense", epochs=3)
+    straight = trained("dense")
+    assert trained("dense") == straight
+    Path("data/models").rename("straight")
+    data.write_params("models", "dense", epochs=2)
+    interrupted("dense", monkeypatch, after=1)
+    interrupted("dense", monkeypatch, after=2)
+    assert "going on after epoch 1" in capsys.readouterr().out
+    data.write_params("models", "dense", epochs=3)
+    assert trained("dense") == straight
+    assert "going on after epoch 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["units", "seed", "inputs"])
+def test_what_another_configuration_left_is_not_used(data, monkeypatch, capsys, change):
+    interrupted("dense", monkeypatch, after=1)
+    if change == "units":
+        data.write_params("models", "dense", units=4)
+    elif change == "seed":
+        data.write_params("training", seed=2)
+    else:
+        data.write_record(data.rows + np.arange(300)[:, None], ["p (mbar)", "T (degC)", "wv (m/s)"])
+        inputs("tiny")
+    files = trained("dense")
+    assert "going on" not in capsys.readouterr().out
+    assert files["history.csv"].count(b"\n") == 3
+
+
+def test_history_and_console(data, capsys):
+    files = trained("dense")
+    rows = list(csv.DictReader(files["history.csv"].decode().splitlines()))
+    assert list(rows[0]) == ["epoch", "loss", "val_loss", "loss_degc", "val_loss_degc"]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    std = load("data/inputs/tiny").meta.std
+    assert all(float(row["val_loss_degc"]) == float(row["val_loss"]) * std for row in rows)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("tiny:") or shown[0].startswith("dense: 79 weights, 2 epochs, on ")
+    assert any(line.startswith("dense 2/2  loss ") and " degc  (best: epoch " in line for line in shown)
+
+
+def test_a_model_without_epochs_is_saved_as_it_is(data):
+    files = trained("naive")
+    assert files["history.csv"] == b"epoch,loss,val_loss,loss_degc,val_loss_degc\n"
+    assert not Path(".resume").exists()
+
+
+def test_the_weights_of_the_best_epoch_are_kept(data):
+    data.write_params("models", "dense", epochs=4, learning_rate=0.5)
+    files = trained("dense")
+    rows = list(csv.DictReader(files["history.csv"].decode().splitlines()))
+    found, model = load("data/inputs/tiny"), keras.models.load_model("data/models/forecast/dense/model.keras")
+    error = np.abs(np.asarray(model(found.val.windows[:]))[:, 0] - found.val.targets).mean()
+    assert error == pytest.approx(min(float(row["val_loss"]) for row in rows), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"learning_rate": 1e38}, ["dense: epoch 1: the loss is not a number", "lower learning_rate"]),
+        ({"monitor": "val_mse"}, ["params.yaml: monitor: no `val_mse` among", "loss, val_loss"]),
+        ({"loss": "mea"}, ["params.yaml: loss or metric", "mea"]),
+        ({"metric": "mea"}, ["params.yaml: loss or metric", "mea"]),
+        ({"inputs": "hourly"}, ["data/inputs/hourly/meta.json: not found"]),
+    ],
+)
+def test_a_training_that_cannot_be(data, change, expected):
+    data.write_params("models", "dense", **change)
+    with pytest.raises(UserError) as raised:
+        stage.train("dense")
+    for text in expected:
+        assert text in str(raised.value), str(raised.value)
+    assert not Path("data/models").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+def test_trains_on_jax(data):
+    data.write_params("training", max_epochs=2)
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    words = [sys.executable, "-m", "stages.train", "gru_dropout"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 epochs, on cpu:0 with jax" in done.stdout
+    history = Path("data/models/forecast/gru_dropout/history.csv").read_text()
+    rows = list(csv.DictReader(history.splitlines()))
+    assert len(rows) == 2 and all(0 < float(row["val_loss"]) < 10 for row in rows)
+    keras.models.load_model("data/models/forecast/gru_dropout/model.keras")
