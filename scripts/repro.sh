@@ -26,7 +26,7 @@ threads=$(($(getconf _NPROCESSORS_ONLN) / jobs))
 [ "$threads" -ge 1 ] || threads=1
 export TF_NUM_INTRAOP_THREADS=$threads TF_NUM_INTEROP_THREADS=$threads OMP_NUM_THREADS=$threads
 export TQDM_DISABLE=1 # bars of several models would overwrite one another; each epoch still has its line
-if ! echo "$models" | xargs -P "$jobs" -I NAME dvc --wait-for-lock repro -s train@NAME evaluate@NAME; then
+if ! echo "$models" | xargs -P "$jobs" -I NAME dvc --wait-for-lock repro -q -s train@NAME evaluate@NAME; then
   echo "error: at least one model failed, see above; the others are done and kept" >&2
   exit 1
 fi

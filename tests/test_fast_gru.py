@@ -1,11 +1,11 @@
 """The faster loop against Keras' own, with the same weights, seeds and masks."""
 
-from stages.fast_gru import accelerate, fits
-
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+
+from stages.fast_gru import accelerate, fits
 
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replaces TensorFlow's loop")
 

@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from stages.samples import dataset, reviews
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from stages.samples import dataset, reviews
 
 HEADER = (
     '"Date Time","p (mbar)","T (degC)","Tpot (K)","Tdew (degC)","rh (%)","VPmax (mbar)","VPact (mbar)",'
