@@ -95,9 +95,9 @@ def best_epoch(history: list[dict], monitor: str) -> int:
 class Progress(keras.callbacks.Callback):
     """A bar over the steps of one epoch; silent where nobody watches."""
 
-    def __init__(self, label: str, windows: int) -> None:
+    def __init__(self, label: str, steps: int) -> None:
         super().__init__()
-        self.bar = tqdm(total=windows, desc=label, unit="step", disable=None, leave=False)
+        self.bar = tqdm(total=steps, desc=label, unit="step", disable=None, leave=False)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.bar.update(batch + 1 - self.bar.n)
