@@ -100,7 +100,7 @@ class Progress(keras.callbacks.Callback):
         self.bar = tqdm(total=steps, desc=label, unit="step", disable=None, leave=False)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self.bar.update(batch + 1 - self.bar.n)
+        self.bar.update(min(batch + 1, self.bar.total) - self.bar.n)  # Keras counts a last bundle as full
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.bar.close()
