@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.batches import predict, windowed
+from stages.batches import compilation, device, predict, windowed
 from stages.common import UserError, command, whole
 from stages.train import best_epoch, settings
 from stages.windows import Inputs, Split, load
@@ -65,7 +65,7 @@ def evaluate(name: str) -> None:
         raise UserError(f"{error.filename}: not found; make it with `dvc repro train@{name}`") from None
     model = keras.models.load_model(trained / "model.keras", compile=False)
     learner = windowed(model, inputs)
-    learner.compile(jit_compile=False)  # one pass does not pay for compiling
+    learner.compile(jit_compile=compilation(model, device()))
     outputs = {split: predict(learner, getattr(inputs, split)) for split in ("val", "test")}
 
     logits = bool(schedule.get("logits"))
