@@ -13,8 +13,8 @@ demo: .venv/ready  ## the whole graph on the embedded sample, in demo/
 test: .venv/ready  ## all tests
 	$(BIN)/python -m pytest -q
 
-repro: .venv/ready  ## dvc repro, with JOBS=2 models in training side by side
-	scripts/repro.sh $(JOBS)
+repro: .venv/ready  ## dvc repro, with JOBS=2 models in training side by side (TASK=forecast: those alone)
+	scripts/repro.sh $(JOBS) $(TASK)
 
 bench: .venv/ready  ## ours beside the alternatives, on this machine
 	$(BIN)/python -m benchmarks.bench

@@ -1,5 +1,5 @@
 #!/bin/sh
-# scripts/repro.sh JOBS: dvc repro, with JOBS models in training side by side.
+# scripts/repro.sh JOBS [forecast|reviews]: dvc repro (of that task alone), with JOBS models in training side by side.
 #
 # Plain concurrent `dvc repro` block one another on the stages that they share. So: the shared stages first,
 # then each model's train and evaluate as single stages (-s), JOBS at a time, the longest trainings first,
@@ -7,20 +7,35 @@
 # exit code tells.
 set -eu
 cd "$(dirname "$0")/.."
-jobs=${1:-2}
+jobs=${1:-2} task=${2:-}
 case $jobs in '' | 0 | *[!0-9]*)
   echo "error: JOBS must be a whole number from 1, not '$jobs'" >&2
   exit 2 ;;
+esac
+case $task in
+  '') shared='inputs tokens' last='' ;;
+  forecast) shared=inputs last=report_forecast ;;
+  reviews) shared=tokens last=report_reviews ;;
+  *) echo "error: the task must be forecast, reviews or nothing for both, not '$task'" >&2 && exit 2 ;;
 esac
 here=$PWD # the nearest .venv above, as in ./run
 while [ -n "$here" ]; do
   [ -x "$here/.venv/bin/dvc" ] && PATH=$here/.venv/bin:$PATH && break
   here=${here%/*}
 done
-dvc repro inputs tokens
-models=$(python -c 'from stages.common import params
-models = params("models")
-print(*sorted(models, key=lambda name: -models[name]["epochs"]), sep="\n")')
+dvc repro $shared
+models=$(python - "$task" <<'END'
+import sys
+from stages.common import params
+from stages.windows import load
+
+def duration(name):  # epochs x length of a window: near enough
+    return models[name]["epochs"] * load(f"data/inputs/{models[name]['inputs']}").meta.time
+
+models = {name: model for name, model in params("models").items() if sys.argv[1] in ("", model["task"])}
+print(*sorted(models, key=duration, reverse=True), sep="\n")
+END
+)
 
 threads=$(($(getconf _NPROCESSORS_ONLN) / jobs))
 [ "$threads" -ge 1 ] || threads=1
@@ -30,4 +45,4 @@ if ! echo "$models" | xargs -P "$jobs" -I NAME dvc --wait-for-lock repro -q -s t
   echo "error: at least one model failed, see above; the others are done and kept" >&2
   exit 1
 fi
-dvc repro
+dvc repro $last
