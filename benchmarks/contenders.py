@@ -49,7 +49,8 @@ def csv_contender(read: Callable[[Path], Any]) -> Callable[[], Figures]:
 
 
 def csv_ours() -> Callable[[], Figures]:
-    from stages.parse import read_file, settings, values
+    from stages.parse import read_file, settings
+    from stages.record import values
 
     section = settings()
     return csv_contender(lambda path: [values(column) for column in read_file(path, section)[1].columns])

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from stages.common import UserError, command, params, whole
+from stages.record import read
 from stages.windows import SPLITS, Meta, save
 
 
@@ -67,21 +67,19 @@ def inputs(name: str) -> None:
     if lookback % step:
         raise UserError(f"params.yaml: inputs.{name}: lookback {lookback} is not a multiple of step {step}")
 
+    record = read()
     try:
-        table = pq.read_table("data/record.parquet")
         statistics = json.loads(Path("data/normalization.json").read_text())["columns"]
     except FileNotFoundError as error:
-        missing = error.filename or "data/record.parquet"  # Arrow leaves the name out
-        raise UserError(f"{missing}: not found; make it with `dvc repro normalize`") from None
-    times = table.column(0).to_numpy().astype("M8[s]")
+        raise UserError(f"{error.filename}: not found; make it with `dvc repro normalize`") from None
+    times = next(iter(record.values()))
     columns = list(statistics)
     if target not in columns:
         raise UserError(f"params.yaml: dataset.target: no column {target!r}; the record has {', '.join(columns)}")
     # Column by column in float64, then rounded once: what Keras does with the sources' float64 batches.
     rows = np.empty((len(times), len(columns)), np.float32)
     for index, column in enumerate(columns):
-        values = table.column(column).to_numpy()
-        rows[:, index] = (values - statistics[column]["mean"]) / statistics[column]["std"]
+        rows[:, index] = (record[column] - statistics[column]["mean"]) / statistics[column]["std"]
 
     position = columns.index(target)
     splits = {

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from stages.common import UserError, command, params, whole
+from stages.record import RECORD, read
 
-RECORD = Path("data/record.parquet")
 NORMALIZATION = Path("data/normalization.json")
 
 
@@ -61,18 +60,15 @@ def check_spread(rows: np.ndarray, names: list[str], first: int, last: int) -> N
 def normalize() -> None:
     """Write the training rows' mean and standard deviation to data/normalization.json."""
     split = {key: params("split", key) for key in ("train", "val", "test", "val_batch")}
-    if not RECORD.exists():
-        raise UserError(f"{RECORD}: not found; run `./run parse` first")
-    table = pq.read_table(RECORD)
-    check_split(split, table.num_rows)
+    times, *names = columns = read()
+    check_split(split, len(columns[times]))
     first, last = split["train"]
-    names = table.column_names[1:]
-    rows = np.column_stack([table[name].to_numpy()[first:last] for name in names])
+    rows = np.column_stack([columns[name][first:last] for name in names])
     check_spread(rows, names, first, last)
     mean, std = statistics(rows)
-    columns = {name: {"mean": float(m), "std": float(s)} for name, m, s in zip(names, mean, std, strict=True)}
+    scales = {name: {"mean": float(m), "std": float(s)} for name, m, s in zip(names, mean, std, strict=True)}
     with whole(NORMALIZATION) as path:
-        text = json.dumps({"rows": [first, last], "columns": columns}, indent=2, ensure_ascii=False)
+        text = json.dumps({"rows": [first, last], "columns": scales}, indent=2, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
 
 

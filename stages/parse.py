@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from stages.common import UserError, command, params, whole
+from stages.record import RECORD, values
 
 RAW = Path("data/raw/dataset")
-RECORD = Path("data/record.parquet")
 QUALITY = Path("data/quality.json")
 
 BLOCK = 8192  # lines that are read again together where not all can be read at once
@@ -115,14 +115,6 @@ def instants(texts: pa.StringArray, format: str) -> pa.Array:
         starts = tqdm(range(0, len(texts), BLOCK), "times", unit=" blocks", disable=None, leave=False)
         return pa.concat_arrays([instants(texts[start : start + BLOCK], format) for start in starts])
     return pa.array([datetime.strptime(text, format) for text in texts.to_pylist()], pa.timestamp("s"))
-
-
-def values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """Return `column` as float64 or datetime64[s]: by DLPack, as to_numpy() imports pandas, for 0.5 s."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if array.type == pa.timestamp("s"):
-        return np.from_dlpack(array.view(pa.int64())).view("datetime64[s]")
-    return np.from_dlpack(array)
 
 
 def to_table(data: bytes, columns: list[str], section: dict[str, Any]) -> pa.Table:

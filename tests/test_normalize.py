@@ -174,5 +174,5 @@ def test_a_split_that_is_no_section(root):
 
 def test_missing_record(root):
     Path("params.yaml").write_text(json.dumps({"split": SPLIT}))
-    with pytest.raises(UserError, match=r"data/record\.parquet: not found; run `\./run parse`"):
+    with pytest.raises(UserError, match=r"data/record\.parquet: not found; make it with `dvc repro parse`"):
         stage.normalize()
