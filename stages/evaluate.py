@@ -32,14 +32,23 @@ def naive(split: Split, target: int) -> np.ndarray:
 
 
 def forecast_metrics(inputs: Inputs, outputs: dict[str, np.ndarray]) -> dict[str, float]:
-    """MAE in standard deviations and in the target's unit, and skill = 1 - MAE / naive MAE, same windows."""
+    """MAE in standard deviations and in the target's unit, and skill = 1 - MAE / naive MAE, same windows.
+
+    Raises UserError where the naive forecast is perfect, for then there is no skill.
+    """
     metrics = {}
     for name, output in outputs.items():
         split = getattr(inputs, name)
         error = mae(split.targets, output)
         metrics[f"{name}_mae"] = error
         metrics[f"{name}_mae_{inputs.meta.unit}"] = error * inputs.meta.std
-        metrics[f"{name}_skill"] = 1 - error / mae(split.targets, naive(split, inputs.meta.target))
+        reference = mae(split.targets, naive(split, inputs.meta.target))
+        if not reference:
+            raise UserError(
+                f"params.yaml: split.{name}: the naive forecast is perfect, as if the target were constant in the "
+                f"{name} windows, so that there is no skill; choose other rows"
+            )
+        metrics[f"{name}_skill"] = 1 - error / reference
     return metrics
 
 

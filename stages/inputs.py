@@ -60,7 +60,7 @@ def inputs(name: str) -> None:
     """Write the input set `name` of params.yaml `inputs` to data/inputs/NAME."""
     window, split, target = params("inputs", name), params("split"), params("dataset", "target")
     for key in ("lookback", "step", "delay"):
-        value = window.get(key)
+        value = window.get(key) if isinstance(window, dict) else None
         if type(value) is not int or value < (key != "delay"):
             raise UserError(f"params.yaml: inputs.{name}.{key} must be a whole number of rows, not {value!r}")
     lookback, step, delay = window["lookback"], window["step"], window["delay"]

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import json
 import re
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -130,12 +131,13 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 def fingerprint(name: str, schedule: dict[str, Any]) -> str:
-    """A hash of all that an epoch depends on: settings, data, code, Keras and its backend.
+    """A hash of all that an epoch depends on: settings, data, the project's code in use, Keras and its backend.
 
     The number of epochs is no part of it: a training that was stopped may be ended with fewer, or with more.
     """
     files = sorted(Path("data/inputs", schedule["inputs"]).iterdir())
-    files += [Path(f"stages/{code}.py") for code in ("train", "batches", "fast_gru", "windows", f"models/{name}")]
+    code = {module.__file__ for key, module in sys.modules.items() if key.startswith("stages.") and module.__file__}
+    files += [Path(file) for file in sorted(code | {__file__})]
     epoch = {key: value for key, value in schedule.items() if key not in ("epochs", "max_epochs")}
     state = [name, epoch, keras.__version__, keras.backend.backend()]
     digest = hashlib.sha256(json.dumps(state).encode())

@@ -170,6 +170,7 @@ def test_the_same_bytes_again(weather):
 @pytest.mark.parametrize(
     ("section", "key", "change", "expected"),
     [
+        ("inputs", None, {"tiny": 5}, ["inputs.tiny.lookback", "whole number of rows", "None"]),
         ("inputs", "tiny", {"lookback": 0}, ["inputs.tiny.lookback", "whole number of rows", "0"]),
         ("inputs", "tiny", {"lookback": "16"}, ["inputs.tiny.lookback", "'16'"]),
         ("inputs", "tiny", {"lookback": None}, ["inputs.tiny.lookback", "None"]),
