@@ -2,6 +2,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
+unexport PYTHON  # it makes .venv; the stages run in that
 
 .PHONY: help demo test repro bench lint
 help:  ## this list
@@ -16,7 +17,7 @@ test: .venv/ready  ## all tests
 repro: .venv/ready  ## dvc repro, with JOBS=2 models in training side by side (TASK=forecast: those alone)
 	scripts/repro.sh $(JOBS) $(TASK)
 
-bench: .venv/ready  ## ours beside the alternatives, on this machine
+bench: demo  ## ours beside the alternatives, on this machine
 	$(BIN)/python -m benchmarks.bench
 
 lint: .venv/ready  ## ruff: lint and format

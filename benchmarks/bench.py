@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ import numpy as np
 from benchmarks.contenders import WARM, Figures
 from scripts.demo import DVC, SHORT, update
 from stages.common import UserError, params
+from stages.record import read
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = ("csv", "windows", "training", "rerun", "estimate")
-SETS = ("hourly", "half_hourly")
 RECURRENT = ("gru", "gru_dropout", "reversed_gru", "bidirectional_gru", "stacked_gru", "conv1d_gru")
 # Steps in a round: some seconds, for Keras' wait at the end of a pass grows with its length (README.md).
 STEPS = {"naive": 300, "dense": 300, "conv1d": 150, "imdb_conv1d": 150, "bidirectional_gru": 30, "stacked_gru": 30}
@@ -147,7 +148,11 @@ def prepare(folder: Path, source: Path | None) -> str:
         run("-m", *f"stages.{stage}".split())
     if json.loads((folder / "data/quality.json").read_text())["rows"] <= params("split", "test")[0]:
         update(folder / "params.yaml", {"split": SHORT["split"]})
-    stages = ["normalize", *(f"inputs {name}" for name in SETS), *(f"tokens {key}" for key in params("tokens"))]
+    stages = [
+        "normalize",
+        *(f"inputs {key}" for key in params("inputs")),
+        *(f"tokens {key}" for key in params("tokens")),
+    ]
     for stage in stages:
         run("-m", *f"stages.{stage}".split())
     run("-c", "from benchmarks.bench import write_plain; write_plain()")
@@ -156,12 +161,11 @@ def prepare(folder: Path, source: Path | None) -> str:
 
 def write_plain() -> None:
     """The normalized record as the sources hold it, (rows, columns) float64, in file order: plain.npy."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table("data/record.parquet")
     columns = json.loads(Path("data/normalization.json").read_text())["columns"]
-    values = [(table[name].to_numpy() - how["mean"]) / how["std"] for name, how in columns.items()]
-    np.save("plain.npy", np.column_stack(values))
+    record = read()
+    np.save(
+        "plain.npy", np.column_stack([(record[name] - how["mean"]) / how["std"] for name, how in columns.items()])
+    )
 
 
 # --- Sections -----------------------------------------------------------------------------------------------
@@ -205,8 +209,7 @@ def section_csv(folder: Path, rounds: int) -> str:
 
 def section_windows(folder: Path, rounds: int, shrink: int, goals: list) -> str:
     many, few, rows = 4000 // shrink, 200 // shrink, []
-    rate, start_up = hashing_rate(folder, 512 // shrink)
-    for name in SETS:
+    for name in params("inputs"):
         ways = {
             "ours, on the device, XLA": ("windows_device", name, many, True),
             "ours, on the device": ("windows_device", name, many, False),
@@ -224,11 +227,9 @@ def section_windows(folder: Path, rounds: int, shrink: int, goals: list) -> str:
         rows.append([name, "ours, stored", *[None] * 4, size / 1e6, dvc_add(folder, folder / "data/inputs" / name)])
         counts = [len(np.load(path)) for path in paths if path.stem in ("train", "val", "test")]
         written = sum(counts) * window_bytes(folder, name)
-        estimate = [written / 1e6, start_up + written / rate]
-        rows.append([name, "every window written out (computed)", *[None] * 4, *estimate])
+        rows.append([name, "every window written out (computed)", *[None] * 4, written / 1e6, None])
         for way, least in (("sources' generator", 40), ("timeseries_dataset_from_array", 60)):
-            for place, us in (("device", device), ("host", found["ours, on the host"]["us"])):
-                goals.append((f"windows, {name}, on the {place}, to {way}", least, found[way]["us"] / us, None))
+            goals.append((f"windows, {name}, to {way}", least, found[way]["us"] / device, None))
     return table("inputs | way | windows/s | us/window | times ours | peak MB | MB on disk | s in dvc add", rows)
 
 
@@ -251,20 +252,6 @@ def dvc_add(folder: Path, path: Path) -> float:
             subprocess.run([DVC, "add", "-q", "data"], cwd=name, env=variables, check=True)
             taken.append(time.perf_counter() - began)
     return statistics.median(taken)
-
-
-def hashing_rate(folder: Path, megabytes: int) -> tuple[float, float]:
-    """Bytes a second that `dvc add` hashes and stores, and the seconds that it takes for next to nothing."""
-    say(f"   dvc add, {megabytes} MB")
-    path = folder / "bytes"
-    path.write_bytes(b"0")
-    start_up = dvc_add(folder, path)
-    with path.open("wb") as file:
-        for _ in range(megabytes):
-            file.write(os.urandom(1_000_000))
-    taken = dvc_add(folder, path)
-    path.unlink()
-    return megabytes * 1e6 / max(taken - start_up, 1e-3), start_up
 
 
 def section_training(
@@ -304,17 +291,19 @@ def section_rerun(folder: Path, rounds: int) -> str:
     """Seconds of `dvc repro` in a copy of demo/, in all and outside of training."""
     if not (ROOT / "demo/dvc.lock").exists():
         return "Skipped: there is no completed demo/; `make demo` first."
-    demo, log, wrapper = folder / "demo", folder / "log.txt", folder / "python"
+    demo, log = folder / "demo", folder / "log.txt"
+    wrapper = demo / ".venv/bin/python"  # which ./run takes
     shutil.copytree(ROOT / "demo", demo, symlinks=True)
+    wrapper.parent.mkdir(parents=True)
     code = (
         "import subprocess, sys, time; began = time.perf_counter(); "
         "code = subprocess.call([sys.executable, *sys.argv[2:]]); "
         "open(sys.argv[1], 'a').write(f'{sys.argv[3]} {time.perf_counter() - began}\\n'); sys.exit(code)"
     )
     wrapper.write_text(f"#!/bin/sh\nexec '{sys.executable}' -S -c \"{code}\" '{log}' \"$@\"\n")
-    wrapper.chmod(0o755)  # ./run takes it for Python
+    wrapper.chmod(0o755)
     variables = {key: value for key, value in environment().items() if not key.startswith(("PYTHONPATH", "KERAS"))}
-    variables |= {"PYTHON": str(wrapper), "DVC_SITE_CACHE_DIR": str(folder / "site")}
+    variables["DVC_SITE_CACHE_DIR"] = str(folder / "site")
 
     def repro(what: str, changes: dict) -> list:
         say(f"   dvc repro, {what}")
@@ -337,7 +326,9 @@ def section_rerun(folder: Path, rounds: int) -> str:
     return table("changed | stages run | s in all | s in training | s outside training", rows)
 
 
-def section_estimate(folder: Path, found: dict[str, dict[str, Figures]], rounds: int, shrink: int) -> str:
+def section_estimate(
+    folder: Path, found: dict[str, dict[str, Figures]], rounds: int, shrink: int, goals: list
+) -> str:
     """Minutes of the whole schedule in both ways, from the figures of `section_training`."""
     threads = max((os.cpu_count() or 2) // 2, 1)
     slowdown, minutes, rows = {}, {}, []
@@ -364,16 +355,27 @@ def section_estimate(folder: Path, found: dict[str, dict[str, Figures]], rounds:
             times(over(pairs[1][1], pairs[1][0])),
         ]
 
-    def two_jobs(way: str, key: str) -> float:
+    def in_turn(models: list[str], way: str, key: str) -> float:
+        return sum(minutes[model, way, key] for model in models)
+
+    def two_jobs(models: list[str], way: str, key: str) -> float:
         ends = [0.0, 0.0]
-        for longest in sorted((minutes[model, way, key] for model in found), reverse=True):
+        for longest in sorted((minutes[model, way, key] for model in models), reverse=True):
             ends[ends.index(min(ends))] += longest * slowdown[way]
         return max(ends)
 
     for model in found:
         rows.append(row(model, lambda way, key, model=model: minutes[model, way, key]))
-    rows.append(row("all, one after another", lambda way, key: sum(minutes[model, way, key] for model in found)))
-    rows.append(row("all, two jobs", two_jobs))
+    forecasts = [model for model in found if params("models", model, "task") == "forecast"]
+    for what, models in (("the forecasts", forecasts), ("all", list(found))):
+        rows.append(row(f"{what}, one after another", partial(in_turn, models)))
+        rows.append(row(f"{what}, two jobs", partial(two_jobs, models)))
+    if len(forecasts) > 1:
+        goals.append(("the forecasts, 75 minutes to two jobs", 1, 75 / two_jobs(forecasts, "ours", ""), None))
+    recurrent = [model for model in found if model in RECURRENT]
+    if len(recurrent) > 1:
+        both = in_turn(recurrent, "ours", "") / two_jobs(recurrent, "ours", "")
+        goals.append(("recurrent models, two jobs to one", 1.5, both, None))
     note = f"Two side by side with {threads} thread(s) each: a step of {name} takes " + " and ".join(
         f"{value:.2f} times as long ({way})" for way, value in slowdown.items()
     )
@@ -462,7 +464,7 @@ def bench(chosen: argparse.Namespace, folder: Path) -> str:
         add("A training step and a validation window", text)
         if "estimate" in chosen.only:
             say("estimate")
-            add("The whole experiment, estimated", section_estimate(folder, found, rounds, shrink))
+            add("The whole experiment, estimated", section_estimate(folder, found, rounds, shrink, goals))
     if goals:
         add("Targets", section_goals(goals))
     minutes, note = (time.perf_counter() - began) / 60, " with --quick: a try" if chosen.quick else ""

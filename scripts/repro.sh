@@ -25,12 +25,12 @@ while [ -n "$here" ]; do
 done
 dvc repro $shared
 models=$(python - "$task" <<'END'
-import sys
+import json, sys
 from stages.common import params
-from stages.windows import load
 
 def duration(name):  # epochs x length of a window: near enough
-    return models[name]["epochs"] * load(f"data/inputs/{models[name]['inputs']}").meta.time
+    with open(f"data/inputs/{models[name]['inputs']}/meta.json") as file:
+        return models[name]["epochs"] * json.load(file)["time"]
 
 models = {name: model for name, model in params("models").items() if sys.argv[1] in ("", model["task"])}
 print(*sorted(models, key=duration, reverse=True), sep="\n")
@@ -41,7 +41,9 @@ threads=$(($(getconf _NPROCESSORS_ONLN) / jobs))
 [ "$threads" -ge 1 ] || threads=1
 export TF_NUM_INTRAOP_THREADS=$threads TF_NUM_INTEROP_THREADS=$threads OMP_NUM_THREADS=$threads
 export TQDM_DISABLE=1 # bars of several models would overwrite one another; each epoch still has its line
-if ! echo "$models" | xargs -P "$jobs" -I NAME dvc --wait-for-lock repro -q -s train@NAME evaluate@NAME; then
+# Not DVC's own code, 255, which would end xargs; and with -q nobody else names a killed training.
+each='dvc --wait-for-lock repro -q -s train@NAME evaluate@NAME || { echo "error: NAME failed" >&2; exit 1; }'
+if ! echo "$models" | xargs -P "$jobs" -I NAME sh -c "$each"; then
   echo "error: at least one model failed, see above; the others are done and kept" >&2
   exit 1
 fi

@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -37,16 +37,30 @@ def params(*keys: str) -> Any:
     return value
 
 
+def unit(column: str) -> str:
+    """The unit in a column's name: `degC` of `T (degC)`; `own unit` where it names none."""
+    inside = re.search(r"\(([^()]+)\)\s*$", column)
+    return inside[1] if inside else "own unit"
+
+
 @contextlib.contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` only if the block succeeds.
 
-    The block may create a file or a directory there. On any exception nothing is left.
+    The block may create a file or a directory there. On any exception nothing is left; what a kill left is
+    removed the next time.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+    temporary, aside = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
+
+    def clear() -> None:
+        for leftover in (temporary, aside):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            leftover.unlink(missing_ok=True)
+
+    clear()
     try:
         yield temporary
         if path.is_symlink():  # DVC's cache.type symlink
@@ -55,10 +69,7 @@ def whole(path: str | Path) -> Iterator[Path]:
             path.rename(aside)
         temporary.replace(path)
     finally:
-        for leftover in (temporary, aside):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            leftover.unlink(missing_ok=True)
+        clear()
 
 
 def command(stage: Callable[..., None], *arguments: str) -> None:

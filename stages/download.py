@@ -60,6 +60,8 @@ def checked(section: str) -> tuple[list[str], int | None, str | None]:
         raise UserError(f"{where}.source: expected URLs, a URL, paths, a path or `sample`, found {source!r}")
     if len(texts) > 1 and ("sample" in texts or len({is_address(text) for text in texts}) > 1):
         raise UserError(f"{where}.source: expected URLs only, paths only or `sample` alone, found {texts}")
+    if len(texts) > 1 and section == "reviews" and not is_address(texts[0]):
+        raise UserError(f"{where}.source: expected one file, found {texts}")
     for text in [] if texts == ["sample"] else texts:
         if is_address(text) and not re.match(r"https?://[^/?#]", text, re.IGNORECASE):
             raise UserError(f"{where}.source: {text}: expected http://... or https://..., or a path")

@@ -77,10 +77,9 @@ def evaluate(name: str) -> None:
     learner.compile(jit_compile=compilation(model, device()))
     outputs = {split: predict(learner, getattr(inputs, split)) for split in ("val", "test")}
 
-    logits = bool(schedule.get("logits"))
     table: dict[str, Any] = {"truth": inputs.test.targets, "forecast": outputs["test"]}
     if inputs.meta.target is None:
-        metrics = review_metrics(inputs, outputs, logits)
+        metrics = review_metrics(inputs, outputs, schedule["logits"])
     else:
         metrics = forecast_metrics(inputs, outputs)
         scaled = {

@@ -47,6 +47,7 @@ def fits(gru: layers.GRU) -> bool:
         and gru.use_bias
         and gru.activation.__name__ in SLOPE
         and gru.recurrent_activation is keras.activations.sigmoid
+        and max(gru.dropout, gru.recurrent_dropout) < 1
     )
 
 

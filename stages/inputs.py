@@ -24,7 +24,7 @@ def starts(row: np.ndarray, rows: int, lookback: int, step: int) -> np.ndarray:
 
 
 def forecast_rows(rows: int, split: dict, lookback: int, delay: int) -> dict[str, np.ndarray]:
-    """The rows that each split forecasts from, as in the sources (DESIGN: "The task, exactly").
+    """The rows that each split forecasts from, as in the sources (Chollet's generator).
 
     A split [first, last) has the rows first+lookback <= r < last; last = null means rows-delay-1.
     Validation is what the sources' validation steps reach, each window once: whole batches of `val_batch`,

@@ -1,6 +1,7 @@
 """Mean and standard deviation of every column over the training rows."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ def check_spread(rows: np.ndarray, names: list[str], first: int, last: int) -> N
         )
 
 
+def warn_of_sentinels(rows: np.ndarray, names: list[str], sentinels: list[float]) -> None:
+    """Name the columns of `rows`, the training rows, that hold sentinels: they go into mean and deviation."""
+    counts = np.isin(rows, sentinels).sum(axis=0)
+    if counts.any():
+        listed = ", ".join(f"{counts[i]} in {names[i]!r}" for i in np.flatnonzero(counts))
+        print(f"warning: sentinels in the training rows distort mean and deviation: {listed}", file=sys.stderr)
+
+
 def normalize() -> None:
     """Write the training rows' mean and standard deviation to data/normalization.json."""
     split = {key: params("split", key) for key in ("train", "val", "test", "val_batch")}
@@ -65,6 +74,7 @@ def normalize() -> None:
     first, last = split["train"]
     rows = np.column_stack([columns[name][first:last] for name in names])
     check_spread(rows, names, first, last)
+    warn_of_sentinels(rows, names, params("dataset", "sentinels"))
     mean, std = statistics(rows)
     scales = {name: {"mean": float(m), "std": float(s)} for name, m, s in zip(names, mean, std, strict=True)}
     with whole(NORMALIZATION) as path:

@@ -78,12 +78,17 @@ def contents(path: Path) -> tuple[str, bytes]:
             largest = max(tables, key=lambda member: member.file_size)  # not macOS's shadow of it
             return f"{path} ({largest.filename})", archive.read(largest)
     except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read ({error}); run `./run download dataset` again") from None
+        raise UserError(
+            f"{path}: cannot be read ({error}); fetch it again with `dvc repro -f download@dataset`"
+        ) from None
 
 
 def header(line: str, where: str, section: dict[str, Any]) -> list[str]:
     """Return the column names in `line`; UserError, its message beginning with `where`, if they will not do."""
-    columns = next(csv.reader([line]), [])
+    try:
+        columns = next(csv.reader([line]), [])
+    except csv.Error as error:
+        raise UserError(f"{where}: expected column names, cannot read them ({error})") from None
     listed = ", ".join(map(repr, columns)) or "an empty line"
     for key in ("time", "target"):
         if section[key] not in columns:
@@ -258,6 +263,17 @@ def quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
     }
 
 
+def summary(report: dict[str, Any]) -> str:
+    """Return the report on one line."""
+    gaps, columns = report["gaps"], report["columns"].items()
+    sentinels = [f"{column['sentinels']} in {name!r}" for name, column in columns if column["sentinels"]]
+    return (
+        f"{report['rows']:,} rows, {report['first']} to {report['last']}; {len(gaps)} gaps of "
+        f"{sum(gap['missing'] for gap in gaps):,} rows, {report['duplicates']} duplicates, "
+        f"sentinels: {', '.join(sentinels) or 'none'}; all of it in {QUALITY}"
+    )
+
+
 def column_quality(numbers: np.ndarray, sentinels: list[float]) -> dict[str, Any]:
     """Return the count of `sentinels` in `numbers`, and minimum, maximum and mean of the others, or None."""
     kept = numbers[~np.isin(numbers, sentinels)]
@@ -272,13 +288,14 @@ def parse() -> None:
     try:
         note = (RAW / "source.json").read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{RAW / 'source.json'}: not found; run `./run download dataset` first") from None
+        raise UserError(f"{RAW / 'source.json'}: not found; make it with `dvc repro download@dataset`") from None
     source = json.loads(note)
     table = read_record([RAW / file["name"] for file in source["files"]], section)
     report = {"source": source, **quality(table, section["sentinels"])}
     with whole(RECORD) as record, whole(QUALITY) as report_path:
         pq.write_table(table.replace_schema_metadata({"source": note}), record)
         report_path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(summary(report))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stages.common import UserError, command, params, whole
+from stages.common import UserError, command, params, unit, whole
 
-FIRST_ROWS = 1440  # ten days of ten-minute rows
-FORECAST_ROWS = 2016  # two weeks of them
+FIRST = pd.Timedelta(days=10)  # of the record: what its picture shows
+MIDDLE = pd.Timedelta(weeks=2)  # of the test rows
 
 # The palette of Okabe and Ito, which stays apart for colour-blind readers.
 TRAINING, VALIDATION, TEST = "#E69F00", "#0072B2", "#D55E00"
@@ -100,8 +100,8 @@ def draw_record(series: pd.Series, target: str, note: str = "") -> Figure:
 
 
 def draw_first_days(series: pd.Series, target: str, note: str = "") -> Figure:
-    """Return the first FIRST_ROWS of the series, indexed by time."""
-    series = series[:FIRST_ROWS]
+    """Return the first ten days of the series, indexed by time."""
+    series = series[series.index < series.index[0] + FIRST]
     days = (series.index[-1] - series.index[0]).round("D").days
     figure, ((axes,),) = titled(f"{target}, the first {days} days ({len(series):,} rows){note}")
     axes.plot(series, color=VALIDATION, linewidth=1.3)
@@ -123,7 +123,8 @@ def draw_curves(axes: Axes, history: pd.DataFrame, column: str, best_epoch: int)
 def draw_losses(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame], note: str = "") -> Figure:
     """Return the loss per epoch of every trained model, a panel each, beside the naive validation MAE."""
     trained = {name: history for name, history in histories.items() if len(history)} or histories
-    naive = metrics["val_mae"].get("naive", math.nan)
+    is_mae = any(column.startswith("val_loss_") for column in next(iter(trained.values())))
+    naive = metrics["val_mae"].get("naive", math.nan) if is_mae else math.nan
     losses = pd.concat(trained)[["loss", "val_loss"]]
     # A first epoch far off must not flatten every other curve, and a model that stays far off is shown.
     top = max(2 * naive, 1.1 * losses["val_loss"].groupby(level=0).min().max())
@@ -141,19 +142,19 @@ def draw_losses(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame], note:
     for axes in grid.flat[len(trained) :]:
         axes.set_axis_off()
     figure.supxlabel("Epoch")
-    figure.supylabel("MAE (standard deviations)")
+    figure.supylabel("MAE (standard deviations)" if is_mae else "Loss")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
     return figure
 
 
 def draw_forecast(forecasts: dict[str, pd.DataFrame], target: str, note: str = "") -> Figure:
-    """Return FORECAST_ROWS from the middle of the test rows: the truth and the forecasts, the best model's last.
+    """Return two weeks in the middle of the test rows: the truth and the forecasts, the best model's last.
 
     A frame has a row a window, not the same windows in all: `time`, `truth` and `forecast` in the target's unit.
     """
     *_, best = forecasts.values()
-    middle = max(0, (len(best) - FORECAST_ROWS) // 2)
-    part = best[middle : middle + FORECAST_ROWS]
+    middle = best["time"].iloc[len(best) // 2]
+    part = best[best["time"].between(middle - MIDDLE / 2, middle + MIDDLE / 2, inclusive="left")]
     figure, ((axes,),) = titled(f"{target}, two weeks of the test rows{note}")
     axes.plot(part["time"], part["truth"], color=TRUTH, linewidth=1.8, label="truth")
     for name, frame in forecasts.items():
@@ -189,13 +190,13 @@ def report_forecast() -> tuple[str, dict[str, Figure]]:
     metrics = metrics.sort_values("val_mae", kind="stable")
     maes = metrics.filter(regex="^(val|test)_mae_")  # in the target's own unit, validation first
     quality = json.loads(existing("data/quality.json", "parse").read_text())
-    unit = target.rpartition("(")[2].rstrip(") ")
+    own = unit(target)
     larger = maes.max(axis=1)
     limit = 3 * larger.get("naive", larger.median())  # an MAE beyond it is far off
     columns = {
         "val MAE": ("val_mae", 4),
-        f"val MAE {unit}": (maes.columns[0], 3),
-        f"test MAE {unit}": (maes.columns[1], 3),
+        f"val MAE {own}": (maes.columns[0], 3),
+        f"test MAE {own}": (maes.columns[1], 3),
         "val skill": ("val_skill", 3),
         "test skill": ("test_skill", 3),
     }
@@ -204,7 +205,8 @@ def report_forecast() -> tuple[str, dict[str, Figure]]:
         f"# Forecasts of {target}\n\n{provenance(quality['source'], extent)}\n\n"
         f"{table(metrics, columns, 'val MAE')}\n\n"
         f"Sorted by validation MAE, the best in bold. MAE is in standard deviations of {target} over the"
-        " training rows where no unit is named. Skill is 1 - MAE / naive MAE on the same windows.\n"
+        " training rows where no unit is named. Skill is 1 - MAE / naive MAE on the same windows,"
+        " those of the model's own input set.\n"
     )
     found = [f"{col['sentinels']} in `{name}`" for name, col in quality["columns"].items() if col["sentinels"]]
     if found and maes.iloc[:, 1].max() > limit:
@@ -218,13 +220,13 @@ def report_forecast() -> tuple[str, dict[str, Figure]]:
     shown = [*metrics.index.intersection(["naive"]), *metrics.index[metrics.index != "naive"][:1]]
     paths = {name: f"data/evaluations/forecast/{name}/forecast.parquet" for name in shown}
     forecasts = {name: pd.read_parquet(existing(path, f"evaluate@{name}")) for name, path in paths.items()}
-    target, unit = target.replace("degC", "°C"), unit.replace("degC", "°C")
+    target, own = target.replace("degC", "°C"), own.replace("degC", "°C")
     note = " (synthetic)" * quality["source"]["synthetic"]
     return text, {
         "temperature": draw_record(series, target, note),
         "first_ten_days": draw_first_days(series, target, note),
         "losses": draw_losses(metrics, histories, note),
-        "mae": draw_mae(maes, limit, unit, note),
+        "mae": draw_mae(maes, limit, own, note),
         "forecast": draw_forecast(forecasts, target, note),
     }
 

@@ -21,7 +21,7 @@ def check(path: Path, synthetic: bool, sha256: str | None) -> None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; run `./run download reviews` again") from None
+        raise UserError(f"{path}: not found; make it with `dvc repro -f download@reviews`") from None
     if sha256 is None and not synthetic:
         raise UserError(
             f"params.yaml: reviews.sha256 is null, but {path} holds pickled objects, which can run code when "
@@ -96,7 +96,11 @@ def pad(reviews: np.ndarray, words: int, length: int, reverse: bool) -> np.ndarr
 
 def tokens(name: str) -> None:
     """Write the text input set `name` of params.yaml `tokens` to data/inputs/NAME."""
-    settings = params("tokens", name)
+    settings, vocabulary = params("tokens", name), params("reviews", "vocabulary")
+    if not isinstance(settings, dict):
+        raise UserError(f"params.yaml: tokens.{name} must be a line of settings, not {settings!r}")
+    if type(vocabulary) is not int or vocabulary < 1:
+        raise UserError(f"params.yaml: reviews.vocabulary must be a whole number from 1, not {vocabulary!r}")
     words, length, reverse, held_out = (settings.get(key) for key in ("words", "length", "reverse", "val"))
     if type(words) is not int or not OFFSET < words <= np.iinfo(np.int16).max:
         raise UserError(f"params.yaml: tokens.{name}.words must be a whole number of 4 to 32,767, not {words!r}")
@@ -111,10 +115,10 @@ def tokens(name: str) -> None:
     try:
         source = json.loads((raw / "source.json").read_text())
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: not found; run `./run download reviews` first") from None
+        raise UserError(f"{error.filename}: not found; make it with `dvc repro download@reviews`") from None
     path = raw / source["files"][0]["name"]
     check(path, source["synthetic"], params("reviews", "sha256"))
-    x_train, y_train, x_test, y_test = read(path, params("reviews", "vocabulary"))
+    x_train, y_train, x_test, y_test = read(path, vocabulary)
     rows = np.concatenate([pad(x, words, length, reverse) for x in (x_train, x_test)])
     first_val = int(len(x_train) * (1 - held_out))  # Keras' validation_split
     if not first_val:

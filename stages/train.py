@@ -9,10 +9,12 @@ import hashlib
 import importlib
 import inspect
 import json
+import os
 import re
 import sys
 import time
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +36,35 @@ def settings(name: str) -> dict[str, Any]:
 
     Raises UserError on a value of the wrong kind.
     """
-    own = params("models", name)
+    own, merged = params("models", name), {}
     if not isinstance(own, dict):
         raise UserError(f"params.yaml: models.{name} must be a line of settings, not {own!r}")
-    merged = {**params("training"), **params("tasks", own.get("task")), **own}
+    for keys in (("training",), ("tasks", own.get("task"))):
+        shared, where = params(*keys), f"params.yaml: {'.'.join(keys)}"
+        if not isinstance(shared, dict):
+            raise UserError(f"{where} must hold settings, not {shared!r}")
+        if strays := shared.keys() - SCHEDULE:
+            raise UserError(f"{where}: no such setting: {', '.join(sorted(strays))}")
+        merged |= shared
+    merged |= own
     for key in ("inputs", "loss", "metric", "monitor"):
         if not isinstance(merged.get(key), str):
             raise UserError(f"params.yaml: {key} of {name} must be a name, not {merged.get(key)!r}")
     optional = ("steps_per_epoch", "max_epochs")
     for key, least in (("epochs", 0), ("max_epochs", 0), ("batch_size", 1), ("seed", 0), ("steps_per_epoch", 1)):
         value = merged.get(key)
-        if (type(value) is not int or value < least) and not (key in optional and value is None):
+        if (type(value) is not int or not least <= value < 2**32) and not (key in optional and value is None):
             raise UserError(f"params.yaml: {key} of {name} must be a whole number from {least}, not {value!r}")
     if merged.get("max_epochs") is not None:
         merged["epochs"] = min(merged["epochs"], merged["max_epochs"])
     if not isinstance(merged.get("learning_rate"), int | float) or merged["learning_rate"] <= 0:
         raise UserError(
             f"params.yaml: learning_rate of {name} must be a number above 0, not {merged.get('learning_rate')!r}"
+        )
+    logits = merged.setdefault("logits", False)
+    if type(logits) is not bool or (logits and merged["loss"] != "binary_crossentropy"):
+        raise UserError(
+            f"params.yaml: logits of {name} must be false, or true with binary_crossentropy, not {logits!r}"
         )
     return merged
 
@@ -98,7 +112,8 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, label: str, steps: int) -> None:
         super().__init__()
-        self.bar = tqdm(total=steps, desc=label, unit="step", disable=None, leave=False)
+        hidden = True if os.environ.get("TQDM_DISABLE") else None  # None: where nobody watches
+        self.bar = tqdm(total=steps, desc=label, unit="step", disable=hidden, leave=False)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.bar.update(min(batch + 1, self.bar.total) - self.bar.n)  # Keras counts a last bundle as full
@@ -131,7 +146,7 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 def fingerprint(name: str, schedule: dict[str, Any]) -> str:
-    """A hash of all that an epoch depends on: settings, data, the project's code in use, Keras and its backend.
+    """A hash of what an epoch depends on: settings, data, the project's code in use, Keras, backend and device.
 
     The number of epochs is no part of it: a training that was stopped may be ended with fewer, or with more.
     """
@@ -139,7 +154,8 @@ def fingerprint(name: str, schedule: dict[str, Any]) -> str:
     code = {module.__file__ for key, module in sys.modules.items() if key.startswith("stages.") and module.__file__}
     files += [Path(file) for file in sorted(code | {__file__})]
     epoch = {key: value for key, value in schedule.items() if key not in ("epochs", "max_epochs")}
-    state = [name, epoch, keras.__version__, keras.backend.backend()]
+    backend = keras.backend.backend()
+    state = [name, epoch, device(), *((package, version(package)) for package in ("keras", backend))]
     digest = hashlib.sha256(json.dumps(state).encode())
     for file in files:
         digest.update(file.read_bytes())
@@ -179,8 +195,11 @@ class Checkpoint:
 
 
 def compile_for(learner: keras.Model, model: keras.Model, schedule: dict[str, Any]) -> None:
-    """Compile `learner`, which wraps `model`; raises UserError on a loss or metric that Keras does not have."""
-    loss, metrics, logits = schedule["loss"], [], bool(schedule.get("logits"))
+    """Compile `learner`, which wraps `model`.
+
+    Raises UserError on a loss or metric that Keras does not have, or where `monitor` is neither.
+    """
+    loss, metrics, logits = schedule["loss"], [], schedule["logits"]
     try:
         if logits:
             loss = keras.losses.BinaryCrossentropy(from_logits=True)
@@ -197,12 +216,22 @@ def compile_for(learner: keras.Model, model: keras.Model, schedule: dict[str, An
         )
     except ValueError as error:
         raise UserError(f"params.yaml: loss or metric: {error}") from None
+    scores = ["val_loss", *(f"val_{getattr(metric, 'name', None) or metric.__name__}" for metric in metrics)]
+    monitor = schedule["monitor"]
+    if monitor not in scores or not monitor.endswith(("loss", "error", "accuracy")):  # of others, is more better?
+        listed = ", ".join(scores)
+        raise UserError(f"params.yaml: monitor: expected a loss, error or accuracy among {listed}, not {monitor!r}")
+
+
+def own_unit(inputs: Inputs, schedule: dict[str, Any]) -> str | None:
+    """The target's unit, where the loss can be told in it."""
+    return inputs.meta.unit if schedule["loss"] in ("mae", "mean_absolute_error") else None
 
 
 def fit(name: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]) -> list[dict]:
     """Train `model` in place and leave it with the weights of its best epoch; return one row an epoch.
 
-    A row holds epoch, loss, val_loss (and the metric's where it is not the loss); for a forecast the losses
+    A row holds epoch, loss, val_loss (and the metric's where it is not the loss); for a forecast's MAE the losses
     again in the target's unit. Every epoch draws its windows from (seed, epoch), so that a resumed training
     ends with the very numbers of an uninterrupted one.
     """
@@ -215,7 +244,7 @@ def fit(name: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any])
     if history:
         print(f"{name}: going on after epoch {len(history)}", flush=True)
 
-    monitor, std, unit = schedule["monitor"], inputs.meta.std, inputs.meta.unit
+    monitor, std, unit = schedule["monitor"], inputs.meta.std, own_unit(inputs, schedule)
     validation = feed(inputs.val.windows.starts, inputs.val.targets, EVALUATION_BATCH)
     for epoch in range(len(history), schedule["epochs"]):
         began = time.perf_counter()
@@ -230,8 +259,6 @@ def fit(name: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any])
             row |= {f"{key}_{unit}": row[key] * std for key in ("loss", "val_loss")}
         if not np.isfinite(list(row.values())).all():
             raise UserError(f"{name}: epoch {epoch + 1}: the loss is not a number; try a lower learning_rate")
-        if monitor not in row:
-            raise UserError(f"params.yaml: monitor: no `{monitor}` among {', '.join(list(row)[1:])}")
         history.append(row)
         if best_epoch(history, monitor) == epoch:
             best = model.get_weights()
@@ -256,6 +283,10 @@ def train(name: str) -> None:
     """Train the model `name` of params.yaml `models`; write data/models/TASK/NAME/{model.keras,history.csv}."""
     schedule = settings(name)
     inputs = load(Path("data/inputs", schedule["inputs"]))
+    if (inputs.meta.target is None) != (schedule["task"] == "reviews"):
+        raise UserError(
+            f"params.yaml: models.{name}: the inputs {schedule['inputs']} do not fit the task {schedule['task']}"
+        )
     keras.utils.set_random_seed(schedule["seed"])
     model = build(name, inputs, {key: value for key, value in schedule.items() if key not in SCHEDULE})
     print(
@@ -264,7 +295,7 @@ def train(name: str) -> None:
         flush=True,
     )
     history = fit(name, model, inputs, schedule)
-    unit = inputs.meta.unit
+    unit = own_unit(inputs, schedule)
     columns = ["epoch", "loss", "val_loss"] + ([f"loss_{unit}", f"val_loss_{unit}"] if unit else [])
     with whole(Path("data/models", schedule["task"], name)) as directory:
         directory.mkdir()

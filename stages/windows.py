@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.common import UserError
+from stages.common import UserError, unit
 
 SPLITS = ("train", "val", "test")
 
@@ -34,8 +34,7 @@ class Meta:
         """The target's unit as a suffix for names: `degc` for `T (degC)`; None for reviews."""
         if self.target is None:
             return None
-        inside = re.search(r"\(([^()]*)\)\s*$", self.columns[self.target])
-        return re.sub(r"[^0-9a-z]+", "_", (inside[1] if inside else "own_unit").lower()).strip("_") or "own_unit"
+        return re.sub(r"[^0-9a-z]+", "_", unit(self.columns[self.target]).lower()).strip("_") or "own_unit"
 
 
 class Windows:

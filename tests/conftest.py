@@ -83,6 +83,6 @@ def weather(root: Path) -> Weather:
 def shared() -> Path:
     """The folder of real data beside the repository."""
     folder = REPOSITORY.parent / "shared"
-    if not folder.is_dir():
-        pytest.skip(f"no {folder}")
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no {folder / 'data'}")
     return folder

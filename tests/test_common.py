@@ -96,6 +96,14 @@ def test_whole_leaves_nothing_half_written(error, directory, before):
     assert not before or names("a/out") == ["old"]
 
 
+def test_whole_removes_what_a_kill_left():
+    Path(".out.tmp").mkdir()
+    Path(".out.old").touch()
+    with whole("out") as path:
+        path.mkdir()
+    assert names(".") == ["out"]
+
+
 def test_whole_without_an_output_is_an_error():
     with pytest.raises(FileNotFoundError), whole("out"):
         pass

@@ -448,6 +448,7 @@ def test_sample_is_generated_and_said_to_be_synthetic(
         ({"source": "http://h/download?id=1"}, ".csv.gz"),
         ({"source": "a.xlsx"}, ".csv.gz"),
         ({"source": "a.csv", "section": "reviews"}, ".npz"),
+        ({"source": ["a.npz", "b.npz"], "section": "reviews"}, "expected one file"),
         ({"source": "sample", "size": "13 MB"}, "dataset.size"),
         ({"source": "sample", "size": True}, "dataset.size"),
         ({"source": "sample", "size": -1}, "dataset.size"),

@@ -125,6 +125,11 @@ def ran(output: str) -> set[str]:
     return set(re.findall(r"^Running stage '(.*)':$", output, re.MULTILINE))
 
 
+def changed(output: str) -> set[str]:
+    """The stages that `dvc status` with this output would run; those below them are not among these."""
+    return set(re.findall(r"^(\S+):$", output, re.MULTILINE))
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Clone:
     return Clone(tmp_path_factory.mktemp("end_to_end") / "clone")
@@ -136,10 +141,15 @@ def test_the_forecasts_need_no_reviews(clone):
     assert clone.files("data/raw/reviews") == []
 
 
+def test_the_reviews_need_no_weather(clone):
+    clone.edit({**TINY, "dataset": {"source": "/nowhere/jena.csv"}})
+    assert clone.repro("report_reviews") == REVIEWS
+
+
 def test_the_rest_of_the_graph_follows(clone):
     clone.edit(TINY)
     # The second set of reviews belongs to models that are left out here.
-    assert clone.repro() == REVIEWS | {"tokens@reviews_reversed", "leaderboard"}
+    assert clone.repro() == {"tokens@reviews_reversed", "leaderboard"}
     leaderboard = (clone.path / "metrics/leaderboard.md").read_text()
     assert all(model in leaderboard for model in MODELS)
     assert leaderboard.count("SYNTHETIC") == 2
@@ -191,21 +201,57 @@ def test_a_review_length_reruns_the_texts_alone(clone):
 
 def test_a_sentinel_that_does_not_occur_changes_nothing_after_parse(clone):
     clone.edit({"dataset": {"sentinels": [-9999, -8888]}})
-    assert clone.repro() == {"parse"}
+    assert clone.repro() == {"parse", "normalize"}
 
 
 def test_another_sentinel_reaches_the_report_of_the_record_alone(clone):
     clone.edit({"dataset": {"sentinels": [-8888]}})
     # The record is the same, its quality report is not; the table that the leaderboard takes is the same again.
-    assert clone.repro() == {"parse", "report_forecast"}
+    assert clone.repro() == {"parse", "normalize", "report_forecast"}
 
 
 def test_a_schedule_for_all_reruns_every_training(clone):
     clone.edit({"training": {"batch_size": 64}})
     output = clone.run(DVC, "status")
-    changed = set(re.findall(r"^(\S+):$", output, re.MULTILINE))
-    assert changed == {f"train@{model}" for model in MODELS}
+    assert changed(output) == {f"train@{model}" for model in MODELS}
     clone.edit({"training": {"batch_size": 128}})
+
+
+def test_what_a_task_and_a_split_and_a_target_reach(clone):
+    edits = {
+        "tasks": {"forecast": {"steps_per_epoch": 4}},
+        "split": {"test": [9001, 11000]},
+        "dataset": {"target": "p (mbar)"},
+        "reviews": {"vocabulary": 90000},
+    }
+    reached = {
+        "tasks": {f"{stage}@{model}" for stage in ("train", "evaluate") for model in MODELS - {"imdb_conv1d"}},
+        "split": {"normalize", "inputs@hourly", "inputs@half_hourly"},
+        "dataset": {"parse", "inputs@hourly", "inputs@half_hourly", "report_forecast"},
+        "reviews": {"tokens@reviews", "tokens@reviews_reversed"},
+    }
+    before = (clone.path / "params.yaml").read_text()
+    for section, change in edits.items():
+        clone.edit({section: change})
+        assert changed(clone.run(DVC, "status")) == reached[section]
+        (clone.path / "params.yaml").write_text(before)
+
+
+def test_a_model_that_fails_is_named_and_stops_no_other(clone):
+    before = (clone.path / "params.yaml").read_text()
+    clone.edit({"models": {"conv1d": {"filters": 0}, "dense": {"units": 5}}})  # in this order
+    output = clone.run("scripts/repro.sh", "1", "forecast", code=1)
+    assert re.findall(r"^error: .*", output, re.MULTILINE)[0].startswith("error: params.yaml: models.conv1d: ")
+    assert re.findall(r"^error: (\w+) failed$", output, re.MULTILINE) == ["conv1d"]
+    assert "dense 1/1" in output and "Traceback" not in output
+    (clone.path / "params.yaml").write_text(before)
+    clone.run("scripts/repro.sh", "2", "forecast")
+    assert clone.repro() == set()
+
+
+@pytest.mark.parametrize("arguments", [["0"], ["two"], ["2", "weather"]])
+def test_what_is_no_job_or_task_is_refused(clone, arguments):
+    assert "error: " in clone.run("scripts/repro.sh", *arguments, code=2)
 
 
 def test_a_comment_in_a_model_reruns_its_training_and_no_more(clone):

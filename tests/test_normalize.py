@@ -37,7 +37,7 @@ def normalized(rows, split=SPLIT):
     columns = {"Date Time": pa.array(np.arange(len(rows)) * 600, pa.timestamp("s"))}
     columns |= {chr(ord("a") + i): pa.array(column) for i, column in enumerate(np.asarray(rows, float).T)}
     pq.write_table(pa.table(columns), stage.RECORD, row_group_size=7)  # columns in several chunks
-    Path("params.yaml").write_text(json.dumps({"split": split}))
+    Path("params.yaml").write_text(json.dumps({"split": split, "dataset": {"sentinels": [-9999]}}))
     stage.NORMALIZATION.unlink(missing_ok=True)
     stage.normalize()
     return json.loads(stage.NORMALIZATION.read_text())
@@ -176,3 +176,13 @@ def test_missing_record(root):
     Path("params.yaml").write_text(json.dumps({"split": SPLIT}))
     with pytest.raises(UserError, match=r"data/record\.parquet: not found; make it with `dvc repro parse`"):
         stage.normalize()
+
+
+def test_sentinels_in_the_training_rows_are_named(root, capsys):
+    rows = np.random.default_rng(0).normal(size=(10, 2))
+    rows[8, 0] = -9999  # a test row
+    normalized(rows)
+    assert capsys.readouterr().err == ""
+    rows[:2, 1] = -9999
+    normalized(rows)
+    assert "2 in 'b'" in capsys.readouterr().err

@@ -336,19 +336,24 @@ def test_several_files_that_do_not_fit(root):
     assert "2010-01-01T00:30:00" in message and "2009-01-01T00:10:00" in message and "time order" in message
 
 
+def test_line_ends_of_old_macs_and_endless_names(root):
+    refused({"a.csv": document(end="\r")}, "a.csv", "line 1", "column names")
+    refused({"a.csv": document(header=HEADER + "x" * 200_000)}, "a.csv", "line 1", "column names")
+
+
 def test_damaged_and_missing_files(root):
     archive = zipped(inner_csv=document(ROWS * 50))
     flipped = bytearray(archive)
     flipped[60] ^= 255
     for data in (archive[:-30], bytes(flipped), b"<html>404</html>"):
-        refused({"a.zip": data}, "data/raw/dataset/a.zip", "cannot be read", "run `./run download")
+        refused({"a.zip": data}, "data/raw/dataset/a.zip", "cannot be read", "dvc repro -f download@dataset")
     refused({"a.gz": gzip.compress(document(ROWS * 50).encode())[:-20]}, "a.gz", "cannot be read")
     place({"a.csv": document()})
     (stage.RAW / "a.csv").unlink()
-    with pytest.raises(UserError, match=r"data/raw/dataset/a\.csv: .*run `\./run download"):
+    with pytest.raises(UserError, match=r"data/raw/dataset/a\.csv: .*`dvc repro -f download@dataset`"):
         stage.parse()
     (stage.RAW / "source.json").unlink()
-    with pytest.raises(UserError, match=r"source\.json: not found; run `\./run download"):
+    with pytest.raises(UserError, match=r"source\.json: not found; .*`dvc repro download@dataset`"):
         stage.parse()
 
 

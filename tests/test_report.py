@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from stages.common import UserError
-from stages.report import draw_forecast, draw_losses, draw_record, report, report_forecast
+from stages.report import draw_first_days, draw_forecast, draw_losses, draw_record, report, report_forecast
 
 SCORES = {"naive": 0.29, "mine": 0.31, "gru": 0.26}  # validation MAE; the sources have no `mine`
 PICTURES = {"temperature.png", "first_ten_days.png", "losses.png", "forecast.png", "mae.png"}
@@ -38,7 +38,8 @@ def forecasts(*names: str, rows: int = 3000, synthetic=False, test=2.0, sentinel
         val = {"val_mae": score, "val_mae_mbar": 8 * score, "val_skill": 1 - score / 0.29}
         rest = {"test_mae_mbar": test if name == names[-1] else 2.0, "test_skill": 0.5, "parameters": 12345}
         metrics[name] = val | rest | {"best_epoch": 2 * trained, "epochs": 3 * trained}
-        histories[name] = "epoch,loss,val_loss\n" + "1,0.4,0.3\n2,0.35,0.26\n3,0.3,0.27\n" * trained
+        epochs = "1,0.4,0.3,2.4\n2,0.35,0.26,2.1\n3,0.3,0.27,2.2\n" * trained
+        histories[name] = "epoch,loss,val_loss,val_loss_mbar\n" + epochs
     write_models("forecast", metrics, histories)
     time = pd.date_range("2020-01-01 00:10", periods=rows, freq="10min", unit="ms")
     pressure = 1000 + 10 * np.sin(np.arange(rows) / 300)
@@ -146,8 +147,8 @@ CURVES = [([0.4, 0.3], [0.5, 0.3], None), ([9.0, 0.2], [0.4, math.nan], 0.6), ([
 
 @pytest.mark.parametrize(("first", "second", "top"), CURVES)
 def test_loss_axis_is_cut_only_where_a_curve_runs_off(first: list, second: list, top: float | None) -> None:
-    losses = {"a": first, "b": second}
-    histories = {name: pd.DataFrame({"epoch": [1, 2], "loss": x, "val_loss": x}) for name, x in losses.items()}
+    columns, losses = ("loss", "val_loss", "val_loss_degc"), {"a": first, "b": second}
+    histories = {name: pd.DataFrame({"epoch": [1, 2]} | dict.fromkeys(columns, x)) for name, x in losses.items()}
     metrics = pd.DataFrame({"val_mae": [0.3, 0.2, 0.3], "best_epoch": [0, 2, 2]}, index=["naive", "a", "b"])
     figure = draw_losses(metrics, histories)
     assert ("cut off" in figure.get_suptitle()) == (top is not None)
@@ -188,3 +189,13 @@ def test_unknown_task_and_a_task_without_models_are_named(root: Path) -> None:
         report("reviews")
     with pytest.raises(UserError, match=r"'weather'.*forecast or reviews"):
         report("weather")
+
+
+@pytest.mark.parametrize(("frequency", "rows"), [("10min", 144), ("1h", 24)])
+def test_pictures_show_days_whatever_the_rows(frequency: str, rows: int) -> None:
+    time = pd.date_range("2020-01-01", periods=20 * rows, freq=frequency)
+    (axes,) = draw_first_days(pd.Series(0.0, time), "T").axes
+    assert len(axes.lines[0].get_xdata()) == 10 * rows
+    frame = pd.DataFrame({"time": time, "truth": 0.0, "forecast": 0.0})
+    (axes,) = draw_forecast({"gru": frame}, "T").axes
+    assert len(axes.lines[0].get_xdata()) == 14 * rows

@@ -227,6 +227,20 @@ def test_bad_settings(reviews, change, expected):
     refused("params.yaml: ", expected)
 
 
+@pytest.mark.parametrize(
+    ("section", "change", "expected"),
+    [
+        ("tokens", {"any": 5}, "tokens.any must be a line of settings, not 5"),
+        ("reviews", {"vocabulary": None}, "reviews.vocabulary must be a whole number from 1, not None"),
+    ],
+)
+def test_bad_sections(reviews, section, change, expected):
+    reviews()
+    params = json.loads(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(json.dumps(params | {section: params[section] | change}))
+    refused("params.yaml: ", expected)
+
+
 def test_missing_files(reviews):
     reviews()
     Path("data/raw/reviews/any.npz").unlink()

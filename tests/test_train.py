@@ -63,6 +63,20 @@ def test_a_model_overrides_its_task_and_that_overrides_training(weather):
     assert [stage.settings("naive")[key] for key in ("learning_rate", "seed", "loss")] == [0.02, 2, "mae"]
 
 
+@pytest.mark.parametrize("shared", [{"momentum": 0.9}, None])
+def test_what_models_share_is_checked_too(weather, shared):
+    weather.params["training"] = shared
+    weather.write_params()
+    with pytest.raises(UserError, match=r"params\.yaml: training(: no such setting: momentum| must hold settings)"):
+        stage.settings("dense")
+
+
+def test_a_loss_that_is_no_mae_is_not_told_in_degrees(data):
+    data.write_params("models", "dense", loss="mse")
+    header, *_ = trained("dense")["history.csv"].decode().splitlines()
+    assert header == "epoch,loss,mean_absolute_error,val_loss,val_mean_absolute_error"
+
+
 @pytest.mark.parametrize(("cap", "epochs"), [(None, 2), (0, 0), (1, 1), (5, 2)])
 def test_max_epochs_caps(weather, cap, epochs):
     weather.write_params("training", max_epochs=cap)
@@ -86,6 +100,9 @@ def test_max_epochs_caps(weather, cap, epochs):
         ({"inputs": 3}, "inputs of dense must be a name, not 3"),
         ({"task": "forecasts"}, "no `forecasts` in tasks; it has forecast"),
         ({"task": None}, "no `None` in tasks; it has forecast"),
+        ({"seed": 2**32}, "seed of dense must be a whole number from 0, not 4294967296"),
+        ({"logits": 1}, "logits of dense must be false, or true with binary_crossentropy, not 1"),
+        ({"logits": True}, "logits of dense must be false, or true with binary_crossentropy, not True"),
     ],
 )
 def test_bad_settings(weather, change, expected):
@@ -291,7 +308,7 @@ def test_history_and_console(data, capsys):
     std = load("data/inputs/tiny").meta.std
     assert all(float(row["val_loss_degc"]) == float(row["val_loss"]) * std for row in rows)
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0].startswith("tiny:") or shown[0].startswith("dense: 79 weights, 2 epochs, on ")
+    assert any(line.startswith("dense: 79 weights, 2 epochs, on ") for line in shown)
     assert any(line.startswith("dense 2/2  loss ") and " degc  (best: epoch " in line for line in shown)
 
 
@@ -314,13 +331,16 @@ def test_the_weights_of_the_best_epoch_are_kept(data):
     ("change", "expected"),
     [
         ({"learning_rate": 1e38}, ["dense: epoch 1: the loss is not a number", "lower learning_rate"]),
-        ({"monitor": "val_mse"}, ["params.yaml: monitor: no `val_mse` among", "loss, val_loss"]),
+        ({"monitor": "val_mse"}, ["params.yaml: monitor: expected a loss, error", "among val_loss, not 'val_mse'"]),
+        ({"metric": "r2_score", "monitor": "val_r2_score"}, ["params.yaml: monitor", "'val_r2_score'"]),
+        ({"task": "reviews"}, ["params.yaml: models.dense: the inputs tiny do not fit the task reviews"]),
         ({"loss": "mea"}, ["params.yaml: loss or metric", "mea"]),
         ({"metric": "mea"}, ["params.yaml: loss or metric", "mea"]),
         ({"inputs": "hourly"}, ["data/inputs/hourly/meta.json: not found"]),
     ],
 )
 def test_a_training_that_cannot_be(data, change, expected):
+    data.params["tasks"]["reviews"] = data.params["tasks"]["forecast"]
     data.write_params("models", "dense", **change)
     with pytest.raises(UserError) as raised:
         stage.train("dense")
@@ -330,13 +350,14 @@ def test_a_training_that_cannot_be(data, change, expected):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
-def test_trains_on_jax(data):
+def test_trains_and_evaluates_on_jax(data):
     data.write_params("training", max_epochs=2)
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    words = [sys.executable, "-m", "stages.train", "gru_dropout"]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    code = "from stages import train, evaluate; train.train('gru_dropout'); evaluate.evaluate('gru_dropout')"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "2 epochs, on cpu:0 with jax" in done.stdout
+    assert "gru_dropout: val_mae" in done.stdout
     history = Path("data/models/forecast/gru_dropout/history.csv").read_text()
     rows = list(csv.DictReader(history.splitlines()))
     assert len(rows) == 2 and all(0 < float(row["val_loss"]) < 10 for row in rows)

@@ -7,12 +7,13 @@ from stages.windows import Inputs
 
 
 def build(inputs: Inputs, units: list[int], dropout: float, recurrent_dropout: float) -> keras.Model:
+    first, second = units
     masks = {"dropout": dropout, "recurrent_dropout": recurrent_dropout, "use_cudnn": False}
     return keras.Sequential(
         [
             keras.Input(inputs.shape),
-            layers.GRU(units[0], return_sequences=True, **masks),
-            layers.GRU(units[1], activation="relu", **masks),
+            layers.GRU(first, return_sequences=True, **masks),
+            layers.GRU(second, activation="relu", **masks),
             layers.Dense(1),
         ]
     )
