@@ -49,7 +49,7 @@ def environment(ours: bool = False, threads: int = 0) -> dict[str, str]:
     }
     kept |= {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if ours:
-        kept["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+        kept |= {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "TF_ENABLE_ONEDNN_OPTS": "1"}
     if threads:
         kept |= dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(threads))
     return kept

@@ -52,12 +52,14 @@ def windowed(model: keras.Model, inputs: Inputs) -> keras.Model:
 def compilation(model: keras.Model, device: str) -> bool | str:
     """The `jit_compile` that trains `model` fastest on `device` (measured: benchmarks/README.md).
 
-    On a CPU, XLA halves the step of a recurrent layer and slows convolutions down; on a GPU, Keras
-    chooses between cuDNN and XLA by itself. On JAX, False would mean a step that is not compiled at all.
+    On a CPU, XLA halves the step of a recurrent layer and doubles that of a convolution, for which oneDNN is
+    faster; beside one, the loops of `stages/fast_gru.py` compile themselves. On a GPU, Keras chooses between
+    cuDNN and XLA. On JAX, False would mean a step that is not compiled at all.
     """
     if not device.startswith("cpu") or keras.backend.backend() != "tensorflow":
         return "auto"
-    return any(isinstance(layer, layers.RNN | layers.Bidirectional) for layer in model.layers)
+    kinds = [type(layer) for layer in model.layers]
+    return layers.Conv1D not in kinds and any(issubclass(kind, layers.RNN | layers.Bidirectional) for kind in kinds)
 
 
 def feed(starts: np.ndarray, targets: np.ndarray, size: int) -> dict[str, Any]:

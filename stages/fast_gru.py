@@ -15,6 +15,7 @@ The cell, with reset_after=True (Cho et al., 2014, in cuDNN's form; bias b = (bx
 
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -64,7 +65,9 @@ def inner_loop(self: layers.GRU, sequences: Any, initial_state: Any, mask: Any, 
     if x_masks is not None and not isinstance(x_masks, list):  # one mask for all gates
         x, x_masks = x * x_masks, None
     weights = [tf.convert_to_tensor(weight) for weight in (cell.kernel, cell.recurrent_kernel, cell.bias)]
-    states = loop(x, first, *weights, x_masks, h_masks, cell.activation, self.go_backwards, self.return_sequences)
+    options = {"activation": cell.activation, "reverse": self.go_backwards, "sequences": self.return_sequences}
+    compiled = tf.function(partial(loop, **options), jit_compile=True)  # where the model as a whole is not
+    states = compiled(x, first, *weights, x_masks, h_masks)
     if self.return_sequences:
         return states[-1], tf.transpose(states, (1, 0, 2)), [states[-1]]
     return states, states[:, None], [states]
