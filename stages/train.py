@@ -39,12 +39,12 @@ def settings(name: str) -> dict[str, Any]:
     own, merged = params("models", name), {}
     if not isinstance(own, dict):
         raise UserError(f"params.yaml: models.{name} must be a line of settings, not {own!r}")
-    for keys in (("training",), ("tasks", own.get("task"))):
-        shared, where = params(*keys), f"params.yaml: {'.'.join(keys)}"
+    task = own.get("task")
+    for where, shared in (("training", params("training")), (f"tasks.{task}", params("tasks", task))):
         if not isinstance(shared, dict):
-            raise UserError(f"{where} must hold settings, not {shared!r}")
+            raise UserError(f"params.yaml: {where} must hold settings, not {shared!r}")
         if strays := shared.keys() - SCHEDULE:
-            raise UserError(f"{where}: no such setting: {', '.join(sorted(strays))}")
+            raise UserError(f"params.yaml: {where}: no such setting: {', '.join(sorted(strays))}")
         merged |= shared
     merged |= own
     for key in ("inputs", "loss", "metric", "monitor"):
