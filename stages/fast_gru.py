@@ -1,9 +1,9 @@
 """A faster time loop for `keras.layers.GRU` in training on a CPU: same weights, same mathematics.
 
 Keras' own loop leaves the gradient to automatic differentiation, which stores some twenty arrays a step and
-reads them back. Here the backward pass is written out (below), stores the states alone, and XLA compiles both
-loops: about half the time for the stacked GRU (benchmarks/README.md). Outputs, gradients and dropout masks
-equal Keras' to rounding; tests/test_fast_gru.py compares them. TensorFlow only, for it is the loop and the
+reads them back. Here the backward pass is written out (below), the states are stored and, with recurrent dropout,
+the gates, and XLA compiles both loops: half the time or less (benchmarks/README.md). Outputs, gradients and dropout
+masks equal Keras' to rounding; tests/test_fast_gru.py compares them. TensorFlow only, for it is the loop and the
 gradient of TensorFlow that it replaces; elsewhere, and on a GPU, where cuDNN is faster, Keras' loop stays.
 
 The cell, with reset_after=True (Cho et al., 2014, in cuDNN's form; bias b = (bx, bh)):
@@ -128,21 +128,25 @@ def loop(
             r = tf.sigmoid(xr + hr + bx[1] + bh[1])
             return tf.sigmoid(xz + hz + bx[0] + bh[0]), r, hc, activation(xc + bx[2] + r * hc)
 
-        def forward(step: Any, h: Any, states: Any) -> tuple:
-            z, _, _, c = gates(x[at(step)], h)
+        def forward(step: Any, h: Any, states: Any, kept: list) -> tuple:
+            z, _, _, c = found = gates(x[at(step)], h)
             h = c + z * (h - c)
-            return step + 1, h, states.write(step + 1, h)
+            kept = [values.write(step, value) for values, value in zip(kept, found, strict=bool(kept))]
+            return step + 1, h, states.write(step + 1, h), kept
 
-        begin = (0, first, array(time + 1, recurrent.shape[0]).write(0, first))
-        _, last, states = tf.while_loop(lambda step, *_: step < time, forward, begin)
-        states = states.stack()
+        units = recurrent.shape[0]
+        # With masks a gate is a product of its own, and storing gates beats computing them again; without, not.
+        kept = [] if h_masks is None else [array(time, units) for _ in range(4)]
+        begin = (0, first, array(time + 1, units).write(0, first), kept)
+        _, last, states, kept = tf.while_loop(lambda step, *_: step < time, forward, begin)
+        states, kept = states.stack(), [values.stack() for values in kept]
 
         def gradient(upstream: Any) -> tuple:
             w_t, u_t = ([tf.transpose(weight) for weight in weights] for weights in (w, u))
 
             def backward(step: Any, dh: Any, dx: Any, dw: list, du: list, db: list, dbc: Any) -> tuple:
                 xt, h = x[at(step)], states[step]
-                z, r, hc, c = gates(xt, h)
+                z, r, hc, c = (values[step] for values in kept) if kept else gates(xt, h)
                 if sequences:
                     dh = dh + upstream[step]
                 dc = dh * (1 - z) * slope(c)
