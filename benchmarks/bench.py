@@ -16,9 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -326,60 +324,57 @@ def section_rerun(folder: Path, rounds: int) -> str:
     return table("changed | stages run | s in all | s in training | s outside training", rows)
 
 
-def section_estimate(
-    folder: Path, found: dict[str, dict[str, Figures]], rounds: int, shrink: int, goals: list
-) -> str:
-    """Minutes of the whole schedule in both ways, from the figures of `section_training`."""
+def schedule(whole: tuple, f: Figures, key: str = "") -> float:
+    """Minutes of a model from start to metrics, of its `whole` schedule and its figures by the wall or `_only`."""
+    epochs, steps, validated, evaluated = whole
+    step, window = (f[part + key] or f[part] or 0 for part in ("step", "window"))
+    epoch = steps * step / 1e3 + validated * window / 1e6
+    return (f["start"] + epochs * epoch + evaluated * window / 1e6) / 60
+
+
+def section_estimate(folder: Path, found: dict[str, dict[str, Figures]], shrink: int, goals: list) -> str:
+    """Minutes of the whole schedule in both ways, from the figures of `section_training`.
+
+    Ours also with two jobs: from each forecasting model's figures beside itself, with half the cores each.
+    """
     threads = max((os.cpu_count() or 2) // 2, 1)
-    slowdown, minutes, rows = {}, {}, []
-    name = "gru" if "gru" in found else next(iter(found))
-    for way in ("ours", "plain"):
-        contender = (f"steps_{way}", name, max(60 // shrink, 2 * WARM), 2)
-        both = compete(folder, {f"{way} {i}, {threads} thread(s)": contender for i in (1, 2)}, rounds, threads)
-        slowdown[way] = statistics.mean(f["step"] for f in both.values()) / found[name][way]["step"]
+    minutes, rows = {}, []
+    forecasts = [model for model in found if params("models", model, "task") == "forecast"]
     for model, ways in found.items():
-        epochs, steps, validated, evaluated = ways["ours"]["whole"]
         for way, f in ways.items():
             for key in ("", "_only"):
-                step, window = (f[part + key] or f[part] or 0 for part in ("step", "window"))
-                epoch = steps * step / 1e3 + validated * window / 1e6
-                minutes[model, way, key] = (f["start"] + epochs * epoch + evaluated * window / 1e6) / 60
+                minutes[model, way + key] = schedule(ways["ours"]["whole"], f, key)
+        if model in forecasts:
+            contender = ("steps_ours", model, max(STEPS.get(model, 60) // shrink, 2 * WARM), 2 * WARM)
+            both = compete(folder, {f"{model}, {i} of two": contender for i in (1, 2)}, 1, threads)
+            minutes[model, "beside"] = statistics.mean(schedule(ways["ours"]["whole"], f) for f in both.values())
 
-    def row(what: str, total: Callable[[str, str], float]) -> list:
-        pairs = [[total(way, key) for way in ("ours", "plain")] for key in ("", "_only")]
-        return [
-            what,
-            *pairs[0],
-            times(over(pairs[0][1], pairs[0][0])),
-            *pairs[1],
-            times(over(pairs[1][1], pairs[1][0])),
-        ]
+    def row(what: str, models: list[str], beside: float | None) -> list:
+        ours, plain, ours_only, plain_only = (
+            sum(minutes[model, way] for model in models) for way in ("ours", "plain", "ours_only", "plain_only")
+        )
+        only = (ours_only, plain_only, times(over(plain_only, ours_only)))
+        return [what, ours, plain, times(over(plain, ours)), *only, beside]
 
-    def in_turn(models: list[str], way: str, key: str) -> float:
-        return sum(minutes[model, way, key] for model in models)
-
-    def two_jobs(models: list[str], way: str, key: str) -> float:
+    def two_jobs(models: list[str]) -> float:
         ends = [0.0, 0.0]
-        for longest in sorted((minutes[model, way, key] for model in models), reverse=True):
-            ends[ends.index(min(ends))] += longest * slowdown[way]
+        for longest in sorted((minutes[model, "beside"] for model in models), reverse=True):
+            ends[ends.index(min(ends))] += longest
         return max(ends)
 
     for model in found:
-        rows.append(row(model, lambda way, key, model=model: minutes[model, way, key]))
-    forecasts = [model for model in found if params("models", model, "task") == "forecast"]
-    for what, models in (("the forecasts", forecasts), ("all", list(found))):
-        rows.append(row(f"{what}, one after another", partial(in_turn, models)))
-        rows.append(row(f"{what}, two jobs", partial(two_jobs, models)))
+        rows.append(row(model, [model], minutes.get((model, "beside"))))
+    rows.append(row("the forecasts", forecasts, two_jobs(forecasts)))
+    rows.append(row("all", list(found), None))
     if len(forecasts) > 1:
-        goals.append(("the forecasts, 75 minutes to two jobs", 1, 75 / two_jobs(forecasts, "ours", ""), None))
+        goals.append(("the forecasts, 75 minutes to two jobs", 1, 75 / two_jobs(forecasts), None))
     recurrent = [model for model in found if model in RECURRENT]
     if len(recurrent) > 1:
-        both = in_turn(recurrent, "ours", "") / two_jobs(recurrent, "ours", "")
-        goals.append(("recurrent models, two jobs to one", 1.5, both, None))
-    note = f"Two side by side with {threads} thread(s) each: a step of {name} takes " + " and ".join(
-        f"{value:.2f} times as long ({way})" for way, value in slowdown.items()
-    )
-    return table("model | min: ours | plain | ratio | alone, min: ours | plain | ratio", rows) + f"\n\n{note}."
+        serial = sum(minutes[model, "ours"] for model in recurrent)
+        goals.append(("recurrent models, two jobs to one", 1.5, serial / two_jobs(recurrent), None))
+    header = "model | min: ours | plain | ratio | alone, min: ours | plain | ratio | two jobs, min: ours"
+    note = f"Two jobs: {threads} thread(s) each; a model's time beside itself, then the time until both jobs end."
+    return table(header, rows) + f"\n\n{note}"
 
 
 def section_goals(goals: list[tuple]) -> str:
@@ -464,7 +459,7 @@ def bench(chosen: argparse.Namespace, folder: Path) -> str:
         add("A training step and a validation window", text)
         if "estimate" in chosen.only:
             say("estimate")
-            add("The whole experiment, estimated", section_estimate(folder, found, rounds, shrink, goals))
+            add("The whole experiment, estimated", section_estimate(folder, found, shrink, goals))
     if goals:
         add("Targets", section_goals(goals))
     minutes, note = (time.perf_counter() - began) / 60, " with --quick: a try" if chosen.quick else ""
