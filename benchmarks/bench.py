@@ -252,17 +252,21 @@ def dvc_add(folder: Path, path: Path) -> float:
     return statistics.median(taken)
 
 
+def steps_ours(name: str, shrink: int) -> tuple[str, str, int, int]:
+    """The contender that trains and validates `name` our way: its function, name, steps, batches of validation."""
+    steps = max(STEPS.get(name, 60) // shrink, 2 * WARM)
+    return "steps_ours", name, steps, 2 * WARM if steps < 300 else 6 * WARM
+
+
 def section_training(
     folder: Path, names: list[str], rounds: int, shrink: int, goals: list
 ) -> tuple[str, dict[str, dict[str, Figures]]]:
     """The table, and the figures of `ours` and `plain` for every model."""
     found, rows = {}, []
     for name in names:
-        steps = max(STEPS.get(name, 60) // shrink, 2 * WARM)
-        ways = {
-            f"{name}, ours": ("steps_ours", name, steps, 2 * WARM if steps < 300 else 6 * WARM),
-            f"{name}, plain": ("steps_plain", name, steps, steps // 2),
-        }
+        contender = steps_ours(name, shrink)
+        steps = contender[2]
+        ways = {f"{name}, ours": contender, f"{name}, plain": ("steps_plain", name, steps, steps // 2)}
         if name == "gru" and importlib.util.find_spec("torch"):
             ways["gru, PyTorch"] = ("steps_torch", name, steps, steps)
         ours, plain, *others = compete(folder, ways, rounds).values()
@@ -345,9 +349,9 @@ def section_estimate(folder: Path, found: dict[str, dict[str, Figures]], shrink:
             for key in ("", "_only"):
                 minutes[model, way + key] = schedule(ways["ours"]["whole"], f, key)
         if model in forecasts:
-            contender = ("steps_ours", model, max(STEPS.get(model, 60) // shrink, 2 * WARM), 2 * WARM)
-            both = compete(folder, {f"{model}, {i} of two": contender for i in (1, 2)}, 1, threads)
-            minutes[model, "beside"] = statistics.mean(schedule(ways["ours"]["whole"], f) for f in both.values())
+            pair = {f"{model}, {i} of two": steps_ours(model, shrink) for i in (1, 2)}
+            both = compete(folder, pair, 1, threads).values()
+            minutes[model, "beside"] = statistics.mean(schedule(ways["ours"]["whole"], f) for f in both)
 
     def row(what: str, models: list[str], beside: float | None) -> list:
         ours, plain, ours_only, plain_only = (
