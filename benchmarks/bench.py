@@ -259,6 +259,13 @@ def steps_ours(name: str, shrink: int) -> tuple[str, str, int, int]:
     return "steps_ours", name, steps, 2 * WARM if steps < 300 else 6 * WARM
 
 
+def epoch_seconds(whole: tuple, f: Figures, key: str = "") -> tuple[float, float]:
+    """Seconds that an epoch trains, and validates, of the `whole` schedule, by the figures `f`."""
+    _, steps, validated, _ = whole
+    step, window = (f[part + key] or f[part] or 0 for part in ("step", "window"))
+    return steps * step / 1e3, validated * window / 1e6
+
+
 def section_training(
     folder: Path, names: list[str], rounds: int, shrink: int, goals: list
 ) -> tuple[str, dict[str, dict[str, Figures]]]:
@@ -282,9 +289,8 @@ def section_training(
         if name in RECURRENT:
             goals.append((f"validation window, {name}", 3, window, window_only))
         if ours["whole"][0]:
-            _, full, validated, _ = ours["whole"]
-            epoch = full * ours["step"] * 1e3 + validated * ours["window"]
-            goals.append((f"epoch over its validation, {name}", 3, epoch / (validated * ours["window"]), None))
+            training, validation = epoch_seconds(ours["whole"], ours)
+            goals.append((f"epoch over its validation, {name}", 3, (training + validation) / validation, None))
     parts = ("step, ms", "step alone, ms", "window, us", "window alone, us")
     header = "model | " + " | ".join(f"{part}: ours | plain | ratio" for part in parts)
     return table(header, rows), found
@@ -331,10 +337,8 @@ def section_rerun(folder: Path, rounds: int) -> str:
 
 def schedule(whole: tuple, f: Figures, key: str = "") -> float:
     """Minutes of a model from start to metrics, of its `whole` schedule and its figures by the wall or `_only`."""
-    epochs, steps, validated, evaluated = whole
-    step, window = (f[part + key] or f[part] or 0 for part in ("step", "window"))
-    epoch = steps * step / 1e3 + validated * window / 1e6
-    return (f["start"] + epochs * epoch + evaluated * window / 1e6) / 60
+    epochs, evaluated, window = whole[0], whole[3], f["window" + key] or f["window"] or 0
+    return (f["start"] + epochs * sum(epoch_seconds(whole, f, key)) + evaluated * window / 1e6) / 60
 
 
 def section_estimate(folder: Path, found: dict[str, dict[str, Figures]], shrink: int, goals: list) -> str:
