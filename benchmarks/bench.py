@@ -24,8 +24,9 @@ import numpy as np
 
 from benchmarks.contenders import WARM, Figures
 from scripts.demo import DVC, SHORT, update
-from stages.common import UserError, params
-from stages.record import read
+from stages.lib.errors import UserError
+from stages.lib.params import params
+from stages.lib.record import read
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = ("csv", "windows", "training", "rerun", "estimate")

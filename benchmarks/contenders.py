@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.common import params
+from stages.lib.params import params
 
 BATCH, WARM = 128, 10  # windows in a batch, batches before the clock starts
 BUNDLE = 10  # steps_per_execution of stages.train
@@ -49,8 +49,8 @@ def csv_contender(read: Callable[[Path], Any]) -> Callable[[], Figures]:
 
 
 def csv_ours() -> Callable[[], Figures]:
+    from stages.lib.record import values
     from stages.parse import read_file, settings
-    from stages.record import values
 
     section = settings()
     return csv_contender(lambda path: [values(column) for column in read_file(path, section)[1].columns])
@@ -120,7 +120,7 @@ def pace(batches: Iterator, count: int, size: int = BATCH) -> Figures:
 
 
 def windows_host(name: str, count: int) -> Callable[[], Figures]:
-    from stages.windows import load
+    from stages.lib.windows import load
 
     train, random = load(Path("data/inputs", name)).train, np.random.default_rng(1)
 
@@ -135,9 +135,9 @@ def windows_host(name: str, count: int) -> Callable[[], Figures]:
 def windows_device(name: str, count: int, jit: bool) -> Callable[[], Figures]:
     import tensorflow as tf
 
-    from stages.batches import Gather, feed
+    from stages.lib.nn.batches import Gather, feed
+    from stages.lib.windows import load
     from stages.train import draw
-    from stages.windows import load
 
     inputs = load(Path("data/inputs", name))
     schedule = {"seed": 1, "batch_size": BATCH, "steps_per_epoch": (count // BUNDLE + WARM) * BUNDLE}
@@ -234,8 +234,9 @@ def prepared(name: str) -> tuple[Any, Any, dict]:
     """A fresh model of stages/models, its inputs and its settings, as stages.train begins."""
     import keras
 
-    from stages.train import SCHEDULE, build, settings
-    from stages.windows import load
+    from stages.lib.windows import load
+    from stages.lib.nn.build import build
+    from stages.lib.settings.training import SCHEDULE, settings
 
     schedule = settings(name)
     inputs = load(Path("data/inputs", schedule["inputs"]))
@@ -251,8 +252,9 @@ def full_bundles(batches: int, windows: int, size: int) -> int:
 
 def steps_ours(name: str, steps: int, evaluations: int) -> Callable[[], Figures]:
     """What stages.train.fit does in an epoch, over `steps` steps and `evaluations` batches of validation."""
-    from stages.batches import EVALUATION_BATCH, feed, windowed
-    from stages.train import compile_for, draw
+    from stages.lib.nn.batches import EVALUATION_BATCH, feed, windowed
+    from stages.lib.nn.compiling import compile_for
+    from stages.train import draw
 
     model, inputs, schedule = prepared(name)
     learner = windowed(model, inputs)

@@ -81,7 +81,7 @@ def main() -> None:
     if not git("ls-files", "dvc.lock"):
         git("add", "dvc.lock", "metrics")
         git("commit", "--quiet", "--message", "Results on the sample")
-    print("\n" + (DEMO / "metrics/leaderboard.md").read_text())
+    print("\n" + "\n".join((DEMO / f"metrics/{task}.md").read_text() for task in ("forecast", "reviews")))
     print(NEXT)
 
 

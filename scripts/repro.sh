@@ -3,7 +3,7 @@
 #
 # Plain concurrent `dvc repro` block one another on the stages that they share. So: the shared stages first,
 # then each model's train and evaluate as single stages (-s), JOBS at a time, the longest trainings first,
-# then the rest. The cores are divided between the jobs. A model that fails does not stop the others; the
+# then the rest. A model that fails does not stop the others; the
 # exit code tells.
 set -eu
 cd "$(dirname "$0")/.."
@@ -26,7 +26,7 @@ done
 dvc repro $shared
 models=$(python - "$task" <<'END'
 import json, sys
-from stages.common import params
+from stages.lib.params import params
 
 def duration(name):  # epochs x length of a window: near enough
     with open(f"data/inputs/{models[name]['inputs']}/meta.json") as file:
@@ -37,9 +37,6 @@ print(*sorted(models, key=duration, reverse=True), sep="\n")
 END
 )
 
-threads=$(($(getconf _NPROCESSORS_ONLN) / jobs))
-[ "$threads" -ge 1 ] || threads=1
-export TF_NUM_INTRAOP_THREADS=$threads TF_NUM_INTEROP_THREADS=$threads OMP_NUM_THREADS=$threads
 export TQDM_DISABLE=1 # bars of several models would overwrite one another; each epoch still has its line
 # Not DVC's own code, 255, which would end xargs; and with -q nobody else names a killed training.
 each='dvc --wait-for-lock repro -q -s train@NAME evaluate@NAME || { echo "error: NAME failed" >&2; exit 1; }'

@@ -19,7 +19,9 @@ from tqdm import tqdm
 from urllib3 import exceptions as problem
 from urllib3.util.retry import Retry
 
-from stages.common import UserError, command, params, whole
+from stages.lib.errors import UserError
+from stages.lib.files import whole
+from stages.lib.params import params
 
 RAW = Path("data/raw")
 SUFFIXES = {"dataset": (".csv", ".csv.zip", ".zip", ".csv.gz", ".gz"), "reviews": (".npz",)}
@@ -254,7 +256,3 @@ def download(section: str) -> None:
         note = {"source": origin, "synthetic": origin == "sample", "files": [described(path) for path in files]}
         (directory / "source.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
     print(f"{section}: {len(files)} file{'s' * (len(files) > 1)} in {RAW / section}, from {origin}")
-
-
-if __name__ == "__main__":
-    command(download, "section")

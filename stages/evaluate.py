@@ -1,10 +1,9 @@
 """Metrics of one model on validation and test, and its forecasts for the test windows."""
 
-import stages.quiet  # noqa: F401, before Keras
+import stages.lib.nn.environment  # noqa: F401, before Keras
 
 # isort: split
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.batches import compilation, device, predict, windowed
-from stages.common import UserError, command, whole
-from stages.train import best_epoch, settings
-from stages.windows import Inputs, Split, load
+from stages.lib.errors import UserError
+from stages.lib.files import reading, whole
+from stages.lib.history import best_epoch, read_history
+from stages.lib.nn.batches import predict, windowed
+from stages.lib.nn.compiling import compilation
+from stages.lib.nn.environment import device, use_threads
+from stages.lib.settings.training import settings
+from stages.lib.windows import Inputs, Split, load
 
 
 def mae(targets: np.ndarray, forecasts: np.ndarray) -> float:
@@ -63,16 +66,14 @@ def review_metrics(inputs: Inputs, outputs: dict[str, np.ndarray], logits: bool)
 
 
 def evaluate(name: str) -> None:
-    """Write metrics/NAME.json, and data/evaluations/TASK/NAME/ with the same metrics and the test forecasts."""
+    """Write metrics/TASK/NAME.json, and the test forecasts to data/evaluations/TASK/NAME."""
     schedule = settings(name)
+    use_threads(schedule["threads"])
     inputs = load(Path("data/inputs", schedule["inputs"]))
     trained = Path("data/models", schedule["task"], name)
-    try:
-        with (trained / "history.csv").open() as file:
-            history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: not found; make it with `dvc repro train@{name}`") from None
-    model = keras.models.load_model(trained / "model.keras", compile=False)
+    history = read_history(trained, f"train@{name}")
+    with reading(trained / "model.keras", f"train@{name}") as path:
+        model = keras.models.load_model(path, compile=False)
     learner = windowed(model, inputs)
     learner.compile(jit_compile=compilation(model, device()))
     outputs = {split: predict(learner, getattr(inputs, split)) for split in ("val", "test")}
@@ -90,15 +91,11 @@ def evaluate(name: str) -> None:
     best = int(history[best_epoch(history, schedule["monitor"])]["epoch"]) if history else 0
     metrics |= {"best_epoch": best, "epochs": len(history), "parameters": model.count_params()}
 
-    text = json.dumps(metrics, indent=2) + "\n"
-    with whole(Path("data/evaluations", schedule["task"], name)) as directory:
+    with (
+        whole(Path("data/evaluations", schedule["task"], name)) as directory,
+        whole(Path("metrics", schedule["task"], f"{name}.json")) as path,
+    ):
         directory.mkdir()
         pq.write_table(pa.table(table), directory / "forecast.parquet")
-        (directory / "metrics.json").write_text(text)
-    with whole(f"metrics/{name}.json") as path:
-        path.write_text(text)
+        path.write_text(json.dumps(metrics, indent=2) + "\n")
     print(f"{name}: " + "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
-
-
-if __name__ == "__main__":
-    command(evaluate, "name")

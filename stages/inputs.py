@@ -1,13 +1,14 @@
 """Windows over the normalized weather record, bit for bit those of the sources' generator."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 
-from stages.common import UserError, command, params, whole
-from stages.record import read
-from stages.windows import SPLITS, Meta, save
+from stages.lib.errors import UserError
+from stages.lib.files import reading, whole
+from stages.lib.params import params
+from stages.lib.record import read
+from stages.lib.windows import SPLITS, Meta, save
 
 
 def by_phase(rows: np.ndarray, step: int) -> np.ndarray:
@@ -68,10 +69,8 @@ def inputs(name: str) -> None:
         raise UserError(f"params.yaml: inputs.{name}: lookback {lookback} is not a multiple of step {step}")
 
     record = read()
-    try:
-        statistics = json.loads(Path("data/normalization.json").read_text())["columns"]
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: not found; make it with `dvc repro normalize`") from None
+    with reading("data/normalization.json", "normalize") as path:
+        statistics = json.loads(path.read_text())["columns"]
     times = next(iter(record.values()))
     columns = list(statistics)
     if target not in columns:
@@ -96,7 +95,3 @@ def inputs(name: str) -> None:
     with whole(f"data/inputs/{name}") as directory:
         save(directory, by_phase(rows, step), splits, meta)
     print(f"{name}: " + ", ".join(f"{key} {len(value[0]):,}" for key, value in splits.items()) + " windows")
-
-
-if __name__ == "__main__":
-    command(inputs, "name")

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.common import UserError, command, params, whole
-from stages.record import RECORD, read
+from stages.lib.errors import UserError
+from stages.lib.files import whole
+from stages.lib.params import params
+from stages.lib.record import RECORD, read
 
 NORMALIZATION = Path("data/normalization.json")
 
@@ -80,7 +82,3 @@ def normalize() -> None:
     with whole(NORMALIZATION) as path:
         text = json.dumps({"rows": [first, last], "columns": scales}, indent=2, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    command(normalize)

@@ -1,41 +1,29 @@
 """Every model of a task in one table beside the sources' published numbers, and the pictures."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import matplotlib.style
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from stages.common import UserError, command, params, unit, whole
-
-FIRST = pd.Timedelta(days=10)  # of the record: what its picture shows
-MIDDLE = pd.Timedelta(weeks=2)  # of the test rows
-
-# The palette of Okabe and Ito, which stays apart for colour-blind readers.
-TRAINING, VALIDATION, TEST = "#E69F00", "#0072B2", "#D55E00"
-NAIVE, TRUTH, BAND = "#6F6F6F", "#000000", "#56B4E9"
-STYLE = {
-    **dict.fromkeys(["font.size", "axes.titlesize", "figure.labelsize"], 10.5),
-    **dict.fromkeys(["axes.grid", "axes.axisbelow"], True),
-    **dict.fromkeys(["axes.spines.right", "axes.spines.top", "legend.frameon"], False),
-    **dict.fromkeys(["figure.constrained_layout.h_pad", "figure.constrained_layout.w_pad"], 0.08),
-    **{"figure.titlesize": 13, "figure.titleweight": "bold", "grid.color": "#E3E3E3", "grid.linewidth": 0.7},
-    "date.converter": "concise",
-}
-
-
-def existing(path: str, stage: str) -> Path:
-    """Return `path`; raise UserError naming it and the `stage` that makes it where it does not exist."""
-    if not Path(path).is_file():
-        raise UserError(f"{path}: not found; make it with `dvc repro {stage}`")
-    return Path(path)
+from stages.lib.errors import UserError
+from stages.lib.figures import (
+    STYLE,
+    draw_curves,
+    draw_first_days,
+    draw_forecast,
+    draw_losses,
+    draw_mae,
+    draw_record,
+    titled,
+)
+from stages.lib.files import existing, reading, whole
+from stages.lib.history import read_history
+from stages.lib.params import params
+from stages.lib.units import unit
 
 
 def read_results(task: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
@@ -49,11 +37,11 @@ def read_results(task: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
         raise UserError(f"params.yaml: no model in `models` has `task: {task}`; add one, or skip this report")
     metrics, histories = [], {}
     for name in names:
-        path = existing(f"data/evaluations/{task}/{name}/metrics.json", f"evaluate@{name}")
-        metrics.append(json.loads(path.read_text()))
-        path = existing(f"data/models/{task}/{name}/history.csv", f"train@{name}")
-        histories[name] = pd.read_csv(path, dtype=float)
-    published = pd.read_csv("stages/sources.csv", dtype=str, index_col="model")
+        with reading(f"metrics/{task}/{name}.json", f"evaluate@{name}") as path:
+            metrics.append(json.loads(path.read_text()))
+        rows = read_history(Path("data/models", task, name), f"train@{name}")
+        histories[name] = pd.DataFrame(rows, columns=None if rows else ["epoch", "loss", "val_loss"])
+    published = pd.read_csv("stages/lib/published.csv", dtype=str, index_col="model")
     text = published["best"] + (" (" + published["best_epoch"] + ")").fillna("")
     return pd.DataFrame(metrics, index=names).assign(published=text.reindex(names).fillna("")), histories
 
@@ -79,108 +67,6 @@ def provenance(source: dict[str, Any], extent: str = "") -> str:
     """Return what the numbers are measured on, and a warning where that is synthetic."""
     warning = "**This is SYNTHETIC sample data: the numbers say nothing of the sources', nor of real data.**"
     return f"Measured on `{source['source']}`{extent}." + f"\n\n{warning}" * source["synthetic"]
-
-
-def titled(title: str, height: float = 4.2, rows: int = 1, columns: int = 1, **shared: Any) -> tuple:
-    """Return a titled figure, `height` inches high, and its axes, of shape (rows, columns)."""
-    figure = Figure(figsize=(10, height), layout="constrained")
-    figure.suptitle(title, x=0.012, ha="left")
-    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
-
-
-def draw_record(series: pd.Series, target: str, note: str = "") -> Figure:
-    """Return the whole series, indexed by time in any order: the range of every day and its mean."""
-    days = series.sort_index().resample("D").agg(["min", "mean", "max"])
-    figure, ((axes,),) = titled(f"{target}, the whole record{note}")
-    axes.fill_between(days.index, days["min"], days["max"], color=BAND, alpha=0.7, linewidth=0, label="daily range")
-    axes.plot(days["mean"], color=VALIDATION, linewidth=0.6, label="daily mean")
-    axes.set(xlabel="Time", ylabel=target, xmargin=0.01)
-    figure.legend(loc="outside upper right", ncols=2)
-    return figure
-
-
-def draw_first_days(series: pd.Series, target: str, note: str = "") -> Figure:
-    """Return the first ten days of the series, indexed by time."""
-    series = series[series.index < series.index[0] + FIRST]
-    days = (series.index[-1] - series.index[0]).round("D").days
-    figure, ((axes,),) = titled(f"{target}, the first {days} days ({len(series):,} rows){note}")
-    axes.plot(series, color=VALIDATION, linewidth=1.3)
-    axes.set(xlabel="Time", ylabel=target, xmargin=0.01)
-    return figure
-
-
-def draw_curves(axes: Axes, history: pd.DataFrame, column: str, best_epoch: int) -> None:
-    """Draw a training and a validation curve over the epochs, the kept epoch marked."""
-    history = history.set_index("epoch")
-    marker = "." if len(history) == 1 else None  # one epoch leaves a line without length
-    axes.plot(history[column], color=TRAINING, marker=marker, label="training")
-    axes.plot(history[f"val_{column}"], color=VALIDATION, marker=marker, label="validation")
-    kept = history[f"val_{column}"][history.index == best_epoch]
-    axes.plot(kept, "o", color=VALIDATION, mec="white", markersize=7, zorder=5, label="best epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
-
-
-def draw_losses(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame], note: str = "") -> Figure:
-    """Return the loss per epoch of every trained model, a panel each, beside the naive validation MAE."""
-    trained = {name: history for name, history in histories.items() if len(history)} or histories
-    is_mae = any(column.startswith("val_loss_") for column in next(iter(trained.values())))
-    naive = metrics["val_mae"].get("naive", math.nan) if is_mae else math.nan
-    losses = pd.concat(trained)[["loss", "val_loss"]]
-    # A first epoch far off must not flatten every other curve, and a model that stays far off is shown.
-    top = max(2 * naive, 1.1 * losses["val_loss"].groupby(level=0).min().max())
-    cut = losses.max().max() > top  # never where there is no naive model: top is NaN then
-    columns = min(4, len(trained))
-    rows = math.ceil(len(trained) / columns)
-    title = f"Loss per epoch{f', cut off at {top:.2f}' if cut else ''}{note}"
-    figure, grid = titled(title, 4.2 if rows == 1 else 0.6 + 2.5 * rows, rows, columns, sharey=True)
-    for axes, (name, history) in zip(grid.flat, trained.items(), strict=False):
-        draw_curves(axes, history, "loss", metrics["best_epoch"][name])
-        axes.axhline(naive, color=NAIVE, linestyle="--", linewidth=1.2, label="naive")
-        axes.set_title(name)
-    if cut:
-        grid[0, 0].set_ylim(0.8 * min(naive, losses.min().min()), top)
-    for axes in grid.flat[len(trained) :]:
-        axes.set_axis_off()
-    figure.supxlabel("Epoch")
-    figure.supylabel("MAE (standard deviations)" if is_mae else "Loss")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
-    return figure
-
-
-def draw_forecast(forecasts: dict[str, pd.DataFrame], target: str, note: str = "") -> Figure:
-    """Return two weeks in the middle of the test rows: the truth and the forecasts, the best model's last.
-
-    A frame has a row a window, not the same windows in all: `time`, `truth` and `forecast` in the target's unit.
-    """
-    *_, best = forecasts.values()
-    middle = best["time"].iloc[len(best) // 2]
-    part = best[best["time"].between(middle - MIDDLE / 2, middle + MIDDLE / 2, inclusive="left")]
-    figure, ((axes,),) = titled(f"{target}, two weeks of the test rows{note}")
-    axes.plot(part["time"], part["truth"], color=TRUTH, linewidth=1.8, label="truth")
-    for name, frame in forecasts.items():
-        inside = frame[frame["time"].between(part["time"].min(), part["time"].max())]
-        look = {"color": NAIVE, "linestyle": "--", "linewidth": 1.1} if name == "naive" else {"color": TEST}
-        axes.plot(inside["time"], inside["forecast"], label=name, **look)
-    axes.set(xlabel="Time forecast", ylabel=target, xmargin=0.01)
-    figure.legend(loc="outside upper right", ncols=3)
-    return figure
-
-
-def draw_mae(maes: pd.DataFrame, limit: float, unit: str, note: str = "") -> Figure:
-    """Return bars of validation and test MAE, a row a model; one beyond `limit` is cut and bears its true value."""
-    cut = f", cut off at {limit:.1f} {unit}" if (maes > limit).any(axis=None) else ""
-    figure, ((axes,),) = titled(f"Mean absolute error by model{cut}{note}", 1.4 + 0.5 * len(maes))
-    place = np.arange(len(maes))
-    looks = (("validation", VALIDATION, -0.2), ("test", TEST, 0.2))
-    for column, (label, colour, shift) in zip(maes, looks, strict=True):
-        bars = axes.barh(place + shift, maes[column].clip(upper=limit), height=0.38, color=colour, label=label)
-        axes.bar_label(bars, maes[column].map("{:.2f}".format), padding=3, fontsize=9, annotation_clip=False)
-    axes.set(xlabel=f"MAE ({unit})", xlim=(0, limit if cut else None), yticks=place, yticklabels=maes.index)
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
-    figure.legend(loc="outside upper right", ncols=2)
-    return figure
 
 
 def report_forecast() -> tuple[str, dict[str, Figure]]:
@@ -255,19 +141,18 @@ def report_reviews() -> tuple[str, dict[str, Figure]]:
 
 
 def report(task: str) -> None:
-    """Write the table of one task's models (forecast or reviews) and its pictures to data/report/TASK."""
+    """Write the leaderboard of a task to metrics/TASK.md and its figures to data/report/TASK."""
     tasks = {"forecast": report_forecast, "reviews": report_reviews}
     if task not in tasks:
         raise UserError(f"{task!r}: no such report; expected {' or '.join(tasks)}")
-    with whole(f"data/report/{task}") as directory, matplotlib.style.context(["default", STYLE]):
+    with matplotlib.style.context(["default", STYLE]):
         text, figures = tasks[task]()
-        directory.mkdir()
-        (directory / "table.md").write_text(text, encoding="utf-8")
-        for name, figure in figures.items():
-            # Without `Software` the bytes do not name the version of matplotlib.
-            figure.savefig(directory / f"{name}.png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+        with whole(f"data/report/{task}") as directory, whole(f"metrics/{task}.md") as path:
+            directory.mkdir()
+            for name, figure in figures.items():
+                # Without `Software` the bytes do not name the version of matplotlib.
+                figure.savefig(
+                    directory / f"{name}.png", metadata={"Software": None}, pil_kwargs={"optimize": True}
+                )
+            path.write_text(text, encoding="utf-8")
     print(text, end="")
-
-
-if __name__ == "__main__":
-    command(report, "task")

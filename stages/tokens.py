@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from stages.common import UserError, command, params, whole
-from stages.windows import Meta, save
+from stages.lib.errors import UserError
+from stages.lib.files import existing, reading, whole
+from stages.lib.params import params
+from stages.lib.windows import Meta, save
 
 START, UNKNOWN, OFFSET = 1, 2, 3  # Keras' imdb.load_data: 0 pads, 1 begins a review, 2 stands for rare words
 SHUFFLE = 113  # the seed with which Keras orders the reviews before the last ones are held out
@@ -17,11 +19,8 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 def check(path: Path, synthetic: bool, sha256: str | None) -> None:
     """Raise UserError unless `path` may be unpickled: unpickling can run code, so its hash must be known."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; make it with `dvc repro -f download@reviews`") from None
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256 is None and not synthetic:
         raise UserError(
             f"params.yaml: reviews.sha256 is null, but {path} holds pickled objects, which can run code when "
@@ -112,11 +111,9 @@ def tokens(name: str) -> None:
         raise UserError(f"params.yaml: tokens.{name}.val must be a fraction between 0 and 1, not {held_out!r}")
 
     raw = Path("data/raw/reviews")
-    try:
-        source = json.loads((raw / "source.json").read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: not found; make it with `dvc repro download@reviews`") from None
-    path = raw / source["files"][0]["name"]
+    with reading(raw / "source.json", "download@reviews") as path:
+        source = json.loads(path.read_text())
+        path = existing(raw / source["files"][0]["name"], "download@reviews")
     check(path, source["synthetic"], params("reviews", "sha256"))
     x_train, y_train, x_test, y_test = read(path, vocabulary)
     rows = np.concatenate([pad(x, words, length, reverse) for x in (x_train, x_test)])
@@ -136,7 +133,3 @@ def tokens(name: str) -> None:
     with whole(f"data/inputs/{name}") as directory:
         save(directory, rows.ravel(), splits, Meta(time=length, words=words))
     print(f"{name}: " + ", ".join(f"{split} {last - first:,}" for split, (first, last) in bounds.items()))
-
-
-if __name__ == "__main__":
-    command(tokens, "name")

@@ -1,20 +1,11 @@
 """Train one model, keep the weights of its best epoch and its history; go on where a killed run stopped."""
 
-import stages.quiet  # noqa: F401, before Keras
+import stages.lib.nn.environment  # noqa: F401, before Keras
 
 # isort: split
 
-import csv
-import hashlib
-import importlib
-import inspect
-import json
 import os
-import re
-import sys
 import time
-import zipfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,75 +13,17 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from stages.batches import EVALUATION_BATCH, compilation, device, feed, windowed
-from stages.common import UserError, command, params, whole
-from stages.windows import Inputs, load
-
-# A model's keys in params.yaml that are about its training; the others go to its `build`.
-SCHEDULE = {"task", "inputs", "epochs", "batch_size", "learning_rate", "seed", "max_epochs", "logits"}
-SCHEDULE |= {"loss", "metric", "monitor", "steps_per_epoch"}
-
-
-def settings(name: str) -> dict[str, Any]:
-    """All settings of one model: `training`, overridden by its task's, overridden by its own.
-
-    Raises UserError on a value of the wrong kind.
-    """
-    own, merged = params("models", name), {}
-    if not isinstance(own, dict):
-        raise UserError(f"params.yaml: models.{name} must be a line of settings, not {own!r}")
-    task = own.get("task")
-    for where, shared in (("training", params("training")), (f"tasks.{task}", params("tasks", task))):
-        if not isinstance(shared, dict):
-            raise UserError(f"params.yaml: {where} must hold settings, not {shared!r}")
-        if strays := shared.keys() - SCHEDULE:
-            raise UserError(f"params.yaml: {where}: no such setting: {', '.join(sorted(strays))}")
-        merged |= shared
-    merged |= own
-    for key in ("inputs", "loss", "metric", "monitor"):
-        if not isinstance(merged.get(key), str):
-            raise UserError(f"params.yaml: {key} of {name} must be a name, not {merged.get(key)!r}")
-    optional = ("steps_per_epoch", "max_epochs")
-    for key, least in (("epochs", 0), ("max_epochs", 0), ("batch_size", 1), ("seed", 0), ("steps_per_epoch", 1)):
-        value = merged.get(key)
-        if (type(value) is not int or not least <= value < 2**32) and not (key in optional and value is None):
-            raise UserError(f"params.yaml: {key} of {name} must be a whole number from {least}, not {value!r}")
-    if merged.get("max_epochs") is not None:
-        merged["epochs"] = min(merged["epochs"], merged["max_epochs"])
-    if not isinstance(merged.get("learning_rate"), int | float) or merged["learning_rate"] <= 0:
-        raise UserError(
-            f"params.yaml: learning_rate of {name} must be a number above 0, not {merged.get('learning_rate')!r}"
-        )
-    logits = merged.setdefault("logits", False)
-    if type(logits) is not bool or (logits and merged["loss"] != "binary_crossentropy"):
-        raise UserError(
-            f"params.yaml: logits of {name} must be false, or true with binary_crossentropy, not {logits!r}"
-        )
-    return merged
-
-
-def build(name: str, inputs: Inputs, options: dict[str, Any]) -> keras.Model:
-    """Build the model of stages/models/<name>.py for windows of `inputs`.
-
-    Raises UserError where there is no such file or its `build` does not take the options.
-    """
-    try:
-        architecture = importlib.import_module(f"stages.models.{name}").build
-    except ModuleNotFoundError as error:
-        if error.name != f"stages.models.{name}":
-            raise  # an import of that file
-        raise UserError(f"params.yaml: models.{name} needs a file stages/models/{name}.py") from None
-    try:
-        inspect.signature(architecture).bind(inputs, **options)
-    except TypeError as error:
-        raise UserError(
-            f"params.yaml: models.{name}: {error}; stages/models/{name}.py takes "
-            + ", ".join(list(inspect.signature(architecture).parameters)[1:])
-        ) from None
-    try:
-        return architecture(inputs, **options)
-    except (TypeError, ValueError, IndexError) as error:
-        raise UserError(f"params.yaml: models.{name}: Keras refuses these settings: {error}") from None
+from stages.lib.errors import UserError
+from stages.lib.files import whole
+from stages.lib.history import best_epoch, write_history
+from stages.lib.nn.batches import EVALUATION_BATCH, feed, windowed
+from stages.lib.nn.build import build
+from stages.lib.nn.compiling import compile_for
+from stages.lib.nn.environment import device, machine, use_threads
+from stages.lib.nn.resume import Checkpoint, fingerprint
+from stages.lib.nn.saving import save_model
+from stages.lib.settings.training import SCHEDULE, settings
+from stages.lib.windows import Inputs, load
 
 
 def draw(windows: int, epoch: int, schedule: dict[str, Any]) -> np.ndarray:
@@ -99,12 +32,6 @@ def draw(windows: int, epoch: int, schedule: dict[str, Any]) -> np.ndarray:
     if schedule["steps_per_epoch"] is None:
         return random.permutation(windows)
     return random.integers(0, windows, schedule["steps_per_epoch"] * schedule["batch_size"])
-
-
-def best_epoch(history: list[dict], monitor: str) -> int:
-    """The first row of `history` with the best value of `monitor`: accuracies grow, losses fall."""
-    choose = max if monitor.endswith("accuracy") else min
-    return choose(range(len(history)), key=lambda row: history[row][monitor])
 
 
 class Progress(keras.callbacks.Callback):
@@ -120,107 +47,6 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.bar.close()
-
-
-def save_model(model: keras.Model, path: Path) -> None:
-    """Write `model` as a .keras archive whose bytes depend on the model alone.
-
-    Keras puts the date into it, and memory addresses as ids of objects that occur more than once.
-    """
-    dated = path.with_name(f"dated.{path.name}")
-    model.save(dated)
-    numbers: dict[str, int] = {}
-    with zipfile.ZipFile(dated) as source, zipfile.ZipFile(path, "w") as target:
-        for name in source.namelist():
-            content = source.read(name)
-            if name == "metadata.json":
-                content = json.dumps({**json.loads(content), "date_saved": ""})
-            if name == "config.json":
-                content = re.sub(
-                    r'(?<="shared_object_id": )\d+',
-                    lambda match: str(numbers.setdefault(match[0], len(numbers))),
-                    content.decode(),
-                )
-            target.writestr(zipfile.ZipInfo(name), content)
-    dated.unlink()
-
-
-def fingerprint(name: str, schedule: dict[str, Any]) -> str:
-    """A hash of what an epoch depends on: settings, data, the project's code in use, Keras, backend and device.
-
-    The number of epochs is no part of it: a training that was stopped may be ended with fewer, or with more.
-    """
-    files = sorted(Path("data/inputs", schedule["inputs"]).iterdir())
-    code = {module.__file__ for key, module in sys.modules.items() if key.startswith("stages.") and module.__file__}
-    files += [Path(file) for file in sorted(code | {__file__})]
-    epoch = {key: value for key, value in schedule.items() if key not in ("epochs", "max_epochs")}
-    backend = keras.backend.backend()
-    state = [name, epoch, device(), *((package, version(package)) for package in ("keras", backend))]
-    digest = hashlib.sha256(json.dumps(state).encode())
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-class Checkpoint:
-    """What a killed training goes on from: `.resume/NAME.npz`, outside DVC's outputs, replaced every epoch."""
-
-    def __init__(self, name: str, identity: str) -> None:
-        self.path = Path(".resume", f"{name}.npz")
-        self.identity = identity
-
-    def save(self, history: list[dict], variables: list, best: list[np.ndarray]) -> None:
-        arrays = {f"variable_{i}": np.asarray(variable) for i, variable in enumerate(variables)}
-        arrays |= {f"best_{i}": weight for i, weight in enumerate(best)}
-        with whole(self.path) as temporary, temporary.open("wb") as file:
-            np.savez(file, identity=self.identity, history=json.dumps(history), **arrays)
-
-    def restore(self, variables: list, epochs: int) -> tuple[list[dict], list[np.ndarray]]:
-        """Assign the saved values to `variables` and return the history and the best weights.
-
-        Both are empty, and nothing is assigned, where there is nothing of this identity and at most `epochs`.
-        """
-        try:
-            with np.load(self.path) as saved:
-                history = json.loads(str(saved["history"]))
-                if str(saved["identity"]) != self.identity or len(history) > epochs:
-                    return [], []
-                values = [saved[f"variable_{i}"] for i in range(len(variables))]
-                best = [saved[f"best_{i}"] for i in range(sum(key.startswith("best_") for key in saved))]
-        except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError):
-            return [], []
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
-        return history, best
-
-
-def compile_for(learner: keras.Model, model: keras.Model, schedule: dict[str, Any]) -> None:
-    """Compile `learner`, which wraps `model`.
-
-    Raises UserError on a loss or metric that Keras does not have, or where `monitor` is neither.
-    """
-    loss, metrics, logits = schedule["loss"], [], schedule["logits"]
-    try:
-        if logits:
-            loss = keras.losses.BinaryCrossentropy(from_logits=True)
-        if schedule["metric"] == "accuracy":
-            metrics = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0 if logits else 0.5)]
-        elif schedule["metric"] != schedule["loss"]:
-            metrics = [keras.metrics.get(schedule["metric"])]
-        learner.compile(
-            keras.optimizers.RMSprop(schedule["learning_rate"]),
-            keras.losses.get(loss),
-            metrics=metrics,
-            jit_compile=compilation(model, device()),
-            steps_per_execution=10,  # fewer returns to Python; still prompt on Ctrl-C
-        )
-    except ValueError as error:
-        raise UserError(f"params.yaml: loss or metric: {error}") from None
-    scores = ["val_loss", *(f"val_{getattr(metric, 'name', None) or metric.__name__}" for metric in metrics)]
-    monitor = schedule["monitor"]
-    if monitor not in scores or not monitor.endswith(("loss", "error", "accuracy")):  # of others, is more better?
-        listed = ", ".join(scores)
-        raise UserError(f"params.yaml: monitor: expected a loss, error or accuracy among {listed}, not {monitor!r}")
 
 
 def own_unit(inputs: Inputs, schedule: dict[str, Any]) -> str | None:
@@ -280,8 +106,9 @@ def describe(name: str, history: list[dict], schedule: dict[str, Any], unit: str
 
 
 def train(name: str) -> None:
-    """Train the model `name` of params.yaml `models`; write data/models/TASK/NAME/{model.keras,history.csv}."""
+    """Train the model `name` of params.yaml `models`; write data/models/TASK/NAME."""
     schedule = settings(name)
+    use_threads(schedule["threads"])
     inputs = load(Path("data/inputs", schedule["inputs"]))
     if (inputs.meta.target is None) != (schedule["task"] == "reviews"):
         raise UserError(
@@ -300,12 +127,5 @@ def train(name: str) -> None:
     with whole(Path("data/models", schedule["task"], name)) as directory:
         directory.mkdir()
         save_model(model, directory / "model.keras")
-        with (directory / "history.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, history[0] if history else columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(history)
+        write_history(directory, history, columns, machine(schedule["threads"]))
     Checkpoint(name, "").path.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    command(train, "name")

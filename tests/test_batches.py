@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from stages import batches
-from stages.windows import Inputs, Meta, Split, Windows
+from stages.lib.nn import batches
+from stages.lib.windows import Inputs, Meta, Split, Windows
 
 
 def input_set(rows, time):

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.common import UserError, command, params, whole
+from stages.lib.command import command
+from stages.lib.errors import UserError
+from stages.lib.files import whole
+from stages.lib.params import params
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -16,7 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import download as stage
-from stages.common import UserError
+from stages.lib.errors import UserError
 from stages.samples import reviews as sample_reviews
 
 CSV = b'"Date Time","T (degC)"\n' + b"".join(b"01.01.2009 00:%02d:00,-8.02\n" % m for m in range(0, 60, 10))

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages import evaluate as stage
-from stages.common import UserError
 from stages.inputs import inputs
+from stages.lib.errors import UserError
+from stages.lib.windows import Inputs, Meta, Split, Windows, load, save
 from stages.train import train
-from stages.windows import Inputs, Meta, Split, Windows, load, save
 
 COLUMNS = ["p (mbar)", "T (degC)"]
 

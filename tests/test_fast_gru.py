@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from stages.fast_gru import accelerate, fits
+from stages.lib.nn.fast_gru import accelerate, fits
 
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replaces TensorFlow's loop")
 

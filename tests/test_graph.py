@@ -59,7 +59,7 @@ def imported_by_name(file: Path, argument: str) -> Iterator[str]:
 
 
 def named_files(file: Path, root: Path) -> Iterator[Path]:
-    """Yield the files of stages/ that `file` names in a string, such as stages/sources.csv."""
+    """Yield the files of stages/ that `file` names in a string, such as stages/lib/published.csv."""
     texts = (node.value for node in trees(file) if isinstance(node, ast.Constant) and isinstance(node.value, str))
     yield from (root / text for text in texts if text.startswith("stages/") and (root / text).is_file())
 

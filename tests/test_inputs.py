@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from stages import download, normalize, parse
 from stages import inputs as stage
-from stages.common import UserError
-from stages.windows import load
+from stages.lib.errors import UserError
+from stages.lib.windows import load
 
 OPTIONS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

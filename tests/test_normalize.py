@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stages import normalize as stage
-from stages.common import UserError
+from stages.lib.errors import UserError
 
 SPLIT = {"train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 1}
 OPTIONS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

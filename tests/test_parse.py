@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages import parse as stage
-from stages.common import UserError
+from stages.lib.errors import UserError
 
 FORMAT = "%d.%m.%Y %H:%M:%S"
 HEADER = '"Date Time","p (mbar)","T (degC)"'

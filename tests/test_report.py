@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.common import UserError
+from stages.lib.errors import UserError
 from stages.report import draw_first_days, draw_forecast, draw_losses, draw_record, report, report_forecast
 
 SCORES = {"naive": 0.29, "mine": 0.31, "gru": 0.26}  # validation MAE; the sources have no `mine`

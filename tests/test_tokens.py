@@ -12,8 +12,8 @@ from keras.datasets import imdb
 from keras.utils import pad_sequences
 
 from stages import tokens as stage
-from stages.common import UserError
-from stages.windows import load
+from stages.lib.errors import UserError
+from stages.lib.windows import load
 
 VOCABULARY = 50
 ranks = st.lists(st.integers(1, VOCABULARY), max_size=30)

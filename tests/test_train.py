@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from keras import layers
 
 from stages import train as stage
-from stages.common import UserError
 from stages.inputs import inputs
-from stages.windows import load
+from stages.lib.errors import UserError
+from stages.lib.windows import load
 
 
 @pytest.fixture

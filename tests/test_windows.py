@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.common import UserError
-from stages.windows import Meta, Windows, load, save
+from stages.lib.errors import UserError
+from stages.lib.windows import Meta, Windows, load, save
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from stages.windows import Inputs
+from stages.lib.windows import Inputs
 
 
 def build(inputs: Inputs, units: int) -> keras.Model:

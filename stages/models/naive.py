@@ -2,7 +2,7 @@
 
 import keras
 
-from stages.windows import Inputs
+from stages.lib.windows import Inputs
 
 
 def build(inputs: Inputs) -> keras.Model:

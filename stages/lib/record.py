@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.common import UserError
+from stages.lib.files import reading
 
 RECORD = Path("data/record.parquet")
 
@@ -22,9 +22,8 @@ def values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 def read() -> dict[str, np.ndarray]:
     """Return the record's columns by name: first the times, as datetime64[s], then the others, as float64.
 
-    Raises UserError where there is no record.
+    Raises UserError where there is no record, or a damaged one.
     """
-    if not RECORD.exists():
-        raise UserError(f"{RECORD}: not found; make it with `dvc repro parse`")
-    table = pq.ParquetFile(RECORD).read()  # pq.read_table() imports pyarrow.dataset, for another 0.2 s
+    with reading(RECORD, "parse") as path:
+        table = pq.ParquetFile(path).read()  # pq.read_table() imports pyarrow.dataset, for another 0.2 s
     return {name: values(table[name]) for name in table.column_names}

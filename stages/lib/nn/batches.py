@@ -3,7 +3,7 @@
 A batch of 128 is 128 integers; copying the windows on the host took twice as long for the dense model.
 """
 
-import stages.quiet  # noqa: F401, before Keras
+import stages.lib.nn.environment  # noqa: F401, before Keras
 
 # isort: split
 
@@ -13,15 +13,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from stages.fast_gru import accelerate
-from stages.windows import Inputs, Split
+from stages.lib.nn.environment import device
+from stages.lib.nn.fast_gru import accelerate
+from stages.lib.windows import Inputs, Split
 
 EVALUATION_BATCH = 1024  # windows; larger than in training, for no weight changes between batches
-
-
-def device() -> str:
-    """The device that Keras computes on, such as `gpu:0` or `cpu:0`."""
-    return keras.distribution.list_devices()[0]
 
 
 class Gather(layers.Layer):
@@ -47,19 +43,6 @@ def windowed(model: keras.Model, inputs: Inputs) -> keras.Model:
         accelerate(model)
     starts = keras.Input((), dtype="int32")
     return keras.Model(starts, model(Gather(inputs)(starts)))
-
-
-def compilation(model: keras.Model, device: str) -> bool | str:
-    """The `jit_compile` that trains `model` fastest on `device` (measured: benchmarks/README.md).
-
-    On a CPU, XLA halves the step of a recurrent layer and doubles that of a convolution, for which oneDNN is
-    faster; beside one, the loops of `stages/fast_gru.py` compile themselves. On a GPU, Keras chooses between
-    cuDNN and XLA. On JAX, False would mean a step that is not compiled at all.
-    """
-    if not device.startswith("cpu") or keras.backend.backend() != "tensorflow":
-        return "auto"
-    kinds = [type(layer) for layer in model.layers]
-    return layers.Conv1D not in kinds and any(issubclass(kind, layers.RNN | layers.Bidirectional) for kind in kinds)
 
 
 def feed(starts: np.ndarray, targets: np.ndarray, size: int) -> dict[str, Any]:

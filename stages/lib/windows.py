@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.common import UserError, unit
+from stages.lib.files import reading
+from stages.lib.units import unit
 
 SPLITS = ("train", "val", "test")
 
@@ -97,16 +98,17 @@ def save(
 
 
 def load(directory: str | Path) -> Inputs:
-    """Read an input set; raises UserError where it has not been made."""
+    """Read an input set; raises UserError where it has not been made or is damaged."""
     directory = Path(directory)
-    try:
-        meta = Meta(**json.loads((directory / "meta.json").read_text()))
-        rows = np.load(directory / "rows.npy")
-        tables = {name: np.load(directory / f"{name}.npy") for name in SPLITS}
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: not found; make it with `dvc repro`") from None
+    with reading(directory / "meta.json", f"inputs@{directory.name}") as path:
+        meta = Meta(**json.loads(path.read_text()))
+    arrays = {}
+    for name in ("rows", *SPLITS):
+        with reading(directory / f"{name}.npy", f"inputs@{directory.name}") as path:
+            arrays[name] = np.load(path)
+    rows = arrays.pop("rows")
     splits = {}
-    for name, table in tables.items():
+    for name, table in arrays.items():
         starts, targets, times = (np.ascontiguousarray(table[key]) for key in ("start", "target", "time"))
         splits[name] = Split(Windows(rows, starts, meta.time), targets, times)
     return Inputs(rows, meta, **splits)

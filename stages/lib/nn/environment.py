@@ -1,0 +1,54 @@
+"""Keras as every stage imports it: quietly, soon, and with what changes numbers set here.
+
+Quietly: without what TensorFlow's C++ prints on import, before any log level of its own applies. Two seconds
+sooner: the garbage collector would look through TensorFlow's seven hundred thousand objects again and again while
+they are imported, and once more at the end of the process.
+"""
+
+import gc
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+# Not TensorFlow's default on every CPU; halves the step of a convolution (benchmarks/README.md).
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+
+_stderr, _null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+os.dup2(_null, 2)
+gc.disable()
+try:
+    import keras
+
+    gc.freeze()
+finally:
+    gc.enable()
+    os.dup2(_stderr, 2)
+    os.close(_stderr)
+    os.close(_null)
+
+
+def device() -> str:
+    """The device that Keras computes on, such as `gpu:0` or `cpu:0`."""
+    return keras.distribution.list_devices()[0]
+
+
+def use_threads(threads: int) -> None:
+    """Compute on `threads` threads of a CPU; call this before the first operation.
+
+    A sum over several threads is rounded in another order, so that their number changes a training's numbers.
+    TensorFlow reads these variables when it makes its device, not when it is imported.
+    """
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+
+
+def machine(threads: int) -> dict[str, str | int]:
+    """What the last bits of a training's numbers depend on beyond its settings: processor, threads, versions."""
+    processor = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), processor)
+    backend = keras.backend.backend()
+    where = {"device": device(), "processor": processor, "threads": threads}
+    return where | {package: version(package) for package in ("keras", backend)}
