@@ -1,30 +1,39 @@
-# make demo | make test | make repro JOBS=2 | make bench | make lint: each makes .venv first, where there is none.
+# make demo | make test | make repro JOBS=2 | make bench | make lint: each one first builds .venv where it is missing.
 PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
-unexport PYTHON  # it makes .venv; the stages run in that
+unexport PYTHON  # it builds .venv; the stages run in that
 
-.PHONY: help demo test repro bench lint
+.PHONY: help demo test coverage repro bench lint
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: .venv/ready  ## the whole graph on the embedded sample, in demo/
 	$(BIN)/python scripts/demo.py
 
-test: .venv/ready  ## all tests
+test: .venv/ready-dev  ## all tests
 	$(BIN)/python -m pytest -q
 
-repro: .venv/ready  ## dvc repro, with JOBS=2 models in training side by side (TASK=forecast: those alone)
+coverage: .venv/ready-dev  ## all tests; fails below the coverage floor of pyproject.toml
+	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered
+
+repro: .venv/ready  ## dvc repro, training JOBS models at a time (TASK=forecast: that task alone)
 	scripts/repro.sh $(JOBS) $(TASK)
 
-bench: demo  ## ours beside the alternatives, on this machine
+bench: .venv/ready-dev demo  ## this project against the alternatives, on this machine
 	$(BIN)/python -m benchmarks.bench
 
-lint: .venv/ready  ## ruff: lint and format
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: .venv/ready-dev  ## ruff (lint and format), mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-.venv/ready: requirements.txt constraints.txt
+$(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+.venv/ready: requirements.txt constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --requirement requirements.txt --constraint constraints.txt
 	@touch $@
+
+.venv/ready-dev: requirements.txt requirements-dev.txt constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --requirement requirements-dev.txt --constraint constraints.txt
+	@touch $@ .venv/ready
