@@ -19,6 +19,7 @@ DVC = str(Path(sys.executable).with_name("dvc"))  # of this environment, activat
 SHORT = {
     "dataset": {"source": "sample", "size": None, "sha256": None},
     "split": {"train": [0, 30000], "val": [30001, 38000], "test": [45001, None]},
+    "periods": {"train": "2009-01-01", "val": "2009-10-01", "test": "2009-12-01", "end": None},
     "reviews": {"source": "sample", "size": None, "sha256": None},
     "training": {"max_epochs": 2},
     "tasks": {"forecast": {"steps_per_epoch": 50}},

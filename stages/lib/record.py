@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from stages.lib.files import reading
 
 RECORD = Path("data/record.parquet")
+CLEAN = Path("data/clean.parquet")
 
 
 def values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
@@ -19,11 +20,11 @@ def values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return np.from_dlpack(array)
 
 
-def read() -> dict[str, np.ndarray]:
-    """Return the record's columns by name: first the times, as datetime64[s], then the others, as float64.
+def read(path: Path = RECORD, stage: str = "parse") -> dict[str, np.ndarray]:
+    """Return the columns of a record by name: first the times, as datetime64[s], then the others, as float64.
 
-    Raises UserError where there is no record, or a damaged one.
+    Raises UserError where `path`, which `stage` makes, does not exist or is damaged.
     """
-    with reading(RECORD, "parse") as path:
+    with reading(path, stage) as path:
         table = pq.ParquetFile(path).read()  # pq.read_table() imports pyarrow.dataset, for another 0.2 s
     return {name: values(table[name]) for name in table.column_names}

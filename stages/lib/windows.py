@@ -2,7 +2,8 @@
 
 Every input set is a directory: `rows.npy`, one `<split>.npy` for train, val and test, `meta.json`.
 A window is `time` consecutive entries of `rows`, so that nothing is stored twice and reading one is
-one contiguous copy. The stages `inputs` and `tokens` write such directories; all later stages read them.
+one contiguous copy. Input sets by the clock keep their targets once, too, in `targets.npy`, an entry a row.
+The stages `inputs`, `tokens` and `clock` write such directories; all later stages read them.
 """
 
 import json
@@ -29,6 +30,8 @@ class Meta:
     mean: float = 0.0  # of the target in training, in its own unit
     std: float = 1.0
     words: int | None = None  # token ids lie in [0, words)
+    leads: int | None = None  # by the clock: targets a window has, the first one entry after its last
+    every: int | None = None  # by the clock: hours from one entry to the next
 
     @property
     def unit(self) -> str | None:
@@ -59,8 +62,8 @@ class Split(NamedTuple):
     """One split: n windows in their order, what to predict from each, and when that is."""
 
     windows: Windows
-    targets: np.ndarray  # (n,) float32
-    times: np.ndarray  # (n,) datetime64[s] of the target; not-a-time for reviews
+    targets: np.ndarray  # (n,) float32; by the clock (n, leads), NaN where nothing was measured
+    times: np.ndarray  # (n,) datetime64[s] of the target, by the clock of the origin; not-a-time for reviews
 
 
 @dataclass(frozen=True)
@@ -82,19 +85,28 @@ class Inputs:
 def save(
     directory: Path,
     rows: np.ndarray,
-    splits: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+    splits: dict[str, tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
     meta: Meta,
+    measured: np.ndarray | None = None,
 ) -> None:
-    """Write an input set; `splits` maps train, val and test to (starts, targets, times)."""
+    """Write an input set; `splits` maps train, val and test to (starts, targets, times).
+
+    With meta.leads the targets come from `measured` (entries,), the target's value of every row, instead.
+    """
     directory.mkdir()
     np.save(directory / "rows.npy", rows)
     for name in SPLITS:
         starts, targets, times = splits[name]
         table = np.empty(len(starts), [("start", "<i4"), ("target", "<f4"), ("time", "<M8[s]")])
-        table["start"], table["target"] = starts, targets
+        table["start"], table["target"] = starts, np.nan if targets is None else targets
         table["time"] = np.datetime64("NaT") if times is None else times
         np.save(directory / f"{name}.npy", table)
-    (directory / "meta.json").write_text(json.dumps(asdict(meta), indent=2) + "\n")
+    known = asdict(meta)
+    if measured is None:  # the notebooks' input sets: as they were
+        known = {key: value for key, value in known.items() if key not in ("leads", "every")}
+    else:
+        np.save(directory / "targets.npy", measured)
+    (directory / "meta.json").write_text(json.dumps(known, indent=2) + "\n")
 
 
 def load(directory: str | Path) -> Inputs:
@@ -103,12 +115,14 @@ def load(directory: str | Path) -> Inputs:
     with reading(directory / "meta.json", f"inputs@{directory.name}") as path:
         meta = Meta(**json.loads(path.read_text()))
     arrays = {}
-    for name in ("rows", *SPLITS):
+    for name in ("rows", *SPLITS, *(["targets"] if meta.leads else [])):
         with reading(directory / f"{name}.npy", f"inputs@{directory.name}") as path:
             arrays[name] = np.load(path)
-    rows = arrays.pop("rows")
+    rows, measured = arrays.pop("rows"), arrays.pop("targets", None)
     splits = {}
     for name, table in arrays.items():
         starts, targets, times = (np.ascontiguousarray(table[key]) for key in ("start", "target", "time"))
+        if measured is not None:
+            targets = np.lib.stride_tricks.sliding_window_view(measured[meta.time :], meta.leads)[starts]
         splits[name] = Split(Windows(rows, starts, meta.time), targets, times)
     return Inputs(rows, meta, **splits)

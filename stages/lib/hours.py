@@ -1,0 +1,89 @@
+"""From the grid of measured values to the rows, targets and windows of a forecast by the clock."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stages.lib.cleaning import filled, longer
+from stages.lib.errors import UserError
+
+HOUR = 3600  # s
+CALENDAR = ("hour of day (h)", "day of year (d)")
+
+
+class Hours(NamedTuple):
+    """n rows at the hours; `start` and `time` are the first and the last grid point that a row speaks of."""
+
+    columns: list[str]
+    rows: np.ndarray  # (n, columns) float32, in their own units; NaN where a gap is too long
+    targets: np.ndarray  # (n,) float32: the target as measured at the hour; NaN where it was not
+    start: np.ndarray  # (n,) datetime64[s]
+    time: np.ndarray  # (n,) datetime64[s]
+    now: np.ndarray  # (n,) whether every column was measured at the hour: no value after it has been used
+    lost: np.ndarray  # (n,) whether a gap in the target that is too long touches the row
+
+
+def hours(grid: pd.DataFrame, target: str, every: int, max_gap: float, breaks: list[Any] = ()) -> Hours:
+    """Return one row for every `every` hours of `grid`, the frame of measured values of lib.cleaning.
+
+    A row holds the target's value at its hour and the means of all other columns over the `every` hours that
+    end with it, gaps up to `max_gap` hours interpolated, and then the hour of the day (0 <= h < 24) and the day of
+    the year (1 January, 0:00, is 1.0). `breaks` are times across which nothing is interpolated, where a split
+    ends. Raises UserError where `every` hours are no multiple of the grid's interval.
+    """
+    moments = grid.index.to_numpy().astype("datetime64[s]").astype(np.int64)
+    interval = int(moments[1] - moments[0])
+    if every * HOUR % interval:
+        raise UserError(
+            f"params.yaml: clock: expected `every` to be a multiple of the record's interval, {interval / HOUR:g} "
+            f"hours, found {every}"
+        )
+    points = every * HOUR // interval  # in a row
+    ends = np.flatnonzero(moments % (every * HOUR) == moments[0] % interval)
+    ends = ends[ends >= points - 1]
+    if not len(ends):
+        raise UserError(f"the record: expected {every} hours at least, found {len(moments) * interval / HOUR:g}")
+    limit = max_gap * HOUR / interval
+    borders = grid.index.searchsorted(pd.DatetimeIndex(breaks)) if len(breaks) else None
+    values = filled(grid, limit, borders).to_numpy()
+    blocks = slice(ends[0] - points + 1, ends[-1] + 1)
+    rows = values[blocks].reshape(len(ends), points, -1).mean(axis=1)
+    position = grid.columns.get_loc(target)
+    rows[:, position] = values[ends, position]
+    measured = grid.notna().to_numpy()
+    lost = longer(~measured[:, position], limit)[blocks].reshape(len(ends), points).any(axis=1)
+    index = grid.index[ends]
+    time = index.to_numpy().astype("datetime64[s]")
+    hour = (moments[ends] % (24 * HOUR)) / HOUR
+    calendar = np.column_stack([hour, index.dayofyear + hour / 24])
+    return Hours(
+        columns=[*grid.columns, *CALENDAR],
+        rows=np.hstack([rows, calendar]).astype(np.float32),
+        targets=grid[target].to_numpy()[ends].astype(np.float32),
+        start=time - np.timedelta64((points - 1) * interval, "s"),
+        time=time,
+        now=measured[ends].all(axis=1),
+        lost=lost,
+    )
+
+
+def starts(table: Hours, lookback: int, leads: int, first: np.datetime64, last: np.datetime64 | None) -> np.ndarray:
+    """Return the first rows of the windows that lie within [first, last), their targets included, in time order.
+
+    A window is `lookback` rows, the last of which is the origin, and the `leads` targets after it. It has no row
+    with a value missing, no value measured after the origin, and no target in a gap that is too long.
+    """
+    count = len(table.time) - lookback - leads + 1  # of all windows, valid or not
+    if count <= 0:
+        return np.zeros(0, np.int32)
+    bad = np.concatenate([[0], np.cumsum(~np.isfinite(table.rows).all(axis=1))])
+    lost = np.concatenate([[0], np.cumsum(table.lost)])
+    found = np.concatenate([[0], np.cumsum(np.isfinite(table.targets))])
+    start = np.arange(count)
+    after, end = start + lookback, start + lookback + leads
+    valid = (bad[after] == bad[start]) & (lost[end] == lost[after]) & (found[end] > found[after])
+    valid &= table.now[after - 1] & (table.start[start] >= first)
+    if last is not None:
+        valid &= table.time[end - 1] < last
+    return start[valid].astype(np.int32)
