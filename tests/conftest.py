@@ -19,7 +19,7 @@ PARAMS = {
     "dataset": {"target": "T (degC)"},
     "split": {"train": [0, 120], "val": [121, 180], "test": [181, None], "val_batch": 8},
     "inputs": {"tiny": {"lookback": 16, "step": 2, "delay": 4}},
-    "training": {"batch_size": 4, "learning_rate": 0.01, "max_epochs": None, "seed": 1},
+    "training": {"batch_size": 4, "learning_rate": 0.01, "max_epochs": None, "seed": 1, "threads": 1},
     "tasks": {"forecast": {"loss": "mae", "metric": "mae", "monitor": "val_loss", "steps_per_epoch": 3}},
     "models": {
         "naive": {"task": "forecast", "inputs": "tiny", "epochs": 0},

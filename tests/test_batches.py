@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from stages.lib.nn import batches
+from stages.lib.nn.compiling import compilation
 from stages.lib.windows import Inputs, Meta, Split, Windows
 
 
@@ -82,11 +83,11 @@ OTHERS = {
 def test_compilation(kind, monkeypatch):
     build = (RECURRENT | OTHERS)[kind]
     model = keras.Sequential([keras.Input((5, 3)), *build(), layers.Dense(1)])
-    assert batches.compilation(model, "gpu:0") == "auto"
+    assert compilation(model, "gpu:0") == "auto"
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
-    assert batches.compilation(model, "cpu:0") is (kind in RECURRENT and kind != "convolution and gru")
+    assert compilation(model, "cpu:0") is (kind in RECURRENT and kind != "convolution and gru")
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")  # where False would mean: not compiled at all
-    assert batches.compilation(model, "cpu:0") == "auto"
+    assert compilation(model, "cpu:0") == "auto"
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replaces TensorFlow's loop")

@@ -106,9 +106,9 @@ def test_naive_from_training_to_the_metrics(data, capsys):
     train("naive")
     stage.evaluate("naive")
     folder = Path("data/evaluations/forecast/naive")
-    text = Path("metrics/naive.json").read_text()
-    assert sorted(path.name for path in folder.iterdir()) == ["forecast.parquet", "metrics.json"]
-    assert (folder / "metrics.json").read_text() == text and "naive: val_mae " in capsys.readouterr().out
+    text = Path("metrics/forecast/naive.json").read_text()
+    assert [path.name for path in folder.iterdir()] == ["forecast.parquet"]
+    assert "naive: val_mae " in capsys.readouterr().out
     found = json.loads(text)
     assert [found[key] for key in ("val_skill", "test_skill", "best_epoch", "epochs", "parameters")] == [0] * 5
     rows, delay = data.rows[:, 1], 4  # the last input lies one step of 2 rows before the row of the forecast
@@ -127,7 +127,7 @@ def test_naive_from_training_to_the_metrics(data, capsys):
 def test_a_trained_model_scores_as_its_best_epoch_did(data):
     train("dense")
     stage.evaluate("dense")
-    found = json.loads(Path("metrics/dense.json").read_text())
+    found = json.loads(Path("metrics/forecast/dense.json").read_text())
     with Path("data/models/forecast/dense/history.csv").open() as file:
         losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
     assert found["val_mae"] == pytest.approx(min(losses), rel=1e-5)
@@ -154,7 +154,7 @@ def test_reviews_from_training_to_the_metrics(data):
     data.write_params("models", "imdb_conv1d", **line, embedding=4, filters=4, kernel=3, pool=2)
     train("imdb_conv1d")
     stage.evaluate("imdb_conv1d")
-    found = json.loads(Path("metrics/imdb_conv1d.json").read_text())
+    found = json.loads(Path("metrics/reviews/imdb_conv1d.json").read_text())
     with Path("data/models/reviews/imdb_conv1d/history.csv").open() as file:
         best = list(csv.DictReader(file))[found["best_epoch"] - 1]
     assert list(best) == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
@@ -168,6 +168,6 @@ def test_reviews_from_training_to_the_metrics(data):
 
 
 def test_a_model_that_is_not_trained(data):
-    with pytest.raises(UserError, match=r"data/models/forecast/dense/history\.csv: not found"):
+    with pytest.raises(UserError, match=r"data/models/forecast/dense/training\.json: not found"):
         stage.evaluate("dense")
     assert not Path("metrics").exists()

@@ -9,10 +9,10 @@ import pytest
 from keras import layers
 from ruamel.yaml import YAML
 
-from stages.lib.windows import Inputs, Meta, Split, Windows
-from stages.models import naive, reversed_gru
 from stages.lib.nn.build import build
 from stages.lib.settings.training import SCHEDULE
+from stages.lib.windows import Inputs, Meta, Split, Windows
+from stages.models import naive, reversed_gru
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = sorted((REPOSITORY / "stages" / "models").glob("*.py"))

@@ -262,7 +262,8 @@ def test_a_checkpoint_of_another_identity_or_of_more_epochs_is_ignored(root, var
 def test_a_stopped_training_ends_as_one_that_was_not(data, monkeypatch, capsys):
     """With masks drawn at random in every step."""
     straight = trained("gru_dropout")
-    assert sorted(straight) == ["history.csv", "model.keras"] and straight["history.csv"].count(b"\n") == 4
+    assert sorted(straight) == ["history.csv", "model.keras", "training.json"]
+    assert straight["history.csv"].count(b"\n") == 4
     assert list(Path(".resume").iterdir()) == []
     Path("data/models").rename("straight")
     interrupted("gru_dropout", monkeypatch, after=2)

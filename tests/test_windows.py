@@ -86,5 +86,7 @@ def test_an_input_set_that_is_not_there(tmp_path, lacking):
         nothing = dict.fromkeys(("train", "val", "test"), (np.array([0]), np.array([0]), None))
         save(tmp_path / "set", np.zeros((3, 1), np.float32), nothing, Meta(time=2))
         (tmp_path / "set" / lacking).unlink()
-    with pytest.raises(UserError, match=rf"set/{lacking or 'meta.json'}: not found; make it with `dvc repro`"):
+    with pytest.raises(
+        UserError, match=rf"set/{lacking or 'meta.json'}: not found; make it with `dvc repro inputs@set`"
+    ):
         load(tmp_path / "set")
