@@ -75,6 +75,8 @@ def main() -> None:
         sys.exit("error: demo/ is not a clone of this repository; move it away")
     elif git("rev-parse", "HEAD", where=Path()) not in git("rev-list", "HEAD").split():
         print("demo/ is of another commit; to have it made anew: rm -rf demo && make demo\n")
+    if code := subprocess.run(["./run", "check"], cwd=DEMO).returncode:
+        sys.exit(code)
     # At first two models side by side: most of so short a training is start-up, on one core.
     command = [DVC, "repro"] if (DEMO / "dvc.lock").exists() else ["scripts/repro.sh", "2"]
     if code := subprocess.run(command, cwd=DEMO).returncode:

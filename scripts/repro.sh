@@ -23,6 +23,7 @@ while [ -n "$here" ]; do
   [ -x "$here/.venv/bin/dvc" ] && PATH=$here/.venv/bin:$PATH && break
   here=${here%/*}
 done
+./run check # DVC itself would blame dvc.yaml for what is missing in params.yaml
 dvc repro $shared
 models=$(python - "$task" <<'END'
 import json, sys

@@ -12,7 +12,6 @@ import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import requests
 from tqdm import tqdm
@@ -21,10 +20,11 @@ from urllib3.util.retry import Retry
 
 from stages.lib.errors import UserError
 from stages.lib.files import whole
-from stages.lib.params import params
+from stages.lib.settings.base import settings_of
+from stages.lib.settings.source import DatasetSource, ReviewsSource, file_name, is_address
 
 RAW = Path("data/raw")
-SUFFIXES = {"dataset": (".csv", ".csv.zip", ".zip", ".csv.gz", ".gz"), "reviews": (".npz",)}
+SOURCES = {"dataset": DatasetSource, "reviews": ReviewsSource}
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 30.0  # seconds without one byte
 RETRIES = 3  # after the first attempt: of a request, and of a body that was cut short
@@ -46,42 +46,6 @@ REASONS = {  # patterns of what requests and urllib3 say at length, and the same
 
 class RefusedError(Exception):
     """Why one address or path gave no usable file, in a few words."""
-
-
-def is_address(text: str) -> bool:
-    """Tell a URL, of whatever scheme, from a path."""
-    return "://" in text
-
-
-def checked(section: str) -> tuple[list[str], int | None, str | None]:
-    """Return source, as a list, size and sha256 of `section` in params.yaml; UserError names a wrong one."""
-    source, size, sha256 = (params(section, key) for key in ("source", "size", "sha256"))
-    where = f"params.yaml: {section}"
-    texts = source if isinstance(source, list) else [source]
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise UserError(f"{where}.source: expected URLs, a URL, paths, a path or `sample`, found {source!r}")
-    if len(texts) > 1 and ("sample" in texts or len({is_address(text) for text in texts}) > 1):
-        raise UserError(f"{where}.source: expected URLs only, paths only or `sample` alone, found {texts}")
-    if len(texts) > 1 and section == "reviews" and not is_address(texts[0]):
-        raise UserError(f"{where}.source: expected one file, found {texts}")
-    for text in [] if texts == ["sample"] else texts:
-        if is_address(text) and not re.match(r"https?://[^/?#]", text, re.IGNORECASE):
-            raise UserError(f"{where}.source: {text}: expected http://... or https://..., or a path")
-        if not file_name(text).lower().endswith(SUFFIXES[section]):
-            raise UserError(f"{where}.source: {text}: expected a name that ends in {', '.join(SUFFIXES[section])}")
-    if size is not None and (type(size) is not int or size < 1):
-        raise UserError(f"{where}.size: expected a number of bytes or null, found {size!r}")
-    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256 if isinstance(sha256, str) else ""):
-        raise UserError(f"{where}.sha256: expected 64 hexadecimal digits in quotes, or null, found {sha256!r}")
-    return texts, size, sha256 and sha256.lower()
-
-
-def file_name(text: str) -> str:
-    """Return the last part of a path or, made safe for any file system, of an address's path."""
-    if not is_address(text):
-        return Path(text).name
-    name = re.split(r"[/\\]", unquote(re.split("[?#]", text)[0]))[-1]
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", name)[-200:]
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -238,9 +202,10 @@ Size and hash of another file go into {section}.size and {section}.sha256 (or nu
 
 def download(section: str) -> None:
     """Fetch, copy or generate the raw files of a section, with a note of where they are from."""
-    if section not in SUFFIXES:
-        raise UserError(f"no section {section!r} to download; expected {' or '.join(SUFFIXES)}")
-    texts, size, sha256 = checked(section)
+    if section not in SOURCES:
+        raise UserError(f"no section {section!r} to download; expected {' or '.join(SOURCES)}")
+    found = settings_of(SOURCES[section], section)
+    texts, size, sha256 = found.addresses, found.size, found.sha256 and found.sha256.lower()
     origin = ", ".join(texts)
     with whole(RAW / section) as directory:
         directory.mkdir()

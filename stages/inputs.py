@@ -8,6 +8,9 @@ from stages.lib.errors import UserError
 from stages.lib.files import reading, whole
 from stages.lib.params import params
 from stages.lib.record import read
+from stages.lib.settings.base import settings_of
+from stages.lib.settings.inputs import Window
+from stages.lib.settings.split import Split
 from stages.lib.windows import SPLITS, Meta, save
 
 
@@ -24,7 +27,7 @@ def starts(row: np.ndarray, rows: int, lookback: int, step: int) -> np.ndarray:
     return offsets[first % step] + first // step
 
 
-def forecast_rows(rows: int, split: dict, lookback: int, delay: int) -> dict[str, np.ndarray]:
+def forecast_rows(rows: int, split: Split, lookback: int, delay: int) -> dict[str, np.ndarray]:
     """The rows that each split forecasts from, as in the sources (Chollet's generator).
 
     A split [first, last) has the rows first+lookback <= r < last; last = null means rows-delay-1.
@@ -34,7 +37,7 @@ def forecast_rows(rows: int, split: dict, lookback: int, delay: int) -> dict[str
     """
     chosen = {}
     for name in SPLITS:
-        first, last = split[name]
+        first, last = getattr(split, name)
         if last is None:
             last = rows - delay - 1
         elif last + delay > rows:
@@ -44,13 +47,13 @@ def forecast_rows(rows: int, split: dict, lookback: int, delay: int) -> dict[str
             )
         row = np.arange(first + lookback, last)
         if name == "val":
-            batch = split["val_batch"]
+            batch = split.val_batch
             steps = min(len(row) // batch, max((len(row) - 1) // batch, 1))  # the first batch is always taken
             row = row[: steps * batch]
         if not len(row):
             raise UserError(
                 f"params.yaml: split.{name} [{first:,}, {last:,}) holds no window of lookback {lookback:,}"
-                + (f" (val_batch {split['val_batch']})" if name == "val" else "")
+                + (f" (val_batch {split.val_batch})" if name == "val" else "")
                 + "; widen the split or shorten the lookback"
             )
         chosen[name] = row
@@ -59,14 +62,9 @@ def forecast_rows(rows: int, split: dict, lookback: int, delay: int) -> dict[str
 
 def inputs(name: str) -> None:
     """Write the input set `name` of params.yaml `inputs` to data/inputs/NAME."""
-    window, split, target = params("inputs", name), params("split"), params("dataset", "target")
-    for key in ("lookback", "step", "delay"):
-        value = window.get(key) if isinstance(window, dict) else None
-        if type(value) is not int or value < (key != "delay"):
-            raise UserError(f"params.yaml: inputs.{name}.{key} must be a whole number of rows, not {value!r}")
-    lookback, step, delay = window["lookback"], window["step"], window["delay"]
-    if lookback % step:
-        raise UserError(f"params.yaml: inputs.{name}: lookback {lookback} is not a multiple of step {step}")
+    window, split = settings_of(Window, "inputs", name), settings_of(Split, "split")
+    target = params("dataset", "target")
+    lookback, step, delay = window.lookback, window.step, window.delay
 
     record = read()
     with reading("data/normalization.json", "normalize") as path:

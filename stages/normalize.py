@@ -3,7 +3,6 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,8 @@ from stages.lib.errors import UserError
 from stages.lib.files import whole
 from stages.lib.params import params
 from stages.lib.record import RECORD, read
+from stages.lib.settings.base import settings_of
+from stages.lib.settings.split import Split
 
 NORMALIZATION = Path("data/normalization.json")
 
@@ -26,24 +27,14 @@ def statistics(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, (rows - mean).std(axis=0)
 
 
-def check_split(split: dict[str, Any], count: int) -> None:
-    """Raise UserError, naming the key, unless `split` has ordered ranges within `count` rows and a batch size."""
-    before, end = "", 0
-    for key in ("train", "val", "test"):
-        where, value = f"params.yaml: split.{key}", split[key]
-        is_range = isinstance(value, list) and [type(row) for row in value] in ([int, int], [int, type(None)])
-        first, last = value if is_range else (0, 0)
-        last = max(count, first + 1) if last is None else last
-        if not 0 <= first < last:
-            raise UserError(f"{where}: expected [first, last], 0 <= first < last, last maybe null, found {value!r}")
-        if first < end:
-            raise UserError(f"{where}: expected rows after split.{before}, which ends at {end:,}, found {value!r}")
-        if last > count:
-            raise UserError(f"{where}: {value!r} needs {last:,} rows, a longer record: this has {count:,}")
-        before, end = key, last
-    batch = split["val_batch"]
-    if type(batch) is not int or batch < 1:
-        raise UserError(f"params.yaml: split.val_batch: expected a whole number above 0, found {batch!r}")
+def check_fits(split: Split, count: int) -> None:
+    """Raise UserError, naming the key, where a range of `split` goes beyond `count` rows or holds none of them."""
+    for key, (first, last) in split.model_dump(include={"train", "val", "test"}).items():
+        needed = first + 1 if last is None else last
+        if needed > count:
+            raise UserError(
+                f"params.yaml: split.{key}: {[first, last]} needs {needed:,} rows, but the record has {count:,}"
+            )
 
 
 def check_spread(rows: np.ndarray, names: list[str], first: int, last: int) -> None:
@@ -70,10 +61,10 @@ def warn_of_sentinels(rows: np.ndarray, names: list[str], sentinels: list[float]
 
 def normalize() -> None:
     """Write the training rows' mean and standard deviation to data/normalization.json."""
-    split = {key: params("split", key) for key in ("train", "val", "test", "val_batch")}
+    split = settings_of(Split, "split")
     times, *names = columns = read()
-    check_split(split, len(columns[times]))
-    first, last = split["train"]
+    check_fits(split, len(columns[times]))
+    first, last = split.train
     rows = np.column_stack([columns[name][first:last] for name in names])
     check_spread(rows, names, first, last)
     warn_of_sentinels(rows, names, params("dataset", "sentinels"))

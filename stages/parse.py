@@ -12,7 +12,6 @@ import zipfile
 import zlib
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,49 +22,16 @@ from tqdm import tqdm
 
 from stages.lib.errors import UserError
 from stages.lib.files import existing, reading, whole
-from stages.lib.params import params
 from stages.lib.quality import QUALITY, quality, summary
 from stages.lib.record import RECORD, values
+from stages.lib.settings.base import settings_of
+from stages.lib.settings.dataset import Record
 
 RAW = Path("data/raw/dataset")
 
 BLOCK = 8192  # lines that are read again together where not all can be read at once
 NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
-
-
-def settings() -> dict[str, Any]:
-    """Return the section `dataset` of params.yaml; UserError names the key that will not do."""
-    section = params("dataset")
-    for key in ("time", "format", "encoding", "target", "sentinels"):
-        value = section.get(key) if isinstance(section, dict) else None
-        where = f"params.yaml: dataset.{key}"
-        if key == "sentinels":
-            if not isinstance(value, list) or not all(type(number) in (int, float) for number in value):
-                raise UserError(f"{where}: expected a list of numbers, found {value!r}")
-        elif not isinstance(value, str):
-            raise UserError(f"{where}: expected a text, found {value!r}")
-    if section["target"] == section["time"]:
-        raise UserError("params.yaml: dataset.target: expected a number column, found the time column's name")
-    try:
-        "".encode(section["encoding"])
-    except LookupError as error:
-        raise UserError(f"params.yaml: dataset.encoding: {error}; expected such as utf-8 or cp1252") from None
-    check_format(section["format"])
-    return section
-
-
-def check_format(format: str) -> None:
-    """Raise UserError unless a moment written as `format` comes back, to the day, hour, minute or second."""
-    moment = datetime(2009, 12, 31, 13, 10, 5, 678000)
-    with contextlib.suppress(ValueError, re.error):
-        found = datetime.strptime(moment.strftime(format), format)
-        if any(np.datetime64(moment, unit) == np.datetime64(found) for unit in "Dhms"):
-            return
-    raise UserError(
-        f"params.yaml: dataset.format: expected year, month and day, then hour, minute and second as far as the "
-        f"times have them, such as %d.%m.%Y %H:%M:%S (Python's strptime), found {format!r}"
-    )
 
 
 def contents(path: Path) -> tuple[str, bytes]:
@@ -85,7 +51,7 @@ def contents(path: Path) -> tuple[str, bytes]:
         ) from None
 
 
-def header(line: str, where: str, section: dict[str, Any]) -> list[str]:
+def header(line: str, where: str, section: Record) -> list[str]:
     """Return the column names in `line`; UserError, its message beginning with `where`, if they will not do."""
     try:
         columns = next(csv.reader([line]), [])
@@ -93,9 +59,9 @@ def header(line: str, where: str, section: dict[str, Any]) -> list[str]:
         raise UserError(f"{where}: expected column names, cannot read them ({error})") from None
     listed = ", ".join(map(repr, columns)) or "an empty line"
     for key in ("time", "target"):
-        if section[key] not in columns:
+        if (column := getattr(section, key)) not in columns:
             raise UserError(
-                f"{where}: expected the column {section[key]!r} (dataset.{key} in params.yaml), found {listed}"
+                f"{where}: expected the column {column!r} (dataset.{key} in params.yaml), found {listed}"
             )
     if len(set(columns)) < len(columns):
         raise UserError(f"{where}: expected every column name once, found {listed}")
@@ -124,12 +90,12 @@ def instants(texts: pa.StringArray, format: str) -> pa.Array:
     return pa.array([datetime.strptime(text, format) for text in texts.to_pylist()], pa.timestamp("s"))
 
 
-def to_table(data: bytes, columns: list[str], section: dict[str, Any]) -> pa.Table:
+def to_table(data: bytes, columns: list[str], section: Record) -> pa.Table:
     """Return a header and lines of CSV as a table: times as timestamp[s], then the other columns as float64.
 
     Raises ValueError where a line will not do. Arrow rounds numbers correctly, as Python does.
     """
-    time = section["time"]
+    time = section.time
     types = dict.fromkeys(columns, pa.float64()) | {time: pa.string()}
     table = pyarrow.csv.read_csv(
         pa.py_buffer(data),
@@ -138,19 +104,19 @@ def to_table(data: bytes, columns: list[str], section: dict[str, Any]) -> pa.Tab
     ).combine_chunks()
     if table.num_rows != data.count(b"\n"):
         raise ValueError("a line is empty, or a quote is left open")
-    stamps = instants(table[time].combine_chunks(), section["format"])
+    stamps = instants(table[time].combine_chunks(), section.format)
     table = table.drop_columns([time])
     if not all(np.isfinite(values(column)).all() for column in table.columns):
         raise ValueError("a number is not finite")
     return table.add_column(0, time, stamps)
 
 
-def read_file(path: Path, section: dict[str, Any]) -> tuple[str, pa.Table]:
+def read_file(path: Path, section: Record) -> tuple[str, pa.Table]:
     """Return the name to show for the CSV at `path` and its table; UserError names the first bad place."""
     name, data = contents(path)
     try:
-        if codecs.lookup(section["encoding"]).name != "utf-8":
-            data = data.decode(section["encoding"]).encode()
+        if codecs.lookup(section.encoding).name != "utf-8":
+            data = data.decode(section.encoding).encode()
         data = data.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
         first = io.BytesIO(data).readline().decode().rstrip("\r\n")
         columns = header(first, f"{name}, line 1", section)
@@ -164,12 +130,12 @@ def read_file(path: Path, section: dict[str, Any]) -> tuple[str, pa.Table]:
     except UnicodeDecodeError as error:
         line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
         raise UserError(
-            f"{name}, line {line}: expected {section['encoding']} text, found byte 0x{byte:02x}; "
+            f"{name}, line {line}: expected {section.encoding} text, found byte 0x{byte:02x}; "
             "set dataset.encoding in params.yaml (cp1252 for the station's own yearly files)"
         ) from None
 
 
-def check_lines(lines: list[str], name: str, columns: list[str], section: dict[str, Any]) -> None:
+def check_lines(lines: list[str], name: str, columns: list[str], section: Record) -> None:
     """Raise UserError about the first bad one of `lines`, those of the file `name`."""
     for start in range(1, len(lines), BLOCK):
         block = lines[start : start + BLOCK]
@@ -180,7 +146,7 @@ def check_lines(lines: list[str], name: str, columns: list[str], section: dict[s
                 check_line(line.rstrip("\r"), f"{name}, line {number}", columns, section)
 
 
-def check_line(line: str, where: str, columns: list[str], section: dict[str, Any]) -> None:
+def check_line(line: str, where: str, columns: list[str], section: Record) -> None:
     """Raise UserError, its message beginning with `where`, unless `line` is a row of `columns`."""
     try:
         fields = next(csv.reader([line], strict=True), [])
@@ -192,21 +158,21 @@ def check_line(line: str, where: str, columns: list[str], section: dict[str, Any
         raise UserError(f"{where}{torn}: expected {len(columns)} fields, found {found}")
     for column, field in zip(columns, fields, strict=True):
         found = repr(field[:60]) if field else "an empty field"
-        if column != section["time"]:
+        if column != section.time:
             if not NUMBER.fullmatch(field) or not math.isfinite(float(field)):
                 raise UserError(f"{where}, column {column!r}: expected a number, found {found}")
             continue
         try:
-            datetime.strptime(field, section["format"])
+            datetime.strptime(field, section.format)
         except ValueError as error:
             raise UserError(
                 f"{where}, column {column!r}: expected a time such as "
-                f"{datetime(2009, 1, 31, 0, 10):{section['format']}}, found {found} ({error}); "
+                f"{datetime(2009, 1, 31, 0, 10):{section.format}}, found {found} ({error}); "
                 "dataset.format in params.yaml says how times are written"
             ) from None
 
 
-def read_record(files: list[Path], section: dict[str, Any]) -> pa.Table:
+def read_record(files: list[Path], section: Record) -> pa.Table:
     """Return the rows of all `files`, one below the other; UserError where they do not fit together."""
     tables: list[pa.Table] = []
     before = ""
@@ -238,13 +204,13 @@ def check_follows(name: str, table: pa.Table, before: str, previous: pa.Table) -
 def parse() -> None:
     """Turn the raw CSV files into data/record.parquet and data/quality.json."""
     # Parquet has no seconds: the times come back from record.parquet as timestamp[ms].
-    section = settings()
+    section = settings_of(Record, "dataset")
     with reading(RAW / "source.json", "download@dataset") as path:
         note = path.read_text(encoding="utf-8")
         source = json.loads(note)
         files = [existing(RAW / file["name"], "download@dataset") for file in source["files"]]
     table = read_record(files, section)
-    report = {"source": source, **quality(table, section["sentinels"])}
+    report = {"source": source, **quality(table, section.sentinels)}
     with whole(RECORD) as record, whole(QUALITY) as report_path:
         pq.write_table(table.replace_schema_metadata({"source": note}), record)
         report_path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -22,6 +22,7 @@ from stages.lib.figures import (
 )
 from stages.lib.files import existing, reading, whole
 from stages.lib.history import read_history
+from stages.lib.leftovers import check_leftovers
 from stages.lib.params import params
 from stages.lib.units import unit
 
@@ -145,6 +146,7 @@ def report(task: str) -> None:
     tasks = {"forecast": report_forecast, "reviews": report_reviews}
     if task not in tasks:
         raise UserError(f"{task!r}: no such report; expected {' or '.join(tasks)}")
+    check_leftovers(params("models"))
     with matplotlib.style.context(["default", STYLE]):
         text, figures = tasks[task]()
         with whole(f"data/report/{task}") as directory, whole(f"metrics/{task}.md") as path:

@@ -9,7 +9,9 @@ from tqdm import tqdm
 
 from stages.lib.errors import UserError
 from stages.lib.files import existing, reading, whole
-from stages.lib.params import params
+from stages.lib.settings.base import settings_of
+from stages.lib.settings.reviews import Reviews
+from stages.lib.settings.tokens import Tokens
 from stages.lib.windows import Meta, save
 
 START, UNKNOWN, OFFSET = 1, 2, 3  # Keras' imdb.load_data: 0 pads, 1 begins a review, 2 stands for rare words
@@ -95,31 +97,21 @@ def pad(reviews: np.ndarray, words: int, length: int, reverse: bool) -> np.ndarr
 
 def tokens(name: str) -> None:
     """Write the text input set `name` of params.yaml `tokens` to data/inputs/NAME."""
-    settings, vocabulary = params("tokens", name), params("reviews", "vocabulary")
-    if not isinstance(settings, dict):
-        raise UserError(f"params.yaml: tokens.{name} must be a line of settings, not {settings!r}")
-    if type(vocabulary) is not int or vocabulary < 1:
-        raise UserError(f"params.yaml: reviews.vocabulary must be a whole number from 1, not {vocabulary!r}")
-    words, length, reverse, held_out = (settings.get(key) for key in ("words", "length", "reverse", "val"))
-    if type(words) is not int or not OFFSET < words <= np.iinfo(np.int16).max:
-        raise UserError(f"params.yaml: tokens.{name}.words must be a whole number of 4 to 32,767, not {words!r}")
-    if type(length) is not int or length < 1:
-        raise UserError(f"params.yaml: tokens.{name}.length must be a whole number from 1, not {length!r}")
-    if type(reverse) is not bool:
-        raise UserError(f"params.yaml: tokens.{name}.reverse must be true or false, not {reverse!r}")
-    if type(held_out) is not float or not 0 < held_out < 1:
-        raise UserError(f"params.yaml: tokens.{name}.val must be a fraction between 0 and 1, not {held_out!r}")
+    settings, known = settings_of(Tokens, "tokens", name), settings_of(Reviews, "reviews")
+    words, length = settings.words, settings.length
 
     raw = Path("data/raw/reviews")
     with reading(raw / "source.json", "download@reviews") as path:
         source = json.loads(path.read_text())
         path = existing(raw / source["files"][0]["name"], "download@reviews")
-    check(path, source["synthetic"], params("reviews", "sha256"))
-    x_train, y_train, x_test, y_test = read(path, vocabulary)
-    rows = np.concatenate([pad(x, words, length, reverse) for x in (x_train, x_test)])
-    first_val = int(len(x_train) * (1 - held_out))  # Keras' validation_split
+    check(path, source["synthetic"], known.sha256)
+    x_train, y_train, x_test, y_test = read(path, known.vocabulary)
+    rows = np.concatenate([pad(x, words, length, settings.reverse) for x in (x_train, x_test)])
+    first_val = int(len(x_train) * (1 - settings.val))  # Keras' validation_split
     if not first_val:
-        raise UserError(f"params.yaml: tokens.{name}.val {held_out} leaves none of {len(x_train):,} for training")
+        raise UserError(
+            f"params.yaml: tokens.{name}.val {settings.val} leaves none of {len(x_train):,} for training"
+        )
     bounds = {
         "train": (0, first_val),
         "val": (first_val, len(x_train)),

@@ -4,12 +4,14 @@ Stages are tested by name, not by item: `train` stands for all of `train@MODEL`,
 """
 
 import ast
+import importlib
 import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 from dvc.stage import Stage
 from ruamel.yaml import YAML
@@ -59,7 +61,7 @@ def reached(file: Path, argument: str) -> Iterator[Path]:
                 assert isinstance(name, ast.JoinedStr), f"{file}: cannot tell what {ast.unparse(name)} is"
                 parts = (part.value if isinstance(part, ast.Constant) else argument for part in name.values)
                 names.append("".join(parts))
-            case ast.Constant(value=str(text)) if text.startswith("stages/"):
+            case ast.Constant(value=str(text)) if text.startswith("stages/") and not text.endswith("/"):
                 yield ROOT / text
     yield from (ROOT / f"{name.replace('.', '/')}.py" for name in names)
 
@@ -70,7 +72,9 @@ def closure(stage: Stage) -> set[str]:
     waiting, found = [ROOT / f"stages/{module}.py"], set()
     while waiting:
         file = waiting.pop()
-        if file.is_file() and file not in found:
+        if file.is_dir():  # read, not imported
+            found |= set(file.glob("*.py"))
+        elif file.is_file() and file not in found:
             found.add(file)
             waiting += reached(file, argument) if file.suffix == ".py" else ()
     return {file.relative_to(ROOT).as_posix() for file in found}
@@ -120,15 +124,29 @@ def test_run_takes_stages_alone(name):
 
 def declared(stage: Stage) -> set[tuple[str, ...]]:
     """The keys of params.yaml that a stage declares: {("dataset", "time"), ...}."""
-    return {tuple(key.split(".")) for dep in stage.deps for key in getattr(dep, "params", [])}
+    keys = {key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params or [""]}
+    return {tuple(key.split(".")) if key else () for key in keys}
 
 
 def read(stage: Stage) -> set[tuple[str | None, ...]]:
-    """The keys that the code of a stage gives to `params`; None stands for what is not a literal."""
-    files = [ROOT / file for file in code(stage) if file.endswith(".py")]
-    calls = (node for file in files for node in nodes(file) if isinstance(node, ast.Call))
-    keys = (call.args for call in calls if getattr(call.func, "id", "") == "params")
-    return {tuple(arg.value if isinstance(arg, ast.Constant) else None for arg in key) for key in keys}
+    """The keys that the code of a stage gives to `params`, and those of the models that it gives to `settings_of`.
+
+    None stands for what is not a literal.
+    """
+    found = set()
+    for file in code(stage):
+        for node in nodes(ROOT / file) if file.endswith(".py") else ():
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("params", "settings_of"):
+                continue
+            keys = tuple(arg.value if isinstance(arg, ast.Constant) else None for arg in node.args)
+            if node.func.id == "params":
+                found.add(keys)
+            elif isinstance(node.args[0], ast.Name):
+                module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+                found |= {(*keys[1:], field) for field in getattr(module, node.args[0].id).model_fields}
+            else:
+                found.add((*keys[1:], None))
+    return found
 
 
 def meet(one: tuple[str | None, ...], other: tuple[str | None, ...]) -> bool:
@@ -145,7 +163,7 @@ def test_a_stage_declares_the_parameters_that_it_reads_and_no_others(name):
 
 
 def test_every_section_of_the_parameters_is_declared_by_a_stage():
-    declares = {key[0] for stages in STAGES.values() for stage in stages for key in declared(stage)}
+    declares = {key[0] for stages in STAGES.values() for stage in stages for key in declared(stage) if key}
     assert set(YAML(typ="safe").load(ROOT / "params.yaml")) <= declares
 
 

@@ -1,9 +1,11 @@
 """Reading params.yaml of the working directory."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 from stages.lib.errors import UserError
@@ -36,6 +38,11 @@ def load() -> Any:
         raise UserError("params.yaml: not found; run this in the root of the repository") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"params.yaml: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except DuplicateKeyError as error:
+        key = re.search('duplicate key "(.*?)"', error.problem)[1]
+        raise UserError(
+            f"params.yaml, line {error.problem_mark.line + 1}: expected every key once, found {key} again; drop one"
+        ) from None
     except YAMLError as error:
         raise UserError(f"params.yaml: not valid YAML: {error}") from None
 

@@ -1,55 +1,148 @@
 """The settings of one model: `training`, `tasks` and its own line in params.yaml."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from stages.lib.errors import UserError
 from stages.lib.params import params
+from stages.lib.settings.base import Count, Flag, Name, Section, Whole, line, shown, suggestion, wrong
+
+# Losses and metrics by the names that Keras takes, with those under which it reports them.
+SCORES = {
+    "mae": "mean_absolute_error",
+    "mse": "mean_squared_error",
+    "mape": "mean_absolute_percentage_error",
+    "msle": "mean_squared_logarithmic_error",
+    "huber": "huber",
+    "log_cosh": "log_cosh",
+    "binary_crossentropy": "binary_crossentropy",
+}
+SCORES |= {reported: reported for reported in SCORES.values()} | {"accuracy": "accuracy"}
+
+
+class Training(Section):
+    """What `training` holds for all models; a task or a model may name its own."""
+
+    batch_size: Count
+    learning_rate: Annotated[float, Field(gt=0, description="a number above 0")]  # 1 is taken for 1.0
+    max_epochs: Annotated[int | None, Field(ge=0, description="a whole number from 0, or null")] = None
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to below 2**32")]
+    threads: Count
+    members: Count = 1
+
+
+class Task(Section):
+    """What `tasks` holds for each task; a model may name its own."""
+
+    loss: Annotated[str, Field(description="the name of a loss, such as mae or binary_crossentropy")]
+    metric: Annotated[str, Field(description="the name of a metric, such as mae or accuracy")]
+    monitor: Annotated[str, Field(description="a name, such as val_loss")]
+    steps_per_epoch: Annotated[int | None, Field(ge=1, description="a whole number from 1, or null")] = None
+    logits: Flag = False
+
+    @field_validator("loss", "metric")
+    @classmethod
+    def check_score(cls, name: str, field: ValidationInfo) -> str:
+        known = SCORES.keys() - ({"accuracy"} if field.field_name == "loss" else set())
+        if name not in known:
+            raise ValueError(f"expected a {field.field_name}, found {name!r}{suggestion(name, sorted(known))}")
+        return name
+
+    @field_validator("monitor")
+    @classmethod
+    def check_monitor(cls, monitor: str, others: ValidationInfo) -> str:
+        if {"loss", "metric"} <= others.data.keys():
+            reported = ["val_loss"]
+            if others.data["metric"] != others.data["loss"]:
+                reported.append(f"val_{SCORES[others.data['metric']]}")
+            if monitor not in reported or not monitor.endswith(("loss", "error", "accuracy")):
+                raise ValueError(
+                    f"expected a loss, error or accuracy among {', '.join(reported)}, found {monitor!r}"
+                )
+        return monitor
+
+    @field_validator("logits")
+    @classmethod
+    def check_logits(cls, logits: bool, others: ValidationInfo) -> bool:
+        if logits and others.data.get("loss", "binary_crossentropy") != "binary_crossentropy":
+            raise ValueError(f"expected false with the loss {others.data['loss']}, found true")
+        return logits
+
+
+class Shared(Training, Task):
+    """The settings that `training`, a task or a model may name; the last of them counts."""
+
+
+class Schedule(Shared):
+    """All that is known of a model's training."""
+
+    task: Name
+    inputs: Name
+    epochs: Whole
+
+
+SIZES = "a whole number from 1, or a list of them"
+Sizes = Annotated[Count | list[Count], Field(description=SIZES)]
+Rate = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
+
+
+class Options(Section, extra="allow"):
+    """A model's other keys: arguments of its file's `build`. Those that are not named here may be anything."""
+
+    units: Sizes = 1
+    filters: Sizes = 1
+    kernel: Sizes = 1
+    pool: Sizes = 1
+    embedding: Sizes = 1
+    dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.0
+
 
 # A model's keys in params.yaml that are about its training; the others go to its `build`.
-SCHEDULE = {"task", "inputs", "epochs", "batch_size", "learning_rate", "seed", "max_epochs", "threads", "logits"}
-SCHEDULE |= {"loss", "metric", "monitor", "steps_per_epoch"}
+SCHEDULE = frozenset(Schedule.model_fields)
+
+
+def faults(name: str, own: Any, tasks: Any, training: Any) -> Iterator[str]:
+    """Yield a line for each fault of the settings that the model `name` has, with those that it shares."""
+    where = ("models", name)
+    if not isinstance(own, dict):
+        yield line(f"expected a line of settings, found {shown(own)}", *where)
+        return
+    found = list(wrong(Shared, training, "training", partial=True))
+    shared = {**training} if isinstance(training, dict) else {}
+    task = own.get("task")
+    if isinstance(tasks, dict) and isinstance(task, str) and task in tasks:
+        found += wrong(Shared, tasks[task], "tasks", task, partial=True)
+        shared |= tasks[task] if isinstance(tasks[task], dict) else {}
+    elif isinstance(task, str):
+        found.append(line(f"expected a task, found {shown(task)}{suggestion(task, tasks or {})}", *where, "task"))
+    schedule = {key: value for key, value in own.items() if key in SCHEDULE}
+    found += wrong(Schedule, schedule, *where, partial=True)
+    found += wrong(Options, {key: value for key, value in own.items() if key not in SCHEDULE}, *where)
+    if not found:  # what is missing, and what does not go together
+        homes = dict.fromkeys(Training.model_fields, ("training",)) | dict.fromkeys(training, ("training",))
+        homes |= dict.fromkeys(Task.model_fields, ("tasks", task)) | dict.fromkeys(
+            tasks.get(task, ()), ("tasks", task)
+        )
+        homes |= dict.fromkeys(own, where)
+        found += wrong(Schedule, shared | schedule, *where, homes=homes)
+    yield from found
 
 
 def settings(name: str) -> dict[str, Any]:
     """All settings of one model: `training`, overridden by its task's, overridden by its own.
 
-    Raises UserError on a value of the wrong kind.
+    Raises UserError, a line for each fault.
     """
-    own, merged = params("models", name), {}
-    if not isinstance(own, dict):
-        raise UserError(f"params.yaml: models.{name} must be a line of settings, not {own!r}")
-    task = own.get("task")
-    for where, shared in (("training", params("training")), (f"tasks.{task}", params("tasks", task))):
-        if not isinstance(shared, dict):
-            raise UserError(f"params.yaml: {where} must hold settings, not {shared!r}")
-        if strays := shared.keys() - SCHEDULE:
-            raise UserError(f"params.yaml: {where}: no such setting: {', '.join(sorted(strays))}")
-        merged |= shared
-    merged |= own
-    for key in ("inputs", "loss", "metric", "monitor"):
-        if not isinstance(merged.get(key), str):
-            raise UserError(f"params.yaml: {key} of {name} must be a name, not {merged.get(key)!r}")
-    optional = ("steps_per_epoch", "max_epochs")
-    for key, least in (
-        ("epochs", 0),
-        ("max_epochs", 0),
-        ("batch_size", 1),
-        ("seed", 0),
-        ("threads", 1),
-        ("steps_per_epoch", 1),
-    ):
-        value = merged.get(key)
-        if (type(value) is not int or not least <= value < 2**32) and not (key in optional and value is None):
-            raise UserError(f"params.yaml: {key} of {name} must be a whole number from {least}, not {value!r}")
-    if merged.get("max_epochs") is not None:
+    own = params("models", name)
+    task = own.get("task") if isinstance(own, dict) else None
+    training, tasks = params("training"), {task: params("tasks", task)} if isinstance(task, str) else {}
+    if found := list(faults(name, own, tasks, training)):
+        raise UserError("\n".join(found))
+    merged = training | tasks[task] | own
+    merged = own | Schedule(**{key: merged[key] for key in SCHEDULE & merged.keys()}).model_dump()
+    if merged["max_epochs"] is not None:
         merged["epochs"] = min(merged["epochs"], merged["max_epochs"])
-    if not isinstance(merged.get("learning_rate"), int | float) or merged["learning_rate"] <= 0:
-        raise UserError(
-            f"params.yaml: learning_rate of {name} must be a number above 0, not {merged.get('learning_rate')!r}"
-        )
-    logits = merged.setdefault("logits", False)
-    if type(logits) is not bool or (logits and merged["loss"] != "binary_crossentropy"):
-        raise UserError(
-            f"params.yaml: logits of {name} must be false, or true with binary_crossentropy, not {logits!r}"
-        )
     return merged

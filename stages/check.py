@@ -1,0 +1,139 @@
+"""The whole of params.yaml, before anything is fetched or trained."""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from stages.lib.errors import UserError
+from stages.lib.files import watch, whole
+from stages.lib.leftovers import check_leftovers
+from stages.lib.params import params
+from stages.lib.settings.base import Name, Section, line, shown, suggestion, wrong
+from stages.lib.settings.clean import Clean
+from stages.lib.settings.clock import Clock
+from stages.lib.settings.dataset import Record
+from stages.lib.settings.inputs import Window
+from stages.lib.settings.periods import Periods
+from stages.lib.settings.reviews import Reviews
+from stages.lib.settings.source import DatasetSource, ReviewsSource
+from stages.lib.settings.split import Split
+from stages.lib.settings.tokens import Tokens
+from stages.lib.settings.training import SCHEDULE, faults
+
+
+class DatasetSection(DatasetSource, Record):
+    pass
+
+
+class ReviewsSection(ReviewsSource, Reviews):
+    pass
+
+
+class Params(Section):
+    """All of params.yaml; what models share and their own lines are looked at in `faults`."""
+
+    dataset: DatasetSection
+    split: Split
+    inputs: dict[Name, Window]
+    clean: Clean
+    periods: Periods
+    clock: dict[Name, Clock]
+    reviews: ReviewsSection
+    tokens: dict[Name, Tokens]
+    training: Annotated[Any, Field(description="the settings that models share")]
+    tasks: dict[Name, Any]
+    models: dict[Name, Any]
+
+
+INPUTS = {
+    "forecast": "inputs",
+    "station": "clock",
+    "reviews": "tokens",
+}  # the section that a task's input sets are in
+
+
+def input_faults(values: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each input set whose name another has, and for each that a model names in vain."""
+    sets = {section: mapping(values, section) for section in INPUTS.values()}
+    for name, times in Counter(name for names in sets.values() for name in names).items():
+        if times > 1:
+            yield line(f"{name}: expected another name, for two input sets have this one", " and ".join(sets))
+    for name, model in mapping(values, "models").items():
+        section = INPUTS.get(str(model.get("task"))) if isinstance(model, dict) else None
+        wanted = model["inputs"] if section and isinstance(model.get("inputs"), str) else None
+        if wanted is not None and wanted not in sets[section]:
+            text = f"expected an input set of the section {section}, found {shown(wanted)}"
+            yield line(text + suggestion(wanted, sets[section]), "models", name, "inputs")
+
+
+def mapping(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return the section `key`, or nothing where it is no mapping: `Params` says so."""
+    return values[key] if isinstance(values.get(key), dict) else {}
+
+
+def signature(path: Path) -> ast.arguments | None:
+    """Return the arguments of `build` in the architecture file `path`, not imported, as that would take Keras.
+
+    None where they cannot be told; UserError where there is no `build`.
+    """
+    try:
+        body = ast.parse(watch(path).read_bytes()).body
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
+    for node in reversed(body):
+        if isinstance(node, ast.FunctionDef) and node.name == "build":
+            return node.args
+        if isinstance(node, ast.ImportFrom) and any("build" in (name.asname, name.name) for name in node.names):
+            return None
+        if isinstance(node, ast.Assign) and "build" in map(ast.unparse, node.targets):
+            return None
+    raise UserError(f"{path}: expected a function build(inputs, ...), found none")
+
+
+def architecture_faults(name: str, model: dict[str, Any]) -> Iterator[str]:
+    """Yield a line where stages/models/NAME.py is missing, and for each argument its `build` lacks or refuses."""
+    path = Path("stages/models", f"{name}.py")
+    if not path.is_file():
+        files = (file.stem for file in path.parent.glob("*.py"))
+        yield line(f"expected a file {path}, found none{suggestion(name, files)}", "models", name)
+        return
+    try:
+        arguments = signature(path)
+    except UserError as error:
+        yield str(error)
+        return
+    if arguments is None:
+        return
+    positional = [*arguments.posonlyargs, *arguments.args][1:]  # without `inputs`
+    optional = positional[len(positional) - len(arguments.defaults) :] if arguments.defaults else []
+    optional += [arg for arg, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default]
+    taken = [arg.arg for arg in [*positional, *arguments.kwonlyargs]]
+    for key in taken:
+        if key not in model and key not in [arg.arg for arg in optional]:
+            yield line(f"expected a value, {path} takes it; add it", "models", name, key)
+    for key in model.keys() - SCHEDULE - set(taken) if arguments.kwarg is None else ():
+        text = f"no such setting, nor an argument of build in {path}"
+        yield line(text + suggestion(key, [*taken, *sorted(SCHEDULE)]), "models", name, key)
+
+
+def check() -> None:
+    """Check all of params.yaml, and that no results of other models lie about; write data/checked."""
+    values = params()
+    found = list(wrong(Params, values))
+    if isinstance(values, dict) and Params.model_fields.keys() <= values.keys():
+        for name, model in mapping(values, "models").items():
+            found += faults(name, model, values["tasks"], values["training"])
+            if isinstance(model, dict) and isinstance(name, str):
+                found += architecture_faults(name, model)
+        found += input_faults(values)
+    if found:
+        raise UserError("\n".join(dict.fromkeys(found)))
+    check_leftovers(values["models"])
+    with whole("data/checked") as path:
+        path.write_text("params.yaml is valid\n")
+    sets = sum(len(values[section]) for section in INPUTS.values())
+    print(f"params.yaml is valid: {sets} input sets, {len(values['models'])} models")

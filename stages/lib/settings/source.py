@@ -1,0 +1,64 @@
+"""Where raw files come from: `source`, `size` and `sha256` of the sections `dataset` and `reviews`."""
+
+import re
+from pathlib import Path
+from typing import Annotated, ClassVar
+from urllib.parse import unquote
+
+from pydantic import Field, field_validator
+
+from stages.lib.settings.base import Section, Sha256
+
+
+class Source(Section):
+    """One sort of raw files; `addresses` are `source` as a list."""
+
+    suffixes: ClassVar[tuple[str, ...]]
+    several: ClassVar[bool] = False  # whether files may follow one another
+
+    source: Annotated[str | list[str], Field(description="URLs, a URL, paths, a path or `sample`")]
+    size: Annotated[int | None, Field(ge=1, description="a number of bytes or null")]
+    sha256: Sha256
+
+    @property
+    def addresses(self) -> list[str]:
+        return [self.source] if isinstance(self.source, str) else self.source
+
+    @field_validator("source")
+    @classmethod
+    def check(cls, source: str | list[str]) -> str | list[str]:
+        texts = [source] if isinstance(source, str) else source
+        if not texts or not all(text.strip() for text in texts):
+            raise ValueError(f"expected URLs, a URL, paths, a path or `sample`, found {source!r}")
+        if len(texts) > 1 and ("sample" in texts or len({is_address(text) for text in texts}) > 1):
+            raise ValueError(f"expected URLs only, paths only or `sample` alone, found {texts}")
+        if len(texts) > 1 and not cls.several and not is_address(texts[0]):
+            raise ValueError(f"expected one file, found {texts}")
+        for text in [] if texts == ["sample"] else texts:
+            if is_address(text) and not re.match(r"https?://[^/?#]", text, re.IGNORECASE):
+                raise ValueError(f"{text}: expected http://... or https://..., or a path")
+            if not file_name(text).lower().endswith(cls.suffixes):
+                raise ValueError(f"{text}: expected a name that ends in {', '.join(cls.suffixes)}")
+        return source
+
+
+class DatasetSource(Source):
+    suffixes = (".csv", ".csv.zip", ".zip", ".csv.gz", ".gz")
+    several = True
+
+
+class ReviewsSource(Source):
+    suffixes = (".npz",)
+
+
+def is_address(text: str) -> bool:
+    """Tell a URL, of whatever scheme, from a path."""
+    return "://" in text
+
+
+def file_name(text: str) -> str:
+    """Return the last part of a path or, made safe for any file system, of an address's path."""
+    if not is_address(text):
+        return Path(text).name
+    name = re.split(r"[/\\]", unquote(re.split("[?#]", text)[0]))[-1]
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", name)[-200:]
