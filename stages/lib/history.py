@@ -29,8 +29,11 @@ def read_history(directory: Path, stage: str) -> list[dict[str, float]]:
     """The rows of history.csv; UserError where it is not as long as training.json says it was written."""
     with reading(directory / "training.json", stage) as path:
         epochs = json.loads(path.read_text())["epochs"]
-    with reading(directory / "history.csv", stage) as path, path.open(newline="") as file:
-        history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    with reading(directory / "history.csv", stage) as path:
+        text = path.read_text(encoding="utf-8")
+        if not text.endswith("\n"):  # a number cut short still is a number
+            raise ValueError("the last line is cut off")
+        history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(text.splitlines())]
     if [row.get("epoch") for row in history] != list(range(1, epochs + 1)):
         raise UserError(
             f"{directory / 'history.csv'}: expected {epochs} epochs, found {len(history)}; "
