@@ -1,4 +1,4 @@
-"""Every model of a task in one table beside the sources' published numbers, and the pictures."""
+"""The leaderboard of a task, next to the notebooks' numbers, its figures, and its curves for `dvc plots`."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from stages.lib.errors import UserError
 from stages.lib.figures import (
     STYLE,
+    Spans,
     draw_curves,
     draw_first_days,
     draw_forecast,
@@ -20,37 +21,55 @@ from stages.lib.figures import (
     draw_record,
     titled,
 )
-from stages.lib.files import existing, reading, whole
+from stages.lib.files import reading, whole
 from stages.lib.history import read_history
 from stages.lib.leftovers import check_leftovers
 from stages.lib.params import params
 from stages.lib.units import unit
 
+# The best validation MAE or accuracy that the notebooks print, and its epoch.
+PUBLISHED = {
+    "naive": "0.2897",
+    "dense": "0.3101 (3)",
+    "gru": "0.2635 (5)",
+    "gru_dropout": "0.2613 (36)",
+    "stacked_gru": "0.2608 (18)",
+    "reversed_gru": "0.4187 (8)",
+    "bidirectional_gru": "0.2689 (3)",
+    "conv1d": "0.4457 (1)",
+    "conv1d_gru": "0.2832 (3)",
+    "imdb_conv1d": "0.8356 (6)",
+    "imdb_reversed_lstm": "0.8780 (6)",
+    "imdb_bidirectional_lstm": "0.8838 (5)",
+}
+
+
+def read_json(path: str, stage: str) -> Any:
+    """Return what the JSON file holds; raise UserError where it is missing or damaged."""
+    with reading(path, stage) as file:
+        return json.loads(file.read_text(encoding="utf-8"))
+
 
 def read_results(task: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """Return the metrics of the models of `task`, a row each, and their histories, a row an epoch.
 
-    The column `published` is the sources' best score as text, with its epoch: `0.2635 (5)`, or "".
-    Raises UserError where the task has no model or a model lacks a file.
+    Raises UserError where the task has no model, or a model's file is missing or damaged.
     """
     names = [name for name, model in (params("models") or {}).items() if model["task"] == task]
     if not names:
         raise UserError(f"params.yaml: no model in `models` has `task: {task}`; add one, or skip this report")
-    metrics, histories = [], {}
+    metrics = [read_json(f"metrics/{task}/{name}.json", f"evaluate@{name}") for name in names]
+    histories = {}
     for name in names:
-        with reading(f"metrics/{task}/{name}.json", f"evaluate@{name}") as path:
-            metrics.append(json.loads(path.read_text()))
         rows = read_history(Path("data/models", task, name), f"train@{name}")
         histories[name] = pd.DataFrame(rows, columns=None if rows else ["epoch", "loss", "val_loss"])
-    published = pd.read_csv("stages/lib/published.csv", dtype=str, index_col="model")
-    text = published["best"] + (" (" + published["best_epoch"] + ")").fillna("")
-    return pd.DataFrame(metrics, index=names).assign(published=text.reindex(names).fillna("")), histories
+    return pd.DataFrame(metrics, index=names), histories
 
 
 def table(metrics: pd.DataFrame, columns: dict[str, tuple[str, int]], score: str) -> str:
     """Return the Markdown table of the models in `metrics`, the first in bold.
 
-    `columns` maps a heading to its metric and decimals, `score` names the sources' score.
+    `columns` maps a heading to its metric and decimals, `score` names the notebooks' score.
     """
     cells = pd.DataFrame({"model": metrics.index}, index=metrics.index)
     for heading, (name, decimals) in columns.items():
@@ -58,28 +77,34 @@ def table(metrics: pd.DataFrame, columns: dict[str, tuple[str, int]], score: str
     epochs = zip(metrics["best_epoch"], metrics["epochs"], strict=True)
     cells["best epoch / epochs"] = [f"{best} / {last}" if last else "-" for best, last in epochs]
     cells["parameters"] = metrics["parameters"].map("{:,}".format)
-    cells[f"sources' {score} (epoch)"] = metrics["published"]
+    cells[f"notebooks' {score} (epoch)"] = [PUBLISHED.get(name, "") for name in metrics.index]
     cells.iloc[0, :2] = "**" + cells.iloc[0, :2] + "**"
     sides = ["left", *["right"] * (cells.shape[1] - 1)]
     return cells.to_markdown(index=False, disable_numparse=True, colalign=sides)
 
 
 def provenance(source: dict[str, Any], extent: str = "") -> str:
-    """Return what the numbers are measured on, and a warning where that is synthetic."""
-    warning = "**This is SYNTHETIC sample data: the numbers say nothing of the sources', nor of real data.**"
+    """Return the sentence that says what was measured on, and a warning if that is synthetic."""
+    warning = "**The sample is synthetic: these numbers say nothing about real data or the notebooks' results.**"
     return f"Measured on `{source['source']}`{extent}." + f"\n\n{warning}" * source["synthetic"]
 
 
-def report_forecast() -> tuple[str, dict[str, Figure]]:
-    """Return the text with the forecasting models' table, and the pictures by name."""
+def split_times(times: pd.DatetimeIndex) -> Spans:
+    """Return the first and the last time of every split that has rows in the record."""
+    rows = {name: params("split")[name] for name in ("train", "val", "test")}
+    within = {name: times[first:last] for name, (first, last) in rows.items()}
+    return {name: (part[0], part[-1]) for name, part in within.items() if len(part)}
+
+
+def report_forecast(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[str, dict[str, Figure]]:
+    """Return the text with the forecasting models' table, and the figures by name."""
     target = params("dataset", "target")
-    metrics, histories = read_results("forecast")
     metrics = metrics.sort_values("val_mae", kind="stable")
     maes = metrics.filter(regex="^(val|test)_mae_")  # in the target's own unit, validation first
-    quality = json.loads(existing("data/quality.json", "parse").read_text())
+    naive = maes / (1 - metrics[["val_skill", "test_skill"]].to_numpy())  # on every model's own windows
+    limit = 3 * naive.max().max()  # an MAE beyond it is far off
+    quality = read_json("data/quality.json", "parse")
     own = unit(target)
-    larger = maes.max(axis=1)
-    limit = 3 * larger.get("naive", larger.median())  # an MAE beyond it is far off
     columns = {
         "val MAE": ("val_mae", 4),
         f"val MAE {own}": (maes.columns[0], 3),
@@ -87,30 +112,33 @@ def report_forecast() -> tuple[str, dict[str, Figure]]:
         "val skill": ("val_skill", 3),
         "test skill": ("test_skill", 3),
     }
-    extent = f", {quality['rows']:,} rows, {quality['first']} - {quality['last']}"
+    first, last = (quality[key].replace("T", " ") for key in ("first", "last"))
+    extent = f": {quality['rows']:,} rows from {first} to {last}"
     text = (
         f"# Forecasts of {target}\n\n{provenance(quality['source'], extent)}\n\n"
         f"{table(metrics, columns, 'val MAE')}\n\n"
-        f"Sorted by validation MAE, the best in bold. MAE is in standard deviations of {target} over the"
-        " training rows where no unit is named. Skill is 1 - MAE / naive MAE on the same windows,"
-        " those of the model's own input set.\n"
+        "Sorted by validation MAE, best model in bold. Where no unit is given, MAE is in standard deviations of"
+        f" {target} over the training rows. Skill is 1 - MAE / naive MAE; the naive forecast is scored on the same"
+        " windows as the model.\n"
     )
     found = [f"{col['sentinels']} in `{name}`" for name, col in quality["columns"].items() if col["sentinels"]]
     if found and maes.iloc[:, 1].max() > limit:
         text += (
-            f"\nThe record holds sentinels ({', '.join(found)}), left in as the sources leave them; a model"
-            " that meets them in its test windows can be far off there, and its test MAE says little else.\n"
+            f"\nThe record contains sentinels ({', '.join(found)}), left in as in the notebooks. They can throw a"
+            " model far off in the test windows that contain them; its test MAE then says little else.\n"
         )
 
-    time = pq.read_schema(existing("data/record.parquet", "parse")).names[0]
-    series = pd.read_parquet("data/record.parquet", columns=[time, target]).set_index(time)[target]
-    shown = [*metrics.index.intersection(["naive"]), *metrics.index[metrics.index != "naive"][:1]]
-    paths = {name: f"data/evaluations/forecast/{name}/forecast.parquet" for name in shown}
-    forecasts = {name: pd.read_parquet(existing(path, f"evaluate@{name}")) for name, path in paths.items()}
+    with reading("data/record.parquet", "parse") as path:
+        time = pq.read_schema(path).names[0]
+        series = pd.read_parquet(path, columns=[time, target]).set_index(time)[target]
+    forecasts = {}
+    for name in [*metrics.index.intersection(["naive"]), *metrics.index[metrics.index != "naive"][:1]]:
+        with reading(f"data/evaluations/forecast/{name}/forecast.parquet", f"evaluate@{name}") as path:
+            forecasts[name] = pd.read_parquet(path)
     target, own = target.replace("degC", "°C"), own.replace("degC", "°C")
     note = " (synthetic)" * quality["source"]["synthetic"]
     return text, {
-        "temperature": draw_record(series, target, note),
+        "temperature": draw_record(series, split_times(series.index), target, note),
         "first_ten_days": draw_first_days(series, target, note),
         "losses": draw_losses(metrics, histories, note),
         "mae": draw_mae(maes, limit, own, note),
@@ -118,15 +146,14 @@ def report_forecast() -> tuple[str, dict[str, Figure]]:
     }
 
 
-def report_reviews() -> tuple[str, dict[str, Figure]]:
+def report_reviews(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[str, dict[str, Figure]]:
     """Return the text with the review classifiers' table, and their learning curves."""
-    metrics, histories = read_results("reviews")
-    source = json.loads(existing("data/raw/reviews/source.json", "download@reviews").read_text())
+    source = read_json("data/raw/reviews/source.json", "download@reviews")
     ranked = metrics.sort_values("val_accuracy", ascending=False, kind="stable")
     columns = {name.replace("_", " "): (name, 4) for name in ("val_accuracy", "test_accuracy", "val_loss")}
     text = (
         f"# Reviews, positive or negative\n\n{provenance(source)}\n\n"
-        f"{table(ranked, columns, 'val accuracy')}\n\nSorted by validation accuracy, the best in bold.\n"
+        f"{table(ranked, columns, 'val accuracy')}\n\nSorted by validation accuracy, best model in bold.\n"
     )
     title = "Accuracy and loss per epoch" + " (synthetic)" * source["synthetic"]
     figure, grid = titled(title, 5.6, 2, len(histories), sharex="col", sharey="row")
@@ -141,16 +168,29 @@ def report_reviews() -> tuple[str, dict[str, Figure]]:
     return text, {"curves": figure}
 
 
+REPORTS = {"forecast": report_forecast, "reviews": report_reviews}
+
+
+def write_curves(directory: Path, histories: dict[str, pd.DataFrame]) -> None:
+    """Write METRIC/MODEL.csv (epoch, METRIC, val_METRIC) for every trained model, for `dvc plots`."""
+    for name, history in histories.items():
+        for metric in history.columns.intersection(["loss", "accuracy"]) if len(history) else ():
+            (directory / metric).mkdir(exist_ok=True)
+            curves = history[["epoch", metric, f"val_{metric}"]].astype({"epoch": int})
+            curves.to_csv(directory / metric / f"{name}.csv", index=False, lineterminator="\n")
+
+
 def report(task: str) -> None:
-    """Write the leaderboard of a task to metrics/TASK.md and its figures to data/report/TASK."""
-    tasks = {"forecast": report_forecast, "reviews": report_reviews}
-    if task not in tasks:
-        raise UserError(f"{task!r}: no such report; expected {' or '.join(tasks)}")
+    """Write the leaderboard of a task to metrics/TASK.md, and its figures and curves to data/report/TASK."""
+    if task not in REPORTS:
+        raise UserError(f"{task!r}: no such report; expected {' or '.join(REPORTS)}")
     check_leftovers(params("models"))
+    metrics, histories = read_results(task)
     with matplotlib.style.context(["default", STYLE]):
-        text, figures = tasks[task]()
+        text, figures = REPORTS[task](metrics, histories)
         with whole(f"data/report/{task}") as directory, whole(f"metrics/{task}.md") as path:
             directory.mkdir()
+            write_curves(directory, histories)
             for name, figure in figures.items():
                 # Without `Software` the bytes do not name the version of matplotlib.
                 figure.savefig(

@@ -1,4 +1,4 @@
-"""The report: its table and pictures on small made-up results."""
+"""The report: its table, figures and curves on small made-up results."""
 
 import json
 import math
@@ -8,12 +8,27 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from dvc.repo import Repo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from stages.lib.errors import UserError
-from stages.report import draw_first_days, draw_forecast, draw_losses, draw_record, report, report_forecast
+from stages.report import (
+    draw_first_days,
+    draw_forecast,
+    draw_losses,
+    draw_record,
+    read_results,
+    report,
+    report_forecast,
+    split_times,
+)
 
-SCORES = {"naive": 0.29, "mine": 0.31, "gru": 0.26}  # validation MAE; the sources have no `mine`
-PICTURES = {"temperature.png", "first_ten_days.png", "losses.png", "forecast.png", "mae.png"}
+ROOT = Path(__file__).parents[1]
+SCORES = {"naive": 0.29, "mine": 0.31, "gru": 0.26}  # validation MAE; the notebooks have no `mine`
+FIGURES = {"temperature.png", "first_ten_days.png", "losses.png", "forecast.png", "mae.png"}
+SPLIT = {"train": [0, 100], "val": [101, 150], "test": [160, None]}
 
 
 def write(path: str, text: str) -> None:
@@ -24,10 +39,12 @@ def write(path: str, text: str) -> None:
 def write_models(task: str, metrics: dict[str, dict], histories: dict[str, str]) -> None:
     """Write params.yaml, and what train and evaluate leave of the models."""
     models = {name: {"task": task} for name in metrics}
-    write("params.yaml", json.dumps({"dataset": {"target": "p (mbar)"}, "models": models}))
+    write("params.yaml", json.dumps({"dataset": {"target": "p (mbar)"}, "split": SPLIT, "models": models}))
     for name in metrics:
-        write(f"data/evaluations/{task}/{name}/metrics.json", json.dumps(metrics[name]))
+        write(f"metrics/{task}/{name}.json", json.dumps(metrics[name]))
         write(f"data/models/{task}/{name}/history.csv", histories[name])
+        epochs = json.dumps({"epochs": histories[name].count("\n") - 1})
+        write(f"data/models/{task}/{name}/training.json", epochs)
 
 
 def forecasts(*names: str, rows: int = 3000, synthetic=False, test=2.0, sentinels=0) -> None:
@@ -36,7 +53,8 @@ def forecasts(*names: str, rows: int = 3000, synthetic=False, test=2.0, sentinel
     for name in names:
         score, trained = SCORES[name], name != "naive"
         val = {"val_mae": score, "val_mae_mbar": 8 * score, "val_skill": 1 - score / 0.29}
-        rest = {"test_mae_mbar": test if name == names[-1] else 2.0, "test_skill": 0.5, "parameters": 12345}
+        error = test if name == names[-1] else 2.0
+        rest = {"test_mae_mbar": error, "test_skill": 1 - error / 2, "parameters": 12345}
         metrics[name] = val | rest | {"best_epoch": 2 * trained, "epochs": 3 * trained}
         epochs = "1,0.4,0.3,2.4\n2,0.35,0.26,2.1\n3,0.3,0.27,2.2\n" * trained
         histories[name] = "epoch,loss,val_loss,val_loss_mbar\n" + epochs
@@ -45,11 +63,18 @@ def forecasts(*names: str, rows: int = 3000, synthetic=False, test=2.0, sentinel
     pressure = 1000 + 10 * np.sin(np.arange(rows) / 300)
     columns = {"rh (%)": {"sentinels": 0}, "p (mbar)": {"sentinels": sentinels}}
     quality = {"source": {"source": "some.csv", "synthetic": synthetic}, "rows": rows, "columns": columns}
-    write("data/quality.json", json.dumps(quality | {"first": "FIRST", "last": "LAST"}))
+    write("data/quality.json", json.dumps(quality | {"first": "2020-01-01T00:10:00", "last": "END"}))
     pd.DataFrame({"Date Time": time, "rh (%)": 50.0, "p (mbar)": pressure}).to_parquet("data/record.parquet")
     for name in names:
         table = pd.DataFrame({"time": time, "truth": pressure, "forecast": pressure + SCORES[name]})
+        Path(f"data/evaluations/forecast/{name}").mkdir(parents=True, exist_ok=True)
         table.to_parquet(f"data/evaluations/forecast/{name}/forecast.parquet")
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """The bytes of every file under `directory`, by path from there."""
+    found = (path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 
 
 def cells(text: str) -> list[list[str]]:
@@ -61,7 +86,6 @@ def cells(text: str) -> list[list[str]]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of three models, made once, in its project's root."""
     root = tmp_path_factory.mktemp("forecast")
-    (root / "stages").symlink_to(Path(__file__).parents[1] / "stages")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         forecasts("naive", "mine", "gru")
@@ -69,28 +93,53 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_forecast_table_is_sorted_beside_the_sources_with_the_best_in_bold(made: Path) -> None:
-    text = (made / "data/report/forecast/table.md").read_text()
+def test_forecast_table_is_sorted_next_to_the_notebooks_with_the_best_in_bold(made: Path) -> None:
+    text = (made / "metrics/forecast.md").read_text()
     header, _, first, second, third = cells(text)
     assert header[1:4] == ["val MAE", "val MAE mbar", "test MAE mbar"]
-    assert first[:6] == ["**gru**", "**0.2600**", "2.080", "2.000", "0.103", "0.500"]
+    assert header[-1] == "notebooks' val MAE (epoch)"
+    assert first[:6] == ["**gru**", "**0.2600**", "2.080", "2.000", "0.103", "0.000"]
     assert first[6:] == ["2 / 3", "12,345", "0.2635 (5)"]
     assert (second[0], second[-3:]) == ("naive", ["-", "12,345", "0.2897"])
     assert (third[0], third[-1]) == ("mine", "")
-    assert "`some.csv`, 3,000 rows, FIRST - LAST" in text
-    assert "SYNTHETIC" not in text and "sentinels" not in text
+    assert "`some.csv`: 3,000 rows from 2020-01-01 00:10:00 to END" in text
+    assert "synthetic" not in text and "sentinels" not in text
 
 
-def test_pictures_are_png_whose_bytes_depend_on_the_results_alone(made: Path, monkeypatch) -> None:
+def test_bytes_of_figures_and_curves_depend_on_the_results_alone(made: Path, monkeypatch) -> None:
     monkeypatch.chdir(made)
-    first = {path.name: path.read_bytes() for path in Path("data/report/forecast").iterdir()}
-    assert set(first) == {*PICTURES, "table.md"}
-    for name in PICTURES:
+    first = files(made / "data/report/forecast")
+    assert set(first) == {*FIGURES, "loss/gru.csv", "loss/mine.csv"}  # the naive model has no curves
+    assert first["loss/gru.csv"] == b"epoch,loss,val_loss\n1,0.4,0.3\n2,0.35,0.26\n3,0.3,0.27\n"
+    for name in FIGURES:
         assert first[name].startswith(b"\x89PNG\r\n\x1a\n")
         assert 5_000 < len(first[name]) < 150_000, name
     monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "red")  # a user's own setting
     report("forecast")
-    assert {path.name: path.read_bytes() for path in Path("data/report/forecast").iterdir()} == first
+    assert files(made / "data/report/forecast") == first
+
+
+def test_dvc_plots_every_figure_and_both_curves_of_every_model(made: Path, monkeypatch) -> None:
+    monkeypatch.chdir(made)
+    graph = YAML(typ="safe").load(ROOT / "dvc.yaml")
+    YAML().dump({"plots": [entry for entry in graph["plots"] if "forecast" in str(entry)]}, made / "dvc.yaml")
+    Repo.init(no_scm=True, force=True)
+    found = Repo().plots.show()["workspace"]
+    plots = found["definitions"]["data"]["dvc.yaml"]["data"]
+    assert {path.removeprefix("data/report/forecast/") for path in plots} == set(
+        files(made / "data/report/forecast")
+    )
+    for path, plot in plots.items():
+        assert plot.get("y") == (["loss", "val_loss"] if path.endswith(".csv") else None)
+        assert "error" not in found["sources"]["data"][path]
+
+
+def test_artifacts_are_models_that_the_graph_makes() -> None:
+    repo = Repo(ROOT)
+    made = {out.def_path for stage in repo.index.stages for out in stage.outs}
+    ((_, artifacts),) = repo.artifacts.read().items()
+    assert {artifact.path for artifact in artifacts.values()} <= made
+    assert all(f"data/models/{task}/" in artifact.path for task, artifact in artifacts.items())
 
 
 def test_reviews_table_is_printed_sorted_and_warns_of_synthetic_data(root: Path, capsys) -> None:
@@ -103,37 +152,42 @@ def test_reviews_table_is_printed_sorted_and_warns_of_synthetic_data(root: Path,
         report("reviews")
     write("data/raw/reviews/source.json", json.dumps({"source": "imdb.npz", "synthetic": True}))
     report("reviews")
-    text = Path("data/report/reviews/table.md").read_text()
+    text = Path("metrics/reviews.md").read_text()
     assert capsys.readouterr().out == text
-    assert "**This is SYNTHETIC sample data" in text
+    assert "**The sample is synthetic" in text
     best, *rest = cells(text)[2:]
     assert best == ["**imdb_reversed_lstm**", "**0.8800**", "0.8000", "0.4000", "1 / 1", "7", "0.8780 (6)"]
     assert [row[0] for row in rest] == ["mine", "imdb_conv1d"]
-    assert {path.name for path in Path("data/report/reviews").iterdir()} == {"table.md", "curves.png"}
+    curves = {f"{metric}/{name}.csv" for metric in ("loss", "accuracy") for name in scores}
+    written = files(Path("data/report/reviews"))
+    assert set(written) == {"curves.png", *curves}
+    assert written["accuracy/mine.csv"] == b"epoch,accuracy,val_accuracy\n1,0.8,0.8\n"
 
 
-def test_naive_alone_on_fewer_synthetic_rows_than_the_pictures_show(root: Path) -> None:
+def test_naive_alone_on_fewer_synthetic_rows_than_the_figures_show(root: Path) -> None:
     forecasts("naive", synthetic=True, rows=200)
-    text, figures = report_forecast()
-    assert "SYNTHETIC" in text and cells(text)[2][0] == "**naive**"
-    assert {f"{name}.png" for name in figures} == PICTURES
+    text, figures = report_forecast(*read_results("forecast"))
+    assert "synthetic" in text and cells(text)[2][0] == "**naive**"
+    assert {f"{name}.png" for name in figures} == FIGURES
     assert all("(synthetic)" in figure.get_suptitle() for figure in figures.values())
 
 
 @pytest.mark.parametrize(("test", "sentinels"), [(40.0, 3), (40.0, 0), (2.0, 3)])
-def test_mae_far_off_is_cut_bears_its_value_and_is_put_down_to_sentinels(root: Path, test, sentinels) -> None:
+def test_mae_far_off_is_broken_bears_its_value_and_is_put_down_to_sentinels(root: Path, test, sentinels) -> None:
     forecasts("naive", "gru", rows=200, test=test, sentinels=sentinels)
-    text, figures = report_forecast()
+    text, figures = report_forecast(*read_results("forecast"))
     assert ("sentinels (3 in `p (mbar)`)" in text) == (test > 10 and sentinels > 0)
     (axes,) = figures["mae"].axes
-    assert ("cut off at 7.0 mbar" in figures["mae"].get_suptitle()) == (test > 10)
+    assert ("broken at 7.0 mbar" in figures["mae"].get_suptitle()) == (test > 10)
     assert axes.get_xlim()[1] == (pytest.approx(3 * 8 * 0.29) if test > 10 else pytest.approx(1.05 * 8 * 0.29))
+    assert len(axes.lines) == 2 * (test > 10)  # the two strokes of a break
+    assert all(line.get_ydata().mean() == pytest.approx(0.2) for line in axes.lines)
     assert [label.get_text() for label in axes.texts] == ["2.08", "2.32", f"{test:.2f}", "2.00"]
 
 
 def test_daily_range_takes_rows_in_any_order_and_leaves_days_without_rows_blank() -> None:
     time = pd.to_datetime(["2020-01-03 01:00", "2020-01-01 05:00", *["2020-01-01 01:00"] * 2, "2020-01-03 02:00"])
-    (axes,) = draw_record(pd.Series([7.0, 1.0, 3.0, 5.0, np.nan], time), "T").axes
+    (axes,) = draw_record(pd.Series([7.0, 1.0, 3.0, 5.0, np.nan], time), {}, "T").axes
     days, mean = axes.lines[0].get_data()
     assert list(days) == list(pd.date_range("2020-01-01", periods=3).to_numpy())
     np.testing.assert_equal(np.asarray(mean), [3, np.nan, 7])
@@ -141,19 +195,57 @@ def test_daily_range_takes_rows_in_any_order_and_leaves_days_without_rows_blank(
     assert (span.y0, span.y1) == (1, 7)
 
 
-# A model that never comes down stays in sight.
-CURVES = [([0.4, 0.3], [0.5, 0.3], None), ([9.0, 0.2], [0.4, math.nan], 0.6), ([9.0, 2.0], [0.4, 0.3], 2.2)]
+@pytest.mark.parametrize("test", [[160, None], [160, 999], [160, 200]])
+def test_splits_have_their_borders_in_the_whole_record(root: Path, test: list) -> None:
+    times = pd.date_range("2020-01-01", periods=200, freq="h")
+    write("params.yaml", json.dumps({"split": SPLIT | {"test": test}}))
+    splits = split_times(times)
+    borders = {
+        name: tuple(times[list(rows)])
+        for name, rows in dict(train=(0, 99), val=(101, 149), test=(160, 199)).items()
+    }
+    assert splits == borders
+    (axes,) = draw_record(pd.Series(1.0, times), splits, "T").axes
+    assert [text.get_text() for text in axes.texts] == ["train", "val", "test"]
+    write("params.yaml", json.dumps({"split": SPLIT | {"test": [200, None]}}))
+    assert list(split_times(times)) == ["train", "val"]
 
 
-@pytest.mark.parametrize(("first", "second", "top"), CURVES)
-def test_loss_axis_is_cut_only_where_a_curve_runs_off(first: list, second: list, top: float | None) -> None:
-    columns, losses = ("loss", "val_loss", "val_loss_degc"), {"a": first, "b": second}
+# Losses of `far` and `near` in two epochs, the top of near's axis where it is cut, and whether far has its own.
+CURVES = [
+    ([0.4, 0.3], [0.5, 0.3], None, False),
+    ([9.0, 0.2], [0.4, math.nan], 2.1 * 0.3, False),
+    ([9.0, 2.0], [0.4, 0.3], None, True),
+    ([9.0, 2.0], [0.7, 0.3], 2.1 * 0.25, True),
+]
+
+
+@pytest.mark.parametrize(("far", "near", "top", "own"), CURVES)
+def test_no_curve_far_off_flattens_the_others(far: list, near: list, top: float | None, own: bool) -> None:
+    columns, losses = ("loss", "val_loss", "val_loss_degc"), {"far": far, "near": near}
     histories = {name: pd.DataFrame({"epoch": [1, 2]} | dict.fromkeys(columns, x)) for name, x in losses.items()}
-    metrics = pd.DataFrame({"val_mae": [0.3, 0.2, 0.3], "best_epoch": [0, 2, 2]}, index=["naive", "a", "b"])
+    metrics = pd.DataFrame(
+        {"val_mae": [0.24, 0.3], "val_skill": [0.2, -0.2], "best_epoch": [2, 2]}, index=[*losses]
+    )
     figure = draw_losses(metrics, histories)
     assert ("cut off" in figure.get_suptitle()) == (top is not None)
-    low, high = figure.axes[0].get_ylim()
-    assert low < min(first) and (high == pytest.approx(top) if top else 0.5 < high < 0.6)
+    panels = {axes.get_title(): axes for axes in figure.axes}
+    assert list(panels) == (["near", "far (own scale)"] if own else ["far", "near"])
+    for title, axes in panels.items():
+        naive = {"far": 0.3, "near": 0.25}[title.split()[0]]  # each on its own windows
+        assert axes.lines[-1].get_ydata() == pytest.approx([naive, naive])
+    low, high = panels["near"].get_ylim()
+    assert low < np.nanmin(near) and (high == pytest.approx(top) if top else 0.4 < high < 0.6)
+    assert (list(panels.values())[-1].get_ylim() != figure.axes[0].get_ylim()) == own
+    if own:
+        assert panels["far (own scale)"].get_ylim()[1] > 9
+
+
+def test_a_model_far_off_alone_has_its_own_scale() -> None:
+    history = pd.DataFrame({"epoch": [1], "loss": [2.0], "val_loss": [2.0], "val_loss_degc": [16.0]})
+    metrics = pd.DataFrame({"val_mae": [2.0], "val_skill": [-9.0], "best_epoch": [1]}, index=["bad"])
+    figure = draw_losses(metrics, {"bad": history})
+    assert figure.axes[0].get_title() == "bad (own scale)" and figure.axes[0].get_ylim()[1] > 2
 
 
 def test_naive_forecast_is_matched_by_time() -> None:
@@ -165,22 +257,40 @@ def test_naive_forecast_is_matched_by_time() -> None:
     assert len(truth.get_xdata()) == 20
 
 
-MISSING = {
-    "data/evaluations/forecast/gru/metrics.json": "evaluate@gru",
+READ = {
+    "metrics/forecast/gru.json": "evaluate@gru",
     "data/evaluations/forecast/gru/forecast.parquet": "evaluate@gru",
     "data/models/forecast/gru/history.csv": "train@gru",
+    "data/models/forecast/gru/training.json": "train@gru",
     "data/record.parquet": "parse",
     "data/quality.json": "parse",
 }
 
 
-@pytest.mark.parametrize(("path", "stage"), MISSING.items())
+@pytest.mark.parametrize(("path", "stage"), READ.items())
 def test_missing_file_is_named_with_its_command_and_nothing_is_left(root: Path, path: str, stage: str) -> None:
     forecasts("naive", "gru", rows=200)
     Path(path).unlink()
     with pytest.raises(UserError, match=f"{path}: not found; make it with `dvc repro {stage}`"):
         report("forecast")
-    assert list(Path("data/report").iterdir()) == []
+    assert not Path("data/report").exists() and not Path("metrics/forecast.md").exists()
+
+
+@pytest.mark.parametrize(("path", "stage"), READ.items())
+@settings(max_examples=20)
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_anywhere_is_named_on_one_line(made: Path, path: str, stage: str, share: float) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        content = Path(path).read_bytes()
+        Path(path).write_bytes(content[: int(share * len(content))])
+        try:
+            with pytest.raises(UserError) as caught:
+                report_forecast(*read_results("forecast"))
+        finally:
+            Path(path).write_bytes(content)
+    assert str(caught.value).startswith(f"{path}: ") and str(caught.value).endswith(f"`dvc repro -f {stage}`")
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_task_and_a_task_without_models_are_named(root: Path) -> None:
@@ -192,7 +302,7 @@ def test_unknown_task_and_a_task_without_models_are_named(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("frequency", "rows"), [("10min", 144), ("1h", 24)])
-def test_pictures_show_days_whatever_the_rows(frequency: str, rows: int) -> None:
+def test_figures_show_days_whatever_the_rows(frequency: str, rows: int) -> None:
     time = pd.date_range("2020-01-01", periods=20 * rows, freq=frequency)
     (axes,) = draw_first_days(pd.Series(0.0, time), "T").axes
     assert len(axes.lines[0].get_xdata()) == 10 * rows

@@ -9,12 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-FIRST = pd.Timedelta(days=10)  # of the record: what its picture shows
+FIRST = pd.Timedelta(days=10)  # of the record
 MIDDLE = pd.Timedelta(weeks=2)  # of the test rows
+Spans = dict[str, tuple[pd.Timestamp, pd.Timestamp]]  # the first and the last time of train, val and test
 
 # The palette of Okabe and Ito, which stays apart for colour-blind readers.
 TRAINING, VALIDATION, TEST = "#E69F00", "#0072B2", "#D55E00"
 NAIVE, TRUTH, BAND = "#6F6F6F", "#000000", "#56B4E9"
+ASIDE = "#F3F3F3"  # the background of a panel with a scale of its own
 STYLE = {
     **dict.fromkeys(["font.size", "axes.titlesize", "figure.labelsize"], 10.5),
     **dict.fromkeys(["axes.grid", "axes.axisbelow"], True),
@@ -32,13 +34,19 @@ def titled(title: str, height: float = 4.2, rows: int = 1, columns: int = 1, **s
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
-def draw_record(series: pd.Series, target: str, note: str = "") -> Figure:
-    """Return the whole series, indexed by time in any order: the range of every day and its mean."""
+def draw_record(series: pd.Series, splits: Spans, target: str, note: str = "") -> Figure:
+    """Return the whole series, indexed by time in any order: each day's range and mean, and the splits' borders."""
     days = series.sort_index().resample("D").agg(["min", "mean", "max"])
     figure, ((axes,),) = titled(f"{target}, the whole record{note}")
     axes.fill_between(days.index, days["min"], days["max"], color=BAND, alpha=0.7, linewidth=0, label="daily range")
     axes.plot(days["mean"], color=VALIDATION, linewidth=0.6, label="daily mean")
     axes.set(xlabel="Time", ylabel=target, xmargin=0.01)
+    top = axes.get_xaxis_transform()  # x in time, y from 0 at the bottom of the axes to 1 at their top
+    for (name, (first, last)), colour in zip(splits.items(), (TRAINING, VALIDATION, TEST), strict=False):
+        axes.hlines(1.03, first, last, color=colour, linewidth=5, transform=top, clip_on=False)
+        axes.vlines([first, last], 0, 1.03, color=NAIVE, linestyle="--", linewidth=1, transform=top)
+        middle = first + (last - first) / 2
+        axes.text(middle, 1.06, name, color=colour, ha="center", va="bottom", transform=top)
     figure.legend(loc="outside upper right", ncols=2)
     return figure
 
@@ -65,24 +73,36 @@ def draw_curves(axes: Axes, history: pd.DataFrame, column: str, best_epoch: int)
 
 
 def draw_losses(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame], note: str = "") -> Figure:
-    """Return the loss per epoch of every trained model, a panel each, beside the naive validation MAE."""
+    """Return the loss per epoch of every trained model, a panel each.
+
+    Where the loss is the MAE, a panel has the naive forecast's, on the windows of its own model. A model whose best
+    validation loss is more than twice that comes last, on a scale of its own; the others share one.
+    """
     trained = {name: history for name, history in histories.items() if len(history)} or histories
     is_mae = any(column.startswith("val_loss_") for column in next(iter(trained.values())))
-    naive = metrics["val_mae"].get("naive", math.nan) if is_mae else math.nan
-    losses = pd.concat(trained)[["loss", "val_loss"]]
-    # A first epoch far off must not flatten every other curve, and a model that stays far off is shown.
-    top = max(2 * naive, 1.1 * losses["val_loss"].groupby(level=0).min().max())
-    cut = losses.max().max() > top  # never where there is no naive model: top is NaN then
+    naive = metrics["val_mae"] / (1 - metrics["val_skill"]) if is_mae else metrics["val_mae"] * math.nan
+    far = [name for name, history in trained.items() if history["val_loss"].min() > 2 * naive[name]]
+    near = [name for name in trained if name not in far]
+    losses = pd.concat([trained[name][["loss", "val_loss"]] for name in near or trained], ignore_index=True)
+    top = 2.1 * naive[near].max()  # a first epoch far off must not flatten every other curve
+    cut = losses.max().max() > top  # never where there is no naive MAE: top is NaN then
     columns = min(4, len(trained))
     rows = math.ceil(len(trained) / columns)
     title = f"Loss per epoch{f', cut off at {top:.2f}' if cut else ''}{note}"
-    figure, grid = titled(title, 4.2 if rows == 1 else 0.6 + 2.5 * rows, rows, columns, sharey=True)
-    for axes, (name, history) in zip(grid.flat, trained.items(), strict=False):
-        draw_curves(axes, history, "loss", metrics["best_epoch"][name])
-        axes.axhline(naive, color=NAIVE, linestyle="--", linewidth=1.2, label="naive")
+    figure, grid = titled(title, 4.2 if rows == 1 else 0.6 + 2.5 * rows, rows, columns)
+    for place, (axes, name) in enumerate(zip(grid.flat, near + far, strict=False)):
+        draw_curves(axes, trained[name], "loss", metrics["best_epoch"][name])
+        axes.axhline(naive[name], color=NAIVE, linestyle="--", linewidth=1.2, label="naive")
+        if name in far:
+            axes.set_title(f"{name} (own scale)")
+            axes.set_facecolor(ASIDE)
+            continue
         axes.set_title(name)
+        if place:
+            axes.sharey(grid[0, 0])
+        axes.tick_params(labelleft=place % columns == 0)
     if cut:
-        grid[0, 0].set_ylim(0.8 * min(naive, losses.min().min()), top)
+        grid[0, 0].set_ylim(0.8 * min(naive[near].min(), losses.min().min()), top)
     for axes in grid.flat[len(trained) :]:
         axes.set_axis_off()
     figure.supxlabel("Epoch")
@@ -111,14 +131,18 @@ def draw_forecast(forecasts: dict[str, pd.DataFrame], target: str, note: str = "
 
 
 def draw_mae(maes: pd.DataFrame, limit: float, unit: str, note: str = "") -> Figure:
-    """Return bars of validation and test MAE, a row a model; one beyond `limit` is cut and bears its true value."""
-    cut = f", cut off at {limit:.1f} {unit}" if (maes > limit).any(axis=None) else ""
+    """Return bars of validation and test MAE, a row a model; one beyond `limit` breaks there, its value given."""
+    broken = maes > limit
+    cut = f", broken at {limit:.1f} {unit}" if broken.any(axis=None) else ""
     figure, ((axes,),) = titled(f"Mean absolute error by model{cut}{note}", 1.4 + 0.5 * len(maes))
     place = np.arange(len(maes))
     looks = (("validation", VALIDATION, -0.2), ("test", TEST, 0.2))
     for column, (label, colour, shift) in zip(maes, looks, strict=True):
         bars = axes.barh(place + shift, maes[column].clip(upper=limit), height=0.38, color=colour, label=label)
         axes.bar_label(bars, maes[column].map("{:.2f}".format), padding=3, fontsize=9, annotation_clip=False)
+        for y in (place + shift)[broken[column]]:
+            for x in (0.955 * limit, 0.97 * limit):  # two slanted gaps, as on a broken axis
+                axes.plot([x, x + 0.01 * limit], [y + 0.18, y - 0.18], color="white", linewidth=2.5)
     axes.set(xlabel=f"MAE ({unit})", xlim=(0, limit if cut else None), yticks=place, yticklabels=maes.index)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
