@@ -79,7 +79,7 @@ def draw_losses(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame], note:
     validation loss is more than twice that comes last, on a scale of its own; the others share one.
     """
     trained = {name: history for name, history in histories.items() if len(history)} or histories
-    is_mae = any(column.startswith("val_loss_") for column in next(iter(trained.values())))
+    is_mae = next(iter(trained.values())).columns.str.startswith("val_loss_").any()
     naive = metrics["val_mae"] / (1 - metrics["val_skill"]) if is_mae else metrics["val_mae"] * math.nan
     far = [name for name, history in trained.items() if history["val_loss"].min() > 2 * naive[name]]
     near = [name for name in trained if name not in far]
