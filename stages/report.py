@@ -91,7 +91,7 @@ def provenance(source: dict[str, Any], extent: str = "") -> str:
 
 def split_times(times: pd.DatetimeIndex) -> Spans:
     """Return the first and the last time of every split that has rows in the record."""
-    rows = {name: params("split")[name] for name in ("train", "val", "test")}
+    rows = {name: params("split", name) for name in ("train", "val", "test")}
     within = {name: times[first:last] for name, (first, last) in rows.items()}
     return {name: (part[0], part[-1]) for name, part in within.items() if len(part)}
 
