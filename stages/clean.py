@@ -9,14 +9,21 @@ import pyarrow.parquet as pq
 from stages.lib.cleaning import cleaned, summary
 from stages.lib.files import whole
 from stages.lib.params import params
-from stages.lib.record import CLEAN, read
+from stages.lib.record import CLEAN, RECORD, read
+from stages.lib.settings.base import settings_of
+from stages.lib.settings.clean import Clean
 
 REPORT = Path("data/clean.json")
 
 
 def clean() -> None:
     """Write data/clean.parquet and data/clean.json."""
-    grid, report = cleaned(read(), params("clean"), params("dataset", "sentinels"), params("dataset", "target"))
+    settings, sentinels, target = (
+        settings_of(Clean, "clean"),
+        params("dataset", "sentinels"),
+        params("dataset", "target"),
+    )
+    grid, report = cleaned(read(), settings, sentinels, target, str(RECORD))
     with whole(CLEAN) as path, whole(REPORT) as report_path:
         columns = {name: column.to_numpy() for name, column in grid.reset_index().items()}
         pq.write_table(pa.table(columns), path)  # not from_pandas, which makes nulls of NaN

@@ -7,28 +7,47 @@ import pandas as pd
 
 from stages.lib.errors import UserError
 from stages.lib.files import whole
-from stages.lib.hours import hours, starts
+from stages.lib.hours import Hours, hours, starts
 from stages.lib.params import params
 from stages.lib.record import CLEAN, read
+from stages.lib.settings.base import settings_of
+from stages.lib.settings.clean import Gaps
+from stages.lib.settings.clock import Clock
+from stages.lib.settings.periods import Periods
 from stages.lib.windows import SPLITS, Meta, save
+
+
+def splits_of(
+    table: Hours, lookback: int, leads: int, bounds: list[np.datetime64 | None]
+) -> dict[str, tuple[np.ndarray, None, np.ndarray]]:
+    """Return the (starts, None, origins) of each split, for windows of `lookback` rows and `leads` targets.
+
+    Raises UserError where a split has no window.
+    """
+    splits = {}
+    for name, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
+        start = starts(table, lookback, leads, first, last)
+        if not len(start):
+            raise UserError(
+                f"params.yaml: periods.{name}: expected a window of {lookback} rows and {leads} targets without a "
+                f"gap from {first} to {last or 'the end'}, found none; the record goes from {table.time[0]} to "
+                f"{table.time[-1]}; choose other dates, or a shorter lookback or fewer leads in clock"
+            )
+        splits[name] = (start, None, table.time[start + lookback - 1])
+    return splits
 
 
 def clock(name: str) -> None:
     """Write the input set `name` of params.yaml `clock` to data/inputs/NAME."""
-    window, periods, target = params("clock", name), params("periods"), params("dataset", "target")
-    every, lookback, leads = (window[key] for key in ("every", "lookback", "leads"))
-    bounds = [None if periods[key] is None else np.datetime64(str(periods[key]), "s") for key in (*SPLITS, "end")]
+    window, bounds = settings_of(Clock, "clock", name), settings_of(Periods, "periods").bounds()
+    target, max_gap = params("dataset", "target"), settings_of(Gaps, "clean").max_gap
     record = read(CLEAN, "clean")
-    time = next(iter(record))
-    grid = pd.DataFrame(record).set_index(time)
-    table = hours(grid, target, every, params("clean", "max_gap"), [bound for bound in bounds if bound is not None])
-    splits = {}
-    for split, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
-        found = starts(table, lookback // every, leads // every, first, last)
-        if not len(found):
-            raise UserError(f"params.yaml: periods.{split}: no window")
-        splits[split] = (found, None, table.time[found + lookback // every - 1])
-    meta = Meta(lookback // every, table.columns, table.columns.index(target), leads=leads // every, every=every)
+    grid = pd.DataFrame(record).set_index(next(iter(record)))
+    table = hours(grid, target, window.every, max_gap, bounds)
+    lookback, leads = window.lookback // window.every, window.leads // window.every
+    splits = splits_of(table, lookback, leads, bounds)
+    position = table.columns.index(target)
+    meta = Meta(lookback, table.columns, position, leads=leads, every=window.every)
     with whole(Path("data/inputs", name)) as directory:
         save(directory, table.rows, splits, meta, table.targets)
     print(f"{name}: " + ", ".join(f"{key} {len(value[0]):,}" for key, value in splits.items()) + " windows")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.lib.errors import UserError
+from stages.lib.settings.clean import Check, Clean, Wind
 
 TEN_MINUTES = 600  # s: the interval that the largest steps of params.yaml are about
 SPARSE = 20  # grid points a row: beyond, one time of the record must be wrong
@@ -26,7 +27,7 @@ def longer(mask: np.ndarray, limit: float) -> np.ndarray:
     return found
 
 
-def spacing(times: np.ndarray) -> tuple[int, int]:
+def spacing(times: np.ndarray, where: str) -> tuple[int, int]:
     """Return the interval and the phase, both in s, of the grid of `times` (n,) datetime64[s].
 
     The most common step between neighbouring times, and the most common time modulo that; of several the
@@ -34,14 +35,14 @@ def spacing(times: np.ndarray) -> tuple[int, int]:
     """
     moments = np.unique(times.astype("datetime64[s]").astype(np.int64))
     if len(moments) < 2:
-        raise UserError(f"the record: expected rows at two times at least, found {len(moments)}")
+        raise UserError(f"{where}: expected rows at two times at least, found {len(moments)}")
     steps, counts = np.unique(np.diff(moments), return_counts=True)
     interval = int(steps[counts.argmax()])
     phases, counts = np.unique(moments % interval, return_counts=True)
     return interval, int(phases[counts.argmax()])
 
 
-def regular(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
+def regular(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return `table`, whose first column holds times, on its own grid, and what was counted on the way.
 
     The result is indexed by time, one row a grid point from the first to the last; a point without a row is
@@ -49,7 +50,7 @@ def regular(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
     point the nearest stays, of equally near ones the first in the record.
     """
     time = table.columns[0]
-    interval, phase = spacing(table[time].to_numpy())
+    interval, phase = spacing(table[time].to_numpy(), where)
     recurring = table[table[time].duplicated(keep=False)]
     repeated = recurring.index[recurring.duplicated()]
     rows = table.drop(repeated)
@@ -59,8 +60,9 @@ def regular(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
     first, last = int(point.min()), int(point.max())
     if last - first > SPARSE * len(table):
         raise UserError(
-            f"the record: {len(table):,} rows every {interval / 60:g} minutes from {rows[time].min()} to "
-            f"{rows[time].max()} leave more than {SPARSE - 1} of {SPARSE} grid points empty; is a time wrong?"
+            f"{where}: expected rows every {interval / 60:g} minutes, the most common step, found {len(table):,} "
+            f"rows from {rows[time].min()} to {rows[time].max()}, {(last - first) // len(table)} times too few; "
+            "correct the times that are wrong, or split the record"
         )
     nearest = rows.assign(point=point, away=away).sort_values(["point", "away"], kind="stable")
     nearest = nearest.drop_duplicates("point").set_index("point")
@@ -87,72 +89,69 @@ def regular(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
     }
 
 
-def check_of(column: str, checks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the entry of params.yaml `clean.checks` for `column`, {} where there is none; UserError if several."""
+def check_of(column: str, checks: dict[str, Check]) -> Check:
+    """Return the one of params.yaml `clean.checks` about `column`, or an empty one; UserError if several."""
     fitting = [
         name
         for name, check in checks.items()
-        if any(column == pattern or fnmatchcase(column, pattern) for pattern in check["columns"])
+        if any(column == pattern or fnmatchcase(column, pattern) for pattern in check.columns)
     ]
     if len(fitting) > 1:
         raise UserError(
-            f"params.yaml: clean.checks: the column {column!r} fits {' and '.join(fitting)}; name it in one of them"
+            f"params.yaml: clean.checks: expected every column in one check, found {column!r} in "
+            f"{' and '.join(fitting)}; take it out of all but one"
         )
-    return checks[fitting[0]] if fitting else {}
+    return checks[fitting[0]] if fitting else Check(columns=[column])
 
 
-def clear(values: pd.Series, check: dict[str, Any], sentinels: list[float]) -> tuple[pd.Series, dict[str, int]]:
+def clear(values: pd.Series, check: Check, sentinels: list[float], where: str) -> tuple[pd.Series, dict[str, int]]:
     """Return `values` with NaN for what was not measured or cannot be, and the counts of either.
 
     Raises UserError where the median lies outside the limits: another unit.
     """
-    stands_for_none = values.isin([*sentinels, *check.get("missing", [])])
+    stands_for_none = values.isin([*sentinels, *check.missing])
     kept = values.mask(stands_for_none)
-    low, high = check.get("limits", (-np.inf, np.inf))
+    low, high = check.limits or (-np.inf, np.inf)
     if kept.notna().any() and not low <= kept.median() <= high:
         raise UserError(
-            f"the record, column {values.name!r}: expected most values within {low:g} to {high:g} (clean.checks in "
-            f"params.yaml), found a median of {kept.median():g}: is the unit another one? Convert the column, or "
-            "correct the limits"
+            f"{where}, column {values.name!r}: expected values from {low:g} to {high:g} (clean.checks in "
+            f"params.yaml), found a median of {kept.median():g}; is it in another unit? Convert the column, or "
+            "name it in a check with limits in its unit"
         )
     outside = (kept < low) | (kept > high)
     counts = {"sentinels": int(stands_for_none.sum()), "out_of_limits": int(outside.sum())}
     return kept.mask(outside), counts
 
 
-def suspects(values: np.ndarray, check: dict[str, Any], interval: float) -> dict[str, int]:
-    """Count what the (n,) `values` of a grid of `interval` seconds hold that is doubtful; it stays as it is.
+def suspects(values: np.ndarray, check: Check, interval: float) -> dict[str, int]:
+    """Count what is doubtful in the `values` (n,) of a grid of `interval` seconds; it stays as it is.
 
-    `steps`: changes from one row to the next above check["step"], at intervals up to ten minutes, beyond which
-    the weather itself changes as much. `stuck`: rows in stretches of one value for more than check["stuck"] hours.
+    `steps`: changes from one row to the next above check.step, at intervals up to ten minutes; over longer ones
+    the weather itself changes as much. `stuck`: rows in stretches of one value for more than check.stuck hours.
     """
     counts = {"steps": 0, "stuck": 0}
     changes = np.diff(values)
-    if "step" in check and interval <= TEN_MINUTES:
-        counts["steps"] = int((abs(changes) > check["step"]).sum())
-    if "stuck" in check:
-        lengths = np.diff(runs(changes == 0), axis=1)[:, 0] + 1
-        counts["stuck"] = int(lengths[(lengths - 1) * interval > check["stuck"] * 3600].sum())
+    if check.step is not None and interval <= TEN_MINUTES:
+        counts["steps"] = int((abs(changes) > check.step).sum())
+    if check.stuck is not None:
+        lengths = np.diff(runs(changes == 0), axis=1)[:, 0]
+        counts["stuck"] = int((lengths[lengths * interval > check.stuck * 3600] + 1).sum())
     return counts
 
 
-def wind_vector(grid: pd.DataFrame, wind: dict[str, str] | None) -> pd.DataFrame:
-    """Return `grid` with the direction (degrees from north, where the wind comes from) as a vector.
+def with_vector(grid: pd.DataFrame, wind: Wind | None) -> pd.DataFrame:
+    """Return `grid` with the wind's direction (degrees from north, where it comes from) as a vector.
 
-    The columns `wind east (m/s)` and `wind north (m/s)`, where the wind blows to, stand for the direction, which
-    jumps from 360 to 0; the speed stays. Raises UserError where a column of params.yaml `clean.wind` is missing.
+    The direction jumps from 360 to 0; `wind east (m/s)` and `wind north (m/s)`, where the wind blows to, do not.
+    They are 0 in a calm, whatever the direction. The speed stays.
     """
-    if wind is None:
+    if wind is None or wind.direction not in grid or wind.speed not in grid:
         return grid
-    for key in ("speed", "direction"):
-        if wind[key] not in grid:
-            raise UserError(
-                f"params.yaml: clean.wind.{key}: expected a column of the record, found {wind[key]!r}; it has "
-                f"{', '.join(map(repr, grid.columns))}; where there is no wind direction: `wind: null`"
-            )
-    speed, angle = grid[wind["speed"]], np.deg2rad(grid[wind["direction"]])
-    vector = {"wind east (m/s)": -speed * np.sin(angle), "wind north (m/s)": -speed * np.cos(angle)}
-    return grid.drop(columns=wind["direction"]).assign(**vector)
+    speed, angle = grid[wind.speed], np.deg2rad(grid[wind.direction])
+    parts = {"wind east (m/s)": -speed * np.sin(angle), "wind north (m/s)": -speed * np.cos(angle)}
+    return grid.drop(columns=wind.direction).assign(
+        **{name: part.mask(speed == 0, 0.0) for name, part in parts.items()}
+    )
 
 
 def short_gaps(missing: np.ndarray, limit: float, breaks: np.ndarray | None = None) -> np.ndarray:
@@ -184,35 +183,49 @@ def filled(grid: pd.DataFrame, limit: float, breaks: np.ndarray | None = None) -
 
 
 def cleaned(
-    record: dict[str, np.ndarray], clean: dict[str, Any], sentinels: list[float], target: str
+    record: dict[str, np.ndarray], clean: Clean, sentinels: list[float], target: str, where: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the measured values of `record` on its grid, NaN where there are none, and the report on it.
 
-    `record` is what lib.record.read returns; `clean` the section of params.yaml. Raises UserError where the
-    target was never measured or a unit cannot be right. Any other column without one value is dropped.
+    `record` holds the times as datetime64[s] and then the columns, as lib.record.read returns it; `where` is what
+    messages call it. A column in which nothing was measured is dropped. Raises UserError where that is the
+    target, where a column of params.yaml is missing, or where a unit cannot be right.
     """
-    grid, report = regular(pd.DataFrame(record))
-    interval = report["interval_minutes"] * 60
-    if target not in grid:
+    grid, report = regular(pd.DataFrame(record), where)
+    wanted = {"dataset.target": target}
+    if clean.wind is not None:
+        wanted |= {"clean.wind.speed": clean.wind.speed, "clean.wind.direction": clean.wind.direction}
+    for key, name in wanted.items():
+        if name not in grid:
+            mend = "" if key == "dataset.target" else "; where no direction was measured: `wind: null`"
+            raise UserError(
+                f"params.yaml: {key}: expected a column of {where}, found {name!r}; it has "
+                f"{', '.join(map(repr, grid.columns))}{mend}"
+            )
+    if clean.wind is not None and clean.wind.direction == target:
         raise UserError(
-            f"params.yaml: dataset.target: expected a column of the record, found {target!r}; it has "
-            f"{', '.join(map(repr, grid.columns))}"
+            f"params.yaml: clean.wind.direction: expected another column than dataset.target, found {target!r}; an "
+            "angle cannot be forecast as a number"
         )
     columns, report["columns"], report["dropped"] = {}, {}, []
     for name in grid:
-        check = check_of(name, clean["checks"])
-        values, counts = clear(grid[name], check, sentinels)
+        check = check_of(name, clean.checks)
+        values, counts = clear(grid[name], check, sentinels, where)
         missing = values.isna().to_numpy()
         if missing.all() and name == target:
-            raise UserError(f"the record, column {name!r}: expected measured values of the target, found none")
+            raise UserError(
+                f"{where}, column {name!r}: expected measured values of the target, found none; look at "
+                "dataset.target, dataset.sentinels and clean.checks in params.yaml"
+            )
         if missing.all():
             report["dropped"].append(name)
             continue
-        counts |= suspects(values.to_numpy(), check, interval)
+        counts |= suspects(values.to_numpy(), check, report["interval_minutes"] * 60)
         counts["missing"] = int(missing.sum())
-        counts["interpolated"] = int(short_gaps(missing, clean["max_gap"] * 3600 / interval).sum())
+        limit = clean.max_gap * 60 / report["interval_minutes"]
+        counts["interpolated"] = int(short_gaps(missing, limit).sum())
         columns[name], report["columns"][name] = values, counts
-    return wind_vector(pd.DataFrame(columns), clean["wind"]), report
+    return with_vector(pd.DataFrame(columns), clean.wind), report
 
 
 def summary(report: dict[str, Any]) -> str:

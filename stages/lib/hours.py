@@ -1,6 +1,7 @@
 """From the grid of measured values to the rows, targets and windows of a forecast by the clock."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,9 @@ class Hours(NamedTuple):
     lost: np.ndarray  # (n,) whether a gap in the target that is too long touches the row
 
 
-def hours(grid: pd.DataFrame, target: str, every: int, max_gap: float, breaks: list[Any] = ()) -> Hours:
+def hours(
+    grid: pd.DataFrame, target: str, every: int, max_gap: float, breaks: Sequence[np.datetime64 | None] = ()
+) -> Hours:
     """Return one row for every `every` hours of `grid`, the frame of measured values of lib.cleaning.
 
     A row holds the target's value at its hour and the means of all other columns over the `every` hours that
@@ -36,16 +39,19 @@ def hours(grid: pd.DataFrame, target: str, every: int, max_gap: float, breaks: l
     interval = int(moments[1] - moments[0])
     if every * HOUR % interval:
         raise UserError(
-            f"params.yaml: clock: expected `every` to be a multiple of the record's interval, {interval / HOUR:g} "
+            f"params.yaml: clock: expected every to be a multiple of the record's interval, {interval / HOUR:g} "
             f"hours, found {every}"
         )
     points = every * HOUR // interval  # in a row
     ends = np.flatnonzero(moments % (every * HOUR) == moments[0] % interval)
     ends = ends[ends >= points - 1]
     if not len(ends):
-        raise UserError(f"the record: expected {every} hours at least, found {len(moments) * interval / HOUR:g}")
+        raise UserError(
+            f"params.yaml: clock: expected every to be shorter than the record, {len(moments) * interval / HOUR:g} "
+            f"hours, found {every}"
+        )
     limit = max_gap * HOUR / interval
-    borders = grid.index.searchsorted(pd.DatetimeIndex(breaks)) if len(breaks) else None
+    borders = grid.index.searchsorted(pd.DatetimeIndex([time for time in breaks if time is not None]))
     values = filled(grid, limit, borders).to_numpy()
     blocks = slice(ends[0] - points + 1, ends[-1] + 1)
     rows = values[blocks].reshape(len(ends), points, -1).mean(axis=1)
@@ -56,7 +62,7 @@ def hours(grid: pd.DataFrame, target: str, every: int, max_gap: float, breaks: l
     index = grid.index[ends]
     time = index.to_numpy().astype("datetime64[s]")
     hour = (moments[ends] % (24 * HOUR)) / HOUR
-    calendar = np.column_stack([hour, index.dayofyear + hour / 24])
+    calendar = np.column_stack([hour, index.day_of_year + hour / 24])
     return Hours(
         columns=[*grid.columns, *CALENDAR],
         rows=np.hstack([rows, calendar]).astype(np.float32),

@@ -14,7 +14,7 @@ class Check(Section):
 
     columns: Annotated[list[Text], Field(min_length=1, description="a list of column names or patterns with *")]
     limits: Annotated[tuple[float, float] | None, Field(strict=False, description=LIMITS)] = None
-    missing: Annotated[list[float], Field(description="a list of numbers")] = []
+    missing: list[float] = Field(default_factory=list, description="a list of numbers")
     step: Annotated[float | None, Field(gt=0, description="a number above 0")] = None  # in ten minutes
     stuck: Annotated[float | None, Field(gt=0, description="a number of hours above 0")] = None
 
@@ -33,7 +33,12 @@ class Wind(Section):
     direction: Text
 
 
-class Clean(Section):
+class Gaps(Section):
+    """As much of it as input sets need."""
+
     max_gap: Annotated[float, Field(ge=0, description="a number of hours from 0")]
+
+
+class Clean(Gaps):
     wind: Annotated[Wind | None, Field(description="{speed: COLUMN, direction: COLUMN}, or null")]
     checks: dict[Name, Check]

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from stages.lib.settings.base import Section, Text, shown
@@ -33,3 +34,8 @@ class Periods(Section):
             if moment <= datetime.fromisoformat(before):
                 raise ValueError(f"expected a date after periods.{name}, {before}, found {shown(date)}")
         return date
+
+    def bounds(self) -> list[np.datetime64 | None]:
+        """The beginnings of train, val and test, and the end of test, as datetime64[s]."""
+        dates = (self.train, self.val, self.test, self.end)
+        return [None if date is None else np.datetime64(datetime.fromisoformat(date), "s") for date in dates]
