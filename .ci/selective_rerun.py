@@ -1,4 +1,4 @@
-"""In demo/: changing one input set reruns `check`, that input set, the models that use it, their reports and no more.
+"""In demo/: changing an input set reruns `check`, the input set, the models that use it and their reports, only.
 
 What must rerun is worked out from the demo's own params.yaml, so editing models or input sets does not break this.
 """
