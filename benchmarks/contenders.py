@@ -234,9 +234,9 @@ def prepared(name: str) -> tuple[Any, Any, dict]:
     """A fresh model of stages/models, its inputs and its settings, as stages.train begins."""
     import keras
 
-    from stages.lib.windows import load
     from stages.lib.nn.build import build
     from stages.lib.settings.training import SCHEDULE, settings
+    from stages.lib.windows import load
 
     schedule = settings(name)
     inputs = load(Path("data/inputs", schedule["inputs"]))

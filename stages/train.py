@@ -4,9 +4,12 @@ import stages.lib.nn.environment  # noqa: F401, before Keras
 
 # isort: split
 
+import importlib
+import json
 import os
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -18,7 +21,6 @@ from stages.lib.files import whole
 from stages.lib.history import best_epoch, write_history
 from stages.lib.nn.batches import EVALUATION_BATCH, feed, windowed
 from stages.lib.nn.build import build
-from stages.lib.nn.compiling import compile_for
 from stages.lib.nn.environment import device, machine, use_threads
 from stages.lib.nn.resume import Checkpoint, fingerprint
 from stages.lib.nn.saving import save_model
@@ -50,11 +52,11 @@ class Progress(keras.callbacks.Callback):
 
 
 def own_unit(inputs: Inputs, schedule: dict[str, Any]) -> str | None:
-    """The target's unit, where the loss can be told in it."""
+    """The target's unit, where the loss is in its standard deviations and can be told in it."""
     return inputs.meta.unit if schedule["loss"] in ("mae", "mean_absolute_error") else None
 
 
-def fit(name: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]) -> list[dict]:
+def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any], task: ModuleType) -> list[dict]:
     """Train `model` in place and leave it with the weights of its best epoch; return one row an epoch.
 
     A row holds epoch, loss, val_loss (and the metric's where it is not the loss); for a forecast's MAE the losses
@@ -62,13 +64,13 @@ def fit(name: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any])
     ends with the very numbers of an uninterrupted one.
     """
     learner = windowed(model, inputs)
-    compile_for(learner, model, schedule)
+    task.prepare(learner, model, inputs, schedule)
     learner.optimizer.build(learner.trainable_variables)
     variables = [*model.variables, *learner.optimizer.variables]
-    checkpoint = Checkpoint(name, fingerprint(name, schedule))
+    checkpoint = Checkpoint(label, fingerprint(label, schedule))
     history, best = checkpoint.restore(variables, schedule["epochs"])
     if history:
-        print(f"{name}: going on after epoch {len(history)}", flush=True)
+        print(f"{label}: resuming after epoch {len(history)}", flush=True)
 
     monitor, std, unit = schedule["monitor"], inputs.meta.std, own_unit(inputs, schedule)
     validation = feed(inputs.val.windows.starts, inputs.val.targets, EVALUATION_BATCH)
@@ -76,7 +78,7 @@ def fit(name: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any])
         began = time.perf_counter()
         index = draw(len(inputs.train.windows), epoch, schedule)
         data = feed(inputs.train.windows.starts[index], inputs.train.targets[index], schedule["batch_size"])
-        progress = Progress(f"{name} {epoch + 1}/{schedule['epochs']}", -(-len(index) // schedule["batch_size"]))
+        progress = Progress(f"{label} {epoch + 1}/{schedule['epochs']}", -(-len(index) // schedule["batch_size"]))
         trained = learner.fit(**data, shuffle=False, verbose=0, callbacks=[progress]).history
         validated = learner.evaluate(**validation, verbose=0, return_dict=True)
         row = {"epoch": epoch + 1} | {key: values[-1] for key, values in trained.items()}
@@ -84,12 +86,12 @@ def fit(name: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any])
         if unit:
             row |= {f"{key}_{unit}": row[key] * std for key in ("loss", "val_loss")}
         if not np.isfinite(list(row.values())).all():
-            raise UserError(f"{name}: epoch {epoch + 1}: the loss is not a number; try a lower learning_rate")
+            raise UserError(f"{label}: epoch {epoch + 1}: the loss is not a number; try a lower learning_rate")
         history.append(row)
         if best_epoch(history, monitor) == epoch:
             best = model.get_weights()
         checkpoint.save(history, variables, best)
-        print(describe(name, history, schedule, unit), f"  {time.perf_counter() - began:.1f} s", flush=True)
+        print(describe(label, history, schedule, unit), f"  {time.perf_counter() - began:.1f} s", flush=True)
     if history:
         model.set_weights(best)
     return history
@@ -109,23 +111,30 @@ def train(name: str) -> None:
     """Train the model `name` of params.yaml `models`; write data/models/TASK/NAME."""
     schedule = settings(name)
     use_threads(schedule["threads"])
+    task = importlib.import_module(f"stages.lib.tasks.{schedule['task']}.training")
     inputs = load(Path("data/inputs", schedule["inputs"]))
-    if (inputs.meta.target is None) != (schedule["task"] == "reviews"):
-        raise UserError(
-            f"params.yaml: models.{name}: the inputs {schedule['inputs']} do not fit the task {schedule['task']}"
+    options = {key: value for key, value in schedule.items() if key not in SCHEDULE}
+    members, histories, labels = [], [], []
+    for number in range(schedule["members"]):
+        seed = schedule["seed"] + number
+        labels.append(name if schedule["members"] == 1 else f"{name}.{number + 1}")
+        keras.utils.set_random_seed(seed)
+        model = build(name, inputs, options)
+        print(
+            f"{labels[-1]}: {model.count_params():,} weights, {schedule['epochs']} epochs, "
+            f"on {device()} with {keras.backend.backend()}",
+            flush=True,
         )
-    keras.utils.set_random_seed(schedule["seed"])
-    model = build(name, inputs, {key: value for key, value in schedule.items() if key not in SCHEDULE})
-    print(
-        f"{name}: {model.count_params():,} weights, {schedule['epochs']} epochs, "
-        f"on {device()} with {keras.backend.backend()}",
-        flush=True,
-    )
-    history = fit(name, model, inputs, schedule)
+        histories.append(fit(labels[-1], model, inputs, schedule | {"seed": seed}, task))
+        members.append(model)
+    model, description = task.finish(name, members, inputs, schedule)
     unit = own_unit(inputs, schedule)
     columns = ["epoch", "loss", "val_loss"] + ([f"loss_{unit}", f"val_loss_{unit}"] if unit else [])
     with whole(Path("data/models", schedule["task"], name)) as directory:
         directory.mkdir()
         save_model(model, directory / "model.keras")
-        write_history(directory, history, columns, machine(schedule["threads"]))
-    Checkpoint(name, "").path.unlink(missing_ok=True)
+        write_history(directory, histories, columns, machine(schedule["threads"]))
+        if description:
+            (directory / "model.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    for label in labels:
+        Checkpoint(label, "").path.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 from stages.lib.errors import UserError
 from stages.lib.files import reading
@@ -15,28 +14,38 @@ def best_epoch(history: list[dict], monitor: str) -> int:
     return choose(range(len(history)), key=lambda row: history[row][monitor])
 
 
-def write_history(directory: Path, history: list[dict], columns: list[str], training: dict[str, Any]) -> None:
-    """Write history.csv, with `columns` where no epoch was trained, and training.json: how it was trained."""
+def write_history(
+    directory: Path, members: list[list[dict]], columns: list[str], training: dict[str, str | int]
+) -> None:
+    """Write history.csv and training.json, which says how the training was done.
+
+    A row is an epoch of a member (its column is left out where there is one member); `columns` are those of a model
+    without epochs.
+    """
+    rows = members[0]
+    if len(members) > 1:
+        rows = [{"member": number} | row for number, history in enumerate(members, 1) for row in history]
     with (directory / "history.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, history[0] if history else columns, lineterminator="\n")
+        writer = csv.DictWriter(file, rows[0] if rows else columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(history)
-    text = json.dumps({"epochs": len(history), **training}, indent=2) + "\n"
-    (directory / "training.json").write_text(text)
+        writer.writerows(rows)
+    counts = {"members": len(members), "epochs": len(members[0])}
+    (directory / "training.json").write_text(json.dumps(counts | training, indent=2) + "\n")
 
 
 def read_history(directory: Path, stage: str) -> list[dict[str, float]]:
-    """The rows of history.csv; UserError where it is not as long as training.json says it was written."""
+    """The rows of history.csv; UserError where they are not those that training.json says were written."""
     with reading(directory / "training.json", stage) as path:
-        epochs = json.loads(path.read_text())["epochs"]
+        training = json.loads(path.read_text())
+        expected = list(range(1, training["epochs"] + 1)) * training["members"]
     with reading(directory / "history.csv", stage) as path:
         text = path.read_text(encoding="utf-8")
         if not text.endswith("\n"):  # a number cut short still is a number
             raise ValueError("the last line is cut off")
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(text.splitlines())]
-    if [row.get("epoch") for row in history] != list(range(1, epochs + 1)):
+    if [row.get("epoch") for row in history] != expected:
         raise UserError(
-            f"{directory / 'history.csv'}: expected {epochs} epochs, found {len(history)}; "
+            f"{directory / 'history.csv'}: expected {len(expected)} epochs, found {len(history)}; "
             f"make it again with `dvc repro -f {stage}`"
         )
     return history

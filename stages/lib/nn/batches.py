@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from stages.lib.nn.compiling import compilation
 from stages.lib.nn.environment import device
 from stages.lib.nn.fast_gru import accelerate
 from stages.lib.windows import Inputs, Split
@@ -65,8 +66,10 @@ def feed(starts: np.ndarray, targets: np.ndarray, size: int) -> dict[str, Any]:
     return {"x": data.with_options(options)}
 
 
-def predict(model: keras.Model, split: Split) -> np.ndarray:
-    """Outputs (n,) float32 of a `windowed` model for the windows of `split`, in order."""
+def forecasts(model: keras.Model, inputs: Inputs, split: Split) -> np.ndarray:
+    """What `model` gives for the windows of `split`, in order: (n, ...) float32."""
+    learner = windowed(model, inputs)
+    learner.compile(jit_compile=compilation(model, device()))
     data = feed(split.windows.starts, split.targets, EVALUATION_BATCH)
     data.pop("y", None)
-    return model.predict(**data, verbose=0)[:, 0]
+    return learner.predict(**data, verbose=0)

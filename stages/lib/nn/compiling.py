@@ -4,6 +4,7 @@ import stages.lib.nn.environment  # noqa: F401, before Keras
 
 # isort: split
 
+import itertools
 from typing import Any
 
 import keras
@@ -22,34 +23,32 @@ def compilation(model: keras.Model, device: str) -> bool | str:
     """
     if not device.startswith("cpu") or keras.backend.backend() != "tensorflow":
         return "auto"
-    kinds = [type(layer) for layer in model.layers]
+    nested = [layer.layers if isinstance(layer, keras.Model) else [layer] for layer in model.layers]
+    kinds = [type(layer) for layer in itertools.chain(*nested)]
     return layers.Conv1D not in kinds and any(issubclass(kind, layers.RNN | layers.Bidirectional) for kind in kinds)
 
 
-def compile_for(learner: keras.Model, model: keras.Model, schedule: dict[str, Any]) -> None:
+def compile_model(
+    learner: keras.Model, model: keras.Model, optimizer: Any, loss: Any, metrics: list[Any], monitor: str
+) -> None:
     """Compile `learner`, which wraps `model`.
 
     Raises UserError on a loss or metric that Keras does not have, or where `monitor` is neither.
     """
-    loss, metrics, logits = schedule["loss"], [], schedule["logits"]
     try:
-        if logits:
-            loss = keras.losses.BinaryCrossentropy(from_logits=True)
-        if schedule["metric"] == "accuracy":
-            metrics = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0 if logits else 0.5)]
-        elif schedule["metric"] != schedule["loss"]:
-            metrics = [keras.metrics.get(schedule["metric"])]
         learner.compile(
-            keras.optimizers.RMSprop(schedule["learning_rate"]),
+            optimizer,
             keras.losses.get(loss),
-            metrics=metrics,
+            metrics=[keras.metrics.get(metric) for metric in metrics],
             jit_compile=compilation(model, device()),
             steps_per_execution=10,  # fewer returns to Python; still prompt on Ctrl-C
         )
     except ValueError as error:
         raise UserError(f"params.yaml: loss or metric: {error}") from None
-    scores = ["val_loss", *(f"val_{getattr(metric, 'name', None) or metric.__name__}" for metric in metrics)]
-    monitor = schedule["monitor"]
+    names = [getattr(metric, "name", None) or getattr(metric, "__name__", metric) for metric in metrics]
+    scores = ["val_loss", *(f"val_{name}" for name in names)]
     if monitor not in scores or not monitor.endswith(("loss", "error", "accuracy")):  # of others, is more better?
         listed = ", ".join(scores)
-        raise UserError(f"params.yaml: monitor: expected a loss, error or accuracy among {listed}, not {monitor!r}")
+        raise UserError(
+            f"params.yaml: monitor: expected a loss, error or accuracy among {listed}, found {monitor!r}"
+        )

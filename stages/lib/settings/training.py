@@ -18,6 +18,7 @@ SCORES = {
     "huber": "huber",
     "log_cosh": "log_cosh",
     "binary_crossentropy": "binary_crossentropy",
+    "pinball": "pinball",  # of the station's task alone
 }
 SCORES |= {reported: reported for reported in SCORES.values()} | {"accuracy": "accuracy"}
 
@@ -31,6 +32,7 @@ class Training(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to below 2**32")]
     threads: Count
     members: Count = 1
+    weight_decay: Annotated[float, Field(ge=0, description="a number from 0")] = 0.0
 
 
 class Task(Section):
@@ -98,6 +100,8 @@ class Options(Section, extra="allow"):
     embedding: Sizes = 1
     dropout: Rate = 0.0
     recurrent_dropout: Rate = 0.0
+    dense: Sizes = 1
+    hours: Count = 1
 
 
 # A model's keys in params.yaml that are about its training; the others go to its `build`.

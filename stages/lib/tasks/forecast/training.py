@@ -1,0 +1,22 @@
+"""How the notebooks train a forecast: RMSprop on one value a window, in standard deviations."""
+
+from typing import Any
+
+import keras
+
+from stages.lib.nn.compiling import compile_model
+from stages.lib.windows import Inputs
+
+
+def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]) -> None:
+    """Compile `learner`, which wraps `model`; any loss and metric of Keras will do."""
+    optimizer = keras.optimizers.RMSprop(schedule["learning_rate"])
+    metrics = [schedule["metric"]] if schedule["metric"] != schedule["loss"] else []
+    compile_model(learner, model, optimizer, schedule["loss"], metrics, schedule["monitor"])
+
+
+def finish(
+    name: str, members: list[keras.Model], inputs: Inputs, schedule: dict[str, Any]
+) -> tuple[keras.Model, None]:
+    """The trained model as it is; there is nothing to say about it."""
+    return members[0], None

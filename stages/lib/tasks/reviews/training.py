@@ -1,0 +1,27 @@
+"""How the notebooks train a review classifier: RMSprop on cross-entropy, with accuracy."""
+
+from typing import Any
+
+import keras
+
+from stages.lib.nn.compiling import compile_model
+from stages.lib.windows import Inputs
+
+
+def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]) -> None:
+    """Compile `learner`, which wraps `model`; where its output is a logit, the loss and the threshold know it."""
+    loss: Any = schedule["loss"]
+    if schedule["logits"]:
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    metrics: list[Any] = [schedule["metric"]] if schedule["metric"] != schedule["loss"] else []
+    if schedule["metric"] == "accuracy":
+        metrics = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0 if schedule["logits"] else 0.5)]
+    optimizer = keras.optimizers.RMSprop(schedule["learning_rate"])
+    compile_model(learner, model, optimizer, loss, metrics, schedule["monitor"])
+
+
+def finish(
+    name: str, members: list[keras.Model], inputs: Inputs, schedule: dict[str, Any]
+) -> tuple[keras.Model, None]:
+    """The trained model as it is; there is nothing to say about it."""
+    return members[0], None

@@ -1,0 +1,245 @@
+"""How a station's forecast is trained: quantiles of every lead by pinball loss, members averaged, then calibrated.
+
+Everything here works on raw values in their own units. A window is (lookback, columns); its last two columns are
+the calendar of each row: hour of day and day of year. A forecast is (leads, 3): QUANTILES of every lead, in the
+target's unit. All that is in a model is plain Keras, so that its file loads without this project.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from stages.lib.nn.batches import forecasts
+from stages.lib.nn.compiling import compile_model
+from stages.lib.windows import Inputs, Split, Windows
+
+QUANTILES = (0.1, 0.5, 0.9)
+CALENDAR = 2  # columns at the end of a row
+RIDGE = 0.003  # penalty of the ridge reference, chosen on validation
+HOUR, DAY = 2 * np.pi / 24, 2 * np.pi / 365.25  # radians an hour of the day, a day of the year
+
+
+# --- What a window tells -----------------------------------------------------------------------------
+
+
+def training_rows(inputs: Inputs) -> np.ndarray:
+    """The rows that the training windows look at, each once: (rows, columns) in their own units."""
+    used = np.zeros(len(inputs.rows) + 1, int)
+    np.add.at(used, inputs.train.windows.starts, 1)
+    np.add.at(used, inputs.train.windows.starts + inputs.meta.time, -1)
+    return inputs.rows[np.cumsum(used)[:-1] > 0]
+
+
+def normalized(window: Any, inputs: Inputs) -> Any:
+    """The measurements of `window` in standard deviations of the training rows: (batch, lookback, columns - 2)."""
+    rows = training_rows(inputs)[:, :-CALENDAR].astype(np.float64)
+    spread = rows.std(axis=0)
+    mean, std = rows.mean(axis=0), np.where(spread > 0, spread, 1)  # a constant column becomes zeros
+    return layers.Normalization(mean=mean, variance=std**2, name="normalization")(window[:, :, :-CALENDAR])
+
+
+def harmonics(hour: Any, day: Any) -> Any:
+    """Two harmonics of the day, two of the year and their products, 24: hours and days (..., 1) -> (..., 24)."""
+    waves = [
+        ops.concatenate([f(k * angle) for k in (1, 2) for f in (ops.sin, ops.cos)], -1)
+        for angle in (hour * np.float32(HOUR), day * np.float32(DAY))
+    ]
+    products = [waves[0][..., k : k + 1] * waves[1] for k in range(4)]
+    return ops.concatenate([*waves, *products], -1)
+
+
+def last(window: Any, column: int) -> Any:
+    """The last value of a column: (batch, 1)."""
+    return window[:, -1, column : column + 1] if column != -1 else window[:, -1, column:]
+
+
+def same_hour(window: Any, inputs: Inputs) -> Any:
+    """The target at the hour of the day of every lead, the last time that it was measured: (batch, leads)."""
+    day = round(24 / inputs.meta.every)
+    lead = np.arange(1, inputs.meta.leads + 1)
+    rows = inputs.meta.time - 1 + lead - day * -(-lead // day)
+    return ops.take(window[:, :, inputs.meta.target], rows, axis=1)
+
+
+def summary(window: Any, values: Any) -> Any:
+    """What a window sums up to, (batch, features): its last values, tendencies, means, extremes, and the calendar."""
+    parts = [values[:, -1]]
+    parts += [values[:, -1] - values[:, -1 - rows] for rows in (1, 3, 6, 12, 24) if rows < values.shape[1]]
+    for rows in {24, 48, values.shape[1]}:
+        recent = values[:, -rows:]
+        parts += [ops.mean(recent, axis=1), ops.max(recent, axis=1), ops.min(recent, axis=1)]
+    return ops.concatenate([*parts, harmonics(last(window, -2), last(window, -1))], -1)
+
+
+def quantiles(window: Any, state: Any, inputs: Inputs) -> keras.Model:
+    """The model from `window` to quantiles of every lead, as changes from the target's last value, by a dense layer.
+
+    The outer quantiles are distances from the median, so that they never cross.
+    """
+    leads, target = inputs.meta.leads, inputs.meta.target
+    origin = inputs.rows[inputs.train.windows.starts + inputs.meta.time - 1, target]
+    scale = np.nanstd(inputs.train.targets - origin[:, None], axis=0).astype(np.float32)  # of the change, by lead
+    changes = layers.Reshape((leads, len(QUANTILES)))(layers.Dense(leads * len(QUANTILES))(state))
+    below, median, above = (changes[:, :, k : k + 1] for k in range(3))
+    changes = ops.concatenate([median - ops.softplus(below), median, median + ops.softplus(above)], -1)
+    return keras.Model(window, last(window, target)[:, :, None] + changes * scale[:, None])
+
+
+def climatology(window: Any, inputs: Inputs, leads: Any) -> Any:
+    """The normal target `leads` rows after the origin, by harmonics fitted on training rows: (batch, leads)."""
+    rows = training_rows(inputs)
+    hour, day = rows[:, -2:-1], rows[:, -1:]
+    features = np.asarray(harmonics(hour, day), np.float64)
+    features = np.concatenate([features, np.ones_like(features[:, :1])], axis=1)
+    fitted, *_ = np.linalg.lstsq(features, rows[:, inputs.meta.target].astype(np.float64))
+    ahead = np.asarray(leads, np.float32)[:, None] * np.float32(inputs.meta.every)  # hours
+    hour = window[:, -1:, -2:-1] + ahead
+    day = window[:, -1:, -1:] + ahead / 24
+    weight = layers.Dense(1, trainable=False)
+    normal = weight(harmonics(hour, day))
+    weight.set_weights([fitted[:-1, None], fitted[-1:]])
+    return normal[:, :, 0]
+
+
+def regress(features: keras.Model, inputs: Inputs, base: keras.Model, alpha: float) -> np.ndarray:
+    """The ridge regression from `features` (n, k) of the training windows to target - `base` (n, leads).
+
+    Returns (k, leads): least squares with a penalty of `alpha` a window, for features of about unit variance.
+    Windows that lack a target are left out.
+    """
+    complete = np.isfinite(inputs.train.targets).all(axis=1)
+    starts, targets, times = inputs.train.windows.starts, inputs.train.targets, inputs.train.times
+    windows = Windows(inputs.rows, starts[complete], inputs.meta.time)
+    split = Split(windows, targets[complete], times[complete])
+    x = forecasts(features, inputs, split).astype(np.float64)
+    y = split.targets - forecasts(base, inputs, split).astype(np.float64)
+    penalty = alpha * len(x) * np.eye(x.shape[1])
+    return np.linalg.solve(x.T @ x + penalty, x.T @ y)
+
+
+def forecast(window: Any, median: Any) -> keras.Model:
+    """The model of a forecast without an interval, (batch, leads): all quantiles are the same until `finish`."""
+    return keras.Model(window, ops.repeat(median[:, :, None], len(QUANTILES), axis=2))
+
+
+def persistence(inputs: Inputs) -> keras.Model:
+    """The same hour yesterday; from the second day of leads on, of the last day measured."""
+    window = keras.Input(inputs.shape)
+    return forecast(window, same_hour(window, inputs))
+
+
+def ridge(inputs: Inputs) -> keras.Model:
+    """Linear in every value of the window and the calendar, as a change from the target's last value."""
+    window = keras.Input(inputs.shape)
+    values = layers.Flatten()(normalized(window, inputs))
+    calendar = harmonics(last(window, -2), last(window, -1))
+    features = ops.concatenate([values, calendar, ops.ones_like(calendar[:, :1])], -1)
+    base = ops.repeat(last(window, inputs.meta.target), inputs.meta.leads, axis=1)
+    weights = regress(keras.Model(window, features), inputs, keras.Model(window, base), RIDGE)
+    dense = layers.Dense(inputs.meta.leads, use_bias=False, trainable=False)
+    median = base + dense(features)
+    dense.set_weights([weights])
+    return forecast(window, median)
+
+
+# --- Training ----------------------------------------------------------------------------------------
+
+
+def pinball(weights: np.ndarray) -> Any:
+    """The pinball loss over QUANTILES (Koenker and Bassett, 1978), leads weighted by `weights` (leads,).
+
+    Doubled, so that the median alone would give the absolute error. Targets that are not a number are skipped.
+    """
+    levels = np.array(QUANTILES, np.float32)
+
+    def pinball_loss(targets: Any, outputs: Any) -> Any:
+        measured = ops.isfinite(targets)[:, :, None]
+        error = ops.where(measured, ops.where(measured, targets[:, :, None], 0) - outputs, 0)
+        return 2 * ops.mean(ops.maximum(levels * error, (levels - 1) * error) * weights[:, None], axis=(1, 2))
+
+    return pinball_loss
+
+
+def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]) -> None:
+    """Compile `learner`, which wraps `model`: AdamW whose rate falls as a cosine to nothing at the last step."""
+    steps = schedule["epochs"] * -(-len(inputs.train.windows) // schedule["batch_size"])
+    rate = keras.optimizers.schedules.CosineDecay(schedule["learning_rate"], steps)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=schedule["weight_decay"], global_clipnorm=1.0)
+    lead = np.arange(1, inputs.meta.leads + 1) * inputs.meta.every
+    weights = (1 + 4 * np.exp(-(((lead - 24) / 3) ** 2))).astype(np.float32)
+    compile_model(learner, model, optimizer, pinball(weights / weights.mean()), [], schedule["monitor"])
+
+
+def finish(
+    name: str, members: list[keras.Model], inputs: Inputs, schedule: dict[str, Any]
+) -> tuple[keras.Model, dict[str, Any]]:
+    """The mean of `members` with calibrated intervals as one model, and what another program must know of it."""
+    window = keras.Input(inputs.shape, name="window")
+    outputs = [member(window) for member in members]
+    mean = outputs[0] if len(outputs) == 1 else layers.Average()(outputs)
+    average = keras.Model(window, mean)
+    validation = forecasts(average, inputs, inputs.val)
+    distance = margins(inputs.val.targets, validation)
+    model = keras.Model(window, calibrated(mean, distance), name=name)
+    return model, description(name, forecasts(model, inputs, inputs.val), inputs, schedule)
+
+
+def description(name: str, outputs: np.ndarray, inputs: Inputs, schedule: dict[str, Any]) -> dict[str, Any]:
+    """What model.json says: the window that model.keras takes, what it gives, and how good that is on validation.
+
+    `outputs` (n, leads, 3) are its validation forecasts. The intervals were calibrated on these very windows, so
+    that their coverage there says nothing.
+    """
+    meta, val = inputs.meta, inputs.val
+    reference = forecasts(persistence(inputs), inputs, val)
+    own, other = (np.nanmean(np.abs(val.targets - q[:, :, 1]), axis=0) for q in (outputs, reference))
+    ahead = np.timedelta64(round(meta.leads * meta.every * 3600), "s")
+    behind = np.timedelta64(round((meta.time - 1) * meta.every * 3600), "s")
+    periods = {
+        part: [str(split.times[0] - behind), str(split.times[-1] + ahead)]
+        for part, split in (("training", inputs.train), ("validation", val))
+    }
+    return {
+        "model": name,
+        "columns": meta.columns,
+        "target": meta.columns[meta.target],
+        "every_hours": meta.every,
+        "lookback": meta.time,
+        "lead_hours": [lead * meta.every for lead in range(1, meta.leads + 1)],
+        "quantiles": list(QUANTILES),
+        "seeds": [schedule["seed"] + member for member in range(schedule["members"])],
+        **periods,
+        "validation_mae": own.round(4).tolist(),
+        "validation_skill": (1 - own / other).round(4).tolist(),
+    }
+
+
+# --- Calibration -------------------------------------------------------------------------------------
+
+
+def margins(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """How far the outer quantiles of every lead must move outwards to hold what they promise: (2, leads).
+
+    Conformalized quantile regression, each side by itself (Romano, Patterson and Candes, 2019): of n validation
+    windows, the ceil((n + 1) * level)-th smallest distance by which the truth, `targets` (n, leads), lies outside
+    the quantile of `outputs` (n, leads, 3). Negative where an interval is too wide.
+    """
+    found = []
+    for level, distance in (
+        (1 - QUANTILES[0], outputs[:, :, 0] - targets),
+        (QUANTILES[-1], targets - outputs[:, :, -1]),
+    ):
+        count = np.isfinite(distance).sum(axis=0)
+        rank = np.clip(np.ceil((count + 1) * level).astype(int), 1, count) - 1
+        ordered = np.sort(distance, axis=0)  # those that are not a number last
+        found.append(np.take_along_axis(ordered, rank[None], axis=0)[0])
+    return np.stack(found)
+
+
+def calibrated(outputs: Any, distance: np.ndarray) -> Any:
+    """`outputs` (batch, leads, 3), the outer quantiles moved by `distance` (2, leads) but not past the median."""
+    low, median, high = (outputs[:, :, k : k + 1] for k in range(3))
+    below, above = (np.float32(side)[:, None] for side in distance)
+    return ops.concatenate([ops.minimum(low - below, median), median, ops.maximum(high + above, median)], -1)
