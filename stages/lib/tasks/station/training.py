@@ -64,7 +64,7 @@ def same_hour(window: Any, inputs: Inputs) -> Any:
 
 
 def summary(window: Any, values: Any) -> Any:
-    """What a window sums up to, (batch, features): its last values, tendencies, means, extremes, and the calendar."""
+    """What a window sums up to, (batch, features): last values, tendencies, means, extremes and the calendar."""
     parts = [values[:, -1]]
     parts += [values[:, -1] - values[:, -1 - rows] for rows in (1, 3, 6, 12, 24) if rows < values.shape[1]]
     for rows in {24, 48, values.shape[1]}:
@@ -74,7 +74,7 @@ def summary(window: Any, values: Any) -> Any:
 
 
 def quantiles(window: Any, state: Any, inputs: Inputs) -> keras.Model:
-    """The model from `window` to quantiles of every lead, as changes from the target's last value, by a dense layer.
+    """The model from `window` to quantiles of every lead, as changes from the last value, by a dense layer.
 
     The outer quantiles are distances from the median, so that they never cross.
     """
