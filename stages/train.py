@@ -63,6 +63,8 @@ def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
     again in the target's unit. Every epoch draws its windows from (seed, epoch), so that a resumed training
     ends with the very numbers of an uninterrupted one.
     """
+    if not schedule["epochs"]:
+        return []
     learner = windowed(model, inputs)
     task.prepare(learner, model, inputs, schedule)
     learner.optimizer.build(learner.trainable_variables)
