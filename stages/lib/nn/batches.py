@@ -58,7 +58,8 @@ def feed(starts: np.ndarray, targets: np.ndarray, size: int) -> dict[str, Any]:
     import tensorflow as tf
 
     pair, full = (starts, targets), len(starts) // size * size
-    data = tf.data.Dataset.from_tensor_slices(tuple(values[:full].reshape(-1, size, *values.shape[1:]) for values in pair))
+    bundles = tuple(values[:full].reshape(-1, size, *values.shape[1:]) for values in pair)
+    data = tf.data.Dataset.from_tensor_slices(bundles)
     if full < len(starts):
         data = data.concatenate(tf.data.Dataset.from_tensors(tuple(values[full:] for values in pair)))
     options = tf.data.Options()
