@@ -1,4 +1,4 @@
-"""In demo/: changing an input set reruns `check`, the input set, the models that use it and their reports, only.
+"""What a changed input set reruns in demo/: `check`, itself, its models and their reports, and nothing else.
 
 What must rerun is worked out from the demo's own params.yaml, so editing models or input sets does not break this.
 """
