@@ -1,8 +1,8 @@
 """The whole graph on the embedded sample, in `demo/`, a clone of this repository: no data, no network.
 
-`make demo` runs this. The clone's params.yaml names the synthetic sample and a short schedule; the run is
-committed there, so that `dvc metrics diff`, `dvc exp run` and the rest can be tried at once. Where demo/
-exists it is only brought up to date: whatever was edited there stays.
+`make demo` runs this. The clone's params.yaml asks for the synthetic sample and a short schedule, and the run is
+committed there, so that `dvc metrics diff`, `dvc exp run` and the rest can be tried at once. If demo/ already
+exists, it is only brought up to date; edits made there are kept.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 DEMO = Path("demo")
-DVC = str(Path(sys.executable).with_name("dvc"))  # of this environment, activated or not
+DVC = str(Path(sys.executable).with_name("dvc"))  # this environment's, activated or not
 
 # Where the sample and the short schedule differ from params.yaml.
 SHORT = {
@@ -27,7 +27,7 @@ SHORT = {
 
 
 def update(path: Path, changes: dict) -> None:
-    """Merge `changes` into the YAML file `path`; comments and order stay."""
+    """Merge `changes` into the YAML file `path`, keeping its comments and order."""
 
     def merge(target: dict, source: dict) -> None:
         for key, value in source.items():
@@ -52,14 +52,14 @@ def update(path: Path, changes: dict) -> None:
 
 
 def git(*arguments: str, where: Path = DEMO) -> str:
-    """Run git in `where`, with an identity in case the user has set none; return what it prints."""
+    """Run git in `where` under an identity of its own, as the user may have set none; return what it prints."""
     identity = ["-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false"]
     command = ["git", "-C", str(where), *identity, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def clone() -> None:
-    """Make demo/, whole or not at all."""
+    """Make demo/, complete or not at all."""
     temporary = Path("demo.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     git("clone", "--quiet", ".", str(temporary), where=Path())
@@ -72,12 +72,12 @@ def main() -> None:
     if not DEMO.exists():
         clone()
     elif git("rev-parse", "--show-toplevel") != str(DEMO.resolve()):
-        sys.exit("error: demo/ is not a clone of this repository; move it away")
+        sys.exit("error: demo/: expected a clone of this repository, found something else; move it away")
     elif git("rev-parse", "HEAD", where=Path()) not in git("rev-list", "HEAD").split():
-        print("demo/ is of another commit; to have it made anew: rm -rf demo && make demo\n")
+        print("demo/ is a clone of another commit; for a fresh one: rm -rf demo && make demo\n")
     if code := subprocess.run(["./run", "check"], cwd=DEMO).returncode:
         sys.exit(code)
-    # At first two models side by side: most of so short a training is start-up, on one core.
+    # The first time, two models at once: most of such a short training is start-up, which uses one core.
     command = [DVC, "repro"] if (DEMO / "dvc.lock").exists() else ["scripts/repro.sh", "2"]
     if code := subprocess.run(command, cwd=DEMO).returncode:
         sys.exit(code)
@@ -88,18 +88,18 @@ def main() -> None:
     print(NEXT)
 
 
-NEXT = """All of this is in demo/, a repository of its own; its pictures are in demo/data/report/. Try, there:
+NEXT = """All of this is in demo/, a repository of its own; the figures are in demo/data/report/. Try this there:
 
   cd demo && export PATH=$PWD/../.venv/bin:$PATH
   dvc repro                                               # nothing has changed: nothing runs
   dvc exp run -S inputs.half_hourly.lookback=720          # reruns that input set and the models that use it
-  dvc metrics diff                                        # beside the committed run
+  dvc metrics diff                                        # against the committed run
   dvc exp show --only-changed"""
 
 if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("\ndemo: interrupted; `make demo` goes on from here")
+        sys.exit("\ndemo: interrupted; `make demo` continues from here")
     except subprocess.CalledProcessError as error:
         sys.exit(f"error: {' '.join(error.cmd)} failed")

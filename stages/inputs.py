@@ -1,4 +1,4 @@
-"""Windows over the normalized weather record, bit for bit those of the sources' generator."""
+"""Windows over the normalized weather record, bit for bit those of the notebooks' generator."""
 
 import json
 
@@ -28,11 +28,11 @@ def starts(row: np.ndarray, rows: int, lookback: int, step: int) -> np.ndarray:
 
 
 def forecast_rows(rows: int, split: Split, lookback: int, delay: int) -> dict[str, np.ndarray]:
-    """The rows that each split forecasts from, as in the sources (Chollet's generator).
+    """The rows that each split forecasts from, as in the notebooks (Chollet's generator).
 
     A split [first, last) has the rows first+lookback <= r < last; last = null means rows-delay-1.
-    Validation is what the sources' validation steps reach, each window once: whole batches of `val_batch`,
-    without the last one where it would end at `last`, for their generator begins again there.
+    Validation is what the notebooks' validation steps reach, each window once: whole batches of `val_batch`,
+    without the last one if it would end at `last`, where their generator starts again.
     Raises UserError where a split has no window or asks for rows that the record does not have.
     """
     chosen = {}
@@ -73,7 +73,7 @@ def inputs(name: str) -> None:
     columns = list(statistics)
     if target not in columns:
         raise UserError(f"params.yaml: dataset.target: no column {target!r}; the record has {', '.join(columns)}")
-    # Column by column in float64, then rounded once: what Keras does with the sources' float64 batches.
+    # Column by column in float64, then rounded once: what Keras does with the notebooks' float64 batches.
     rows = np.empty((len(times), len(columns)), np.float32)
     for index, column in enumerate(columns):
         rows[:, index] = (record[column] - statistics[column]["mean"]) / statistics[column]["std"]

@@ -19,8 +19,8 @@ NORMALIZATION = Path("data/normalization.json")
 def statistics(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation (ddof=0) of `rows` (rows, columns) along axis 0, in float64.
 
-    Bit for bit what the sources get from a C-ordered array (Chollet, Deep Learning with Python, listing
-    6.33): numpy adds row by row there, and the deviation is of values less their mean.
+    Bit for bit what the notebooks get from a C-ordered array (Chollet, Deep Learning with Python, listing
+    6.33), where numpy adds row by row; the deviation is that of the values less their mean.
     """
     rows = np.ascontiguousarray(rows, np.float64)
     mean = rows.mean(axis=0)

@@ -1,4 +1,4 @@
-"""Convolutions over time, pooled over the whole window: patterns wherever they stand."""
+"""Convolutions over time, pooled over the whole window: they find a pattern wherever it is."""
 
 import keras
 from keras import layers

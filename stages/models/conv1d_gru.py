@@ -1,4 +1,4 @@
-"""Convolutions shorten a finer window for a recurrent layer."""
+"""Convolutions that shorten a finer window for a recurrent layer."""
 
 import keras
 from keras import layers

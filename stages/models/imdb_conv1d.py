@@ -1,4 +1,4 @@
-"""Convolutions over word vectors. The output is a logit: the sources' last unit is linear."""
+"""Convolutions over word vectors. The output is a logit, as the notebooks' last unit is linear."""
 
 import keras
 from keras import layers

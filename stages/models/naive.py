@@ -1,4 +1,4 @@
-"""Tomorrow is like now: the target's value at the window's last input. Nothing to learn."""
+"""Tomorrow is like now: the target's value at the window's last input. There is nothing to learn."""
 
 import keras
 

@@ -1,4 +1,4 @@
-"""gru from the newest input to the oldest: what it remembers best matters least."""
+"""gru from the newest input to the oldest: what it remembers best is what matters least."""
 
 import keras
 from keras import layers

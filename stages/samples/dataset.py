@@ -1,7 +1,7 @@
-"""Synthetic weather in the layout of the Jena record: for trying the pipeline without a network.
+"""Synthetic weather in the layout of the Jena record, for trying the pipeline without a network.
 
-Nothing here was measured. A slow `front` drives the air pressure at once and the temperature a day
-later, so that a forecast that watches the pressure beats one that repeats the last temperature.
+Nothing here was measured. A slow `front` moves the air pressure at once and the temperature a day
+later, so a forecast that watches the pressure beats one that repeats the last temperature.
 """
 
 from datetime import datetime, timedelta
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-ROWS = 60_000  # steps of the clock, about 14 months; the gaps take some, the repeated block adds some
+ROWS = 60_000  # steps of the clock, about 14 months; the gaps remove some, the repeated block adds some
 START = datetime(2009, 1, 1, 0, 10)
 DAY = 144  # rows
 SEED = 20090101
 GAPS = ((12_345, 2), (33_210, 95), (52_020, 1))  # first step missing, number of steps missing
-REPEATED = (40_000, 20)  # first row, number of rows that are written twice in a row as one block
+REPEATED = (40_000, 20)  # first row and length of a block that is written twice
 GUST_AND_WIND_FAIL = range(50_500, 50_518)  # rows with a sentinel in both wind columns
 GUST_FAILS = range(50_518, 50_520)  # rows with a sentinel in `max. wv (m/s)` alone
 SENTINEL = -9999.0
@@ -57,7 +57,7 @@ def dew_point(mbar: np.ndarray) -> np.ndarray:
 
 
 def red_noise(rng: np.random.Generator, length: int, days: float) -> np.ndarray:
-    """Return `length` rows of a first-order autoregression: mean 0, deviation 1, memory of `days`."""
+    """Return `length` rows of a first-order autoregression: mean 0, standard deviation 1, memory of `days`."""
     keep = np.exp(-1 / (days * DAY))
     pushes = rng.standard_normal(length)
     pushes[1:] *= np.sqrt(1 - keep**2)
@@ -65,7 +65,7 @@ def red_noise(rng: np.random.Generator, length: int, days: float) -> np.ndarray:
 
 
 def smooth_noise(rng: np.random.Generator, length: int, days: float, window: int) -> np.ndarray:
-    """Return red noise averaged over `window` rows, scaled back to deviation 1 over these rows."""
+    """Return red noise averaged over `window` rows, scaled back to standard deviation 1."""
     sums = np.cumsum(red_noise(rng, length + window, days))
     averaged = (sums[window:] - sums[:-window]) / window
     return averaged / averaged.std()
@@ -77,7 +77,7 @@ def weather() -> np.ndarray:
     front = smooth_noise(rng, ROWS + DAY, days=2.5, window=DAY)
     ahead, front = front[DAY:], front[:ROWS]  # the pressure feels a front one day before the temperature
     days = np.arange(ROWS) / DAY
-    winter = np.cos(2 * np.pi * (days - 18) / 365.25)  # 1 in the middle of January, -1 in July
+    winter = np.cos(2 * np.pi * (days - 18) / 365.25)  # 1 in mid-January, -1 in July
     afternoon = np.cos(2 * np.pi * (days - 14.5 / 24))  # 1 at half past two
     sunshine = 0.75 + 0.25 * np.tanh(smooth_noise(rng, ROWS, days=1.5, window=36))  # 0.5 overcast, 1 clear
 
@@ -120,8 +120,8 @@ def weather() -> np.ndarray:
 def with_defects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (steps, values): the record as a logger would leave it, and the clock step of each row.
 
-    First GAPS (in steps of the clock) are left out, then the block REPEATED is written twice, then the
-    wind sensors fail; these last two count rows as they stand by then.
+    GAPS (in steps of the clock) are left out, then the block REPEATED is written twice, then the wind
+    sensors fail; the last two count the rows that are there by then.
     """
     steps = np.arange(len(values))
     steps = np.delete(steps, np.concatenate([np.arange(first, first + count) for first, count in GAPS]))

@@ -1,7 +1,7 @@
-"""Synthetic reviews in the raw layout of Keras' imdb.npz: for trying the pipeline without a network.
+"""Synthetic reviews in the raw layout of Keras' imdb.npz, for trying the pipeline without a network.
 
-Words are numbers (frequency ranks) and mean nothing, but some praise and some blame; a review holds
-more of one kind than of the other, and says with that, most of the time, which label it has.
+Words are numbers (frequency ranks) without meaning, except that some praise and some blame. A review has
+more of one kind than of the other, which most of the time tells its label.
 """
 
 from pathlib import Path
@@ -11,10 +11,10 @@ import numpy as np
 REVIEWS = 2_000  # in each of train and test
 WORDS = 20_000  # ranks 1 ... WORDS, the most frequent first
 SHORTEST, LONGEST = 20, 900  # words
-OPINION_WORDS = 10  # that praise, and as many that blame
-OPINION_RANKS = (100, 1_000)  # they are drawn from
-OPINION_SHARE = 0.12  # of the words of a review
-CLARITY = 1.1  # of a review's leaning, in deviations from neutral: 86 % lean to their label's side
+OPINION_WORDS = 10  # that praise, and as many again that blame
+OPINION_RANKS = (100, 1_000)  # the ranks they are drawn from
+OPINION_SHARE = 0.12  # of a review's words
+CLARITY = 1.1  # of a review's leaning, in standard deviations from neutral: 86 % lean towards their label
 SEED = 25_000
 
 

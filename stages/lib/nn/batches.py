@@ -1,6 +1,6 @@
-"""The batch path: rows live on the device, a batch travels as window starts, and a layer gathers the windows.
+"""The batch path: rows stay on the device, a batch travels as window starts, and a layer gathers the windows.
 
-A batch of 128 is 128 integers; copying the windows on the host took twice as long for the dense model.
+A batch of 128 is 128 integers; with windows copied on the host, the dense model took twice as long.
 """
 
 import stages.lib.nn.environment  # noqa: F401, before Keras
@@ -18,7 +18,7 @@ from stages.lib.nn.environment import device
 from stages.lib.nn.fast_gru import accelerate
 from stages.lib.windows import Inputs, Split
 
-EVALUATION_BATCH = 1024  # windows; larger than in training, for no weight changes between batches
+EVALUATION_BATCH = 1024  # windows; may be larger than in training, as no weight changes between batches
 
 
 class Gather(layers.Layer):
@@ -36,7 +36,7 @@ class Gather(layers.Layer):
 
 
 def windowed(model: keras.Model, inputs: Inputs) -> keras.Model:
-    """Wrap `model` so that it takes window starts (batch,) instead of windows; the weights are shared.
+    """Wrap `model` to take window starts (batch,) instead of windows; the weights are shared.
 
     On a CPU its GRU layers get the faster loop.
     """
@@ -49,9 +49,9 @@ def windowed(model: keras.Model, inputs: Inputs) -> keras.Model:
 def feed(starts: np.ndarray, targets: np.ndarray, size: int) -> dict[str, Any]:
     """Arguments for Keras' fit, evaluate and predict: batches of `size` in the given order.
 
-    On TensorFlow a data set of whole batches without autotuning. Joining single windows costs more than gathering
-    them; autotuning's thread is only joined at its next wake-up, whose period doubles, so that each pass over
-    Keras' own data set lasted up to twice as long as its steps.
+    On TensorFlow this is a dataset of whole batches without autotuning. Joining single windows costs more than
+    gathering them. The autotuning thread is joined only at its next wake-up, and the time between wake-ups doubles,
+    so each pass over Keras' own dataset took up to twice as long as its steps.
     """
     if keras.backend.backend() != "tensorflow":
         return {"x": starts, "y": targets, "batch_size": size}

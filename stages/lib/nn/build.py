@@ -18,13 +18,13 @@ from stages.lib.windows import Inputs
 def build(name: str, inputs: Inputs, options: dict[str, Any]) -> keras.Model:
     """Build the model of stages/models/<name>.py for windows of `inputs`.
 
-    Raises UserError where there is no such file or its `build` does not take the options.
+    Raises UserError if there is no such file or its `build` does not take the options.
     """
     try:
         architecture = importlib.import_module(f"stages.models.{name}").build
     except ModuleNotFoundError as error:
         if error.name != f"stages.models.{name}":
-            raise  # an import of that file
+            raise  # something that file imports is missing
         raise UserError(f"params.yaml: models.{name} needs a file stages/models/{name}.py") from None
     watch(f"stages/models/{name}.py")
     try:

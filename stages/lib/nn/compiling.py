@@ -1,4 +1,4 @@
-"""How a model is compiled: its loss, metric and optimizer, and whether XLA compiles its step."""
+"""How a model is compiled: loss, metric, optimizer, and whether XLA compiles the step."""
 
 import stages.lib.nn.environment  # noqa: F401, before Keras
 
@@ -15,11 +15,11 @@ from stages.lib.nn.environment import device
 
 
 def compilation(model: keras.Model, device: str) -> bool | str:
-    """The `jit_compile` that trains `model` fastest on `device` (measured: benchmarks/README.md).
+    """The `jit_compile` that trains `model` fastest on `device` (measured in benchmarks/README.md).
 
-    On a CPU, XLA halves the step of a recurrent layer and doubles that of a convolution, for which oneDNN is
-    faster; beside one, the loops of `stages/fast_gru.py` compile themselves. On a GPU, Keras chooses between
-    cuDNN and XLA. On JAX, False would mean a step that is not compiled at all.
+    On a CPU, XLA halves the step of a recurrent layer and doubles that of a convolution, where oneDNN is faster;
+    next to a convolution, the loops of `stages/lib/nn/fast_gru.py` compile themselves. On a GPU, Keras chooses
+    between cuDNN and XLA. On JAX, False would mean a step that is not compiled at all.
     """
     if not device.startswith("cpu") or keras.backend.backend() != "tensorflow":
         return "auto"
@@ -33,7 +33,7 @@ def compile_model(
 ) -> None:
     """Compile `learner`, which wraps `model`.
 
-    Raises UserError on a loss or metric that Keras does not have, or where `monitor` is neither.
+    Raises UserError for a loss or metric that Keras does not have, or if `monitor` is neither.
     """
     try:
         learner.compile(
@@ -41,7 +41,7 @@ def compile_model(
             keras.losses.get(loss),
             metrics=[keras.metrics.get(metric) for metric in metrics],
             jit_compile=compilation(model, device()),
-            steps_per_execution=10,  # fewer returns to Python; still prompt on Ctrl-C
+            steps_per_execution=10,  # returns to Python less often, yet Ctrl-C still works at once
         )
     except ValueError as error:
         raise UserError(f"params.yaml: loss or metric: {error}") from None

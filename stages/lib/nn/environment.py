@@ -1,8 +1,8 @@
-"""Keras as every stage imports it: quietly, soon, and with what changes numbers set here.
+"""Keras as every stage imports it: quietly, quickly, and with the switches that change numbers set here.
 
-Quietly: without what TensorFlow's C++ prints on import, before any log level of its own applies. Two seconds
-sooner: the garbage collector would look through TensorFlow's seven hundred thousand objects again and again while
-they are imported, and once more at the end of the process.
+Quietly: without what TensorFlow's C++ prints during the import, before its own log level applies. Two seconds
+quicker: the garbage collector would go through TensorFlow's seven hundred thousand objects again and again during
+the import, and once more when the process ends.
 """
 
 import gc
@@ -11,7 +11,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-# Not TensorFlow's default on every CPU; halves the step of a convolution (benchmarks/README.md).
+# Not TensorFlow's default on every CPU; it halves the step of a convolution (benchmarks/README.md).
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 
 _stderr, _null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -36,15 +36,15 @@ def device() -> str:
 def use_threads(threads: int) -> None:
     """Compute on `threads` threads of a CPU; call this before the first operation.
 
-    A sum over several threads is rounded in another order, so that their number changes a training's numbers.
-    TensorFlow reads these variables when it makes its device, not when it is imported.
+    The number of threads changes the order in which sums are rounded, and so the numbers of a training.
+    TensorFlow reads these variables when it creates its device, not when it is imported.
     """
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ[variable] = str(threads)
 
 
 def machine(threads: int) -> dict[str, str | int]:
-    """What the last bits of a training's numbers depend on beyond its settings: processor, threads, versions."""
+    """What the last bits of a training depend on apart from its settings: processor, threads, versions."""
     processor = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,10 +1,10 @@
-"""A faster time loop for `keras.layers.GRU` in training on a CPU: same weights, same mathematics.
+"""A faster time loop for training `keras.layers.GRU` on a CPU: same weights, same mathematics.
 
-Keras' own loop leaves the gradient to automatic differentiation, which stores some twenty arrays a step and
-reads them back. Here the backward pass is written out (below), the states are stored and, with recurrent dropout,
-the gates, and XLA compiles both loops: half the time or less (benchmarks/README.md). Outputs, gradients and dropout
-masks equal Keras' to rounding; tests/test_fast_gru.py compares them. TensorFlow only, for it is the loop and the
-gradient of TensorFlow that it replaces; elsewhere, and on a GPU, where cuDNN is faster, Keras' loop stays.
+Keras' own loop leaves the gradient to automatic differentiation, which stores some twenty arrays per step and reads
+them back. Here the backward pass is written out (below); only the states are stored, with recurrent dropout the
+gates too; and XLA compiles both loops. It takes half the time or less (benchmarks/README.md). Outputs, gradients and
+dropout masks equal Keras' up to rounding; tests/test_fast_gru.py compares them. It replaces the loop and the gradient
+of TensorFlow; on other backends, and on a GPU, where cuDNN is faster, Keras' loop stays.
 
 The cell, with reset_after=True (Cho et al., 2014, in cuDNN's form; bias b = (bx, bh)):
     z = sigmoid(x Wz + bxz + h Uz + bhz)                update gate
@@ -21,7 +21,7 @@ from typing import Any
 import keras
 from keras import layers
 
-# The derivative of an activation, written in its value.
+# The derivative of an activation, as a function of its value.
 SLOPE: dict[str, Callable[[Any], Any]] = {
     "tanh": lambda y: 1 - y * y,
     "relu": lambda y: keras.ops.cast(y > 0, y.dtype),
@@ -29,9 +29,9 @@ SLOPE: dict[str, Callable[[Any], Any]] = {
 
 
 def accelerate(model: keras.Model) -> None:
-    """Give every GRU of `model` that is of the usual form the faster loop; nothing else about it changes.
+    """Give every GRU of `model` in the usual form the faster loop; nothing else about it changes.
 
-    The layer stays a `keras.layers.GRU`: it saves and loads as one.
+    The layer stays a `keras.layers.GRU`, and saves and loads as one.
     """
     for layer in model.layers:
         both = (layer.forward_layer, layer.backward_layer) if isinstance(layer, layers.Bidirectional) else (layer,)
@@ -66,7 +66,7 @@ def inner_loop(self: layers.GRU, sequences: Any, initial_state: Any, mask: Any, 
         x, x_masks = x * x_masks, None
     weights = [tf.convert_to_tensor(weight) for weight in (cell.kernel, cell.recurrent_kernel, cell.bias)]
     options = {"activation": cell.activation, "reverse": self.go_backwards, "sequences": self.return_sequences}
-    compiled = tf.function(partial(loop, **options), jit_compile=True)  # where the model as a whole is not
+    compiled = tf.function(partial(loop, **options), jit_compile=True)  # in case the model as a whole is not
     states = compiled(x, first, *weights, x_masks, h_masks)
     if self.return_sequences:
         return states[-1], tf.transpose(states, (1, 0, 2)), [states[-1]]
@@ -88,7 +88,7 @@ def loop(
     """Run the cell over x (time, batch, features) from the state `first` (batch, units).
 
     Returns the last state (batch, units), or with `sequences` all of them (time, batch, units) in the order
-    of computation. The masks, where given, are three each: one for each gate's view of x and of the state.
+    of computation. Masks come in threes: one for each gate's view of x or of the state.
     """
     import tensorflow as tf
 
@@ -116,7 +116,7 @@ def loop(
 
     @tf.custom_gradient
     def run(x: Any, first: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
-        # Split and transposed here, once: XLA leaves it in the loops otherwise.
+        # Split and transposed once, here: XLA would leave that in the loops.
         w = tf.split(kernel, 1 if x_masks is None else 3, 1)
         u = tf.split(recurrent, 1 if h_masks is None else 3, 1)
         bx, bh = (tf.split(part, 3) for part in tf.unstack(bias))
@@ -135,7 +135,7 @@ def loop(
             return step + 1, h, states.write(step + 1, h), kept
 
         units = recurrent.shape[0]
-        # With masks a gate is a product of its own, and storing gates beats computing them again; without, not.
+        # With masks each gate is a product of its own, and storing gates beats recomputing them; not so without.
         kept = [] if h_masks is None else [array(time, units) for _ in range(4)]
         begin = (0, first, array(time + 1, units).write(0, first), kept)
         _, last, states, kept = tf.while_loop(lambda step, *_: step < time, forward, begin)

@@ -11,7 +11,7 @@ import keras
 def save_model(model: keras.Model, path: Path) -> None:
     """Write `model` as a .keras archive whose bytes depend on the model alone.
 
-    Keras puts the date into it, and memory addresses as ids of objects that occur more than once.
+    Keras writes the date into it, and memory addresses as the ids of objects that occur more than once.
     """
     dated = path.with_name(f"dated.{path.name}")
     model.save(dated)
