@@ -1,10 +1,10 @@
 """A faster time loop for training `keras.layers.GRU` on a CPU: same weights, same mathematics.
 
-Keras' own loop leaves the gradient to automatic differentiation, which stores some twenty arrays per step and reads
-them back. Here the backward pass is written out (below); only the states are stored, with recurrent dropout the
-gates too; and XLA compiles both loops. It takes half the time or less (benchmarks/README.md). Outputs, gradients and
-dropout masks equal Keras' up to rounding; tests/test_fast_gru.py compares them. It replaces the loop and the gradient
-of TensorFlow; on other backends, and on a GPU, where cuDNN is faster, Keras' loop stays.
+Keras' own loop leaves the gradient to automatic differentiation, which stores some twenty arrays per step and
+reads them back. Here the backward pass is written out (below); only the states are stored, with recurrent dropout
+the gates too; and XLA compiles both loops. It takes half the time or less (benchmarks/README.md). Outputs,
+gradients and dropout masks equal Keras' up to rounding; tests/test_fast_gru.py compares them. It replaces the loop
+and the gradient of TensorFlow; on other backends, and on a GPU, where cuDNN is faster, Keras' loop stays.
 
 The cell, with reset_after=True (Cho et al., 2014, in cuDNN's form; bias b = (bx, bh)):
     z = sigmoid(x Wz + bxz + h Uz + bhz)                update gate
