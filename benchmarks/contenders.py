@@ -31,7 +31,8 @@ Figures = dict[str, Any]
 
 def csv_contender(read: Callable[[Path], Any]) -> Callable[[], Figures]:
     """Measures `read` over the record's files, unpacked."""
-    from stages.parse import RAW, contents
+    from stages.lib.tables import contents
+    from stages.parse import RAW
 
     paths = []
     for file in json.loads((RAW / "source.json").read_text())["files"]:
@@ -50,9 +51,11 @@ def csv_contender(read: Callable[[Path], Any]) -> Callable[[], Figures]:
 
 def csv_ours() -> Callable[[], Figures]:
     from stages.lib.record import values
-    from stages.parse import read_file, settings
+    from stages.lib.settings.base import settings_of
+    from stages.lib.settings.dataset import Record
+    from stages.lib.tables import read_file
 
-    section = settings()
+    section = settings_of(Record, "dataset")
     return csv_contender(lambda path: [values(column) for column in read_file(path, section)[1].columns])
 
 

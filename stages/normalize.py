@@ -59,6 +59,17 @@ def warn_of_sentinels(rows: np.ndarray, names: list[str], sentinels: list[float]
         print(f"warning: sentinels in the training rows distort mean and deviation: {listed}", file=sys.stderr)
 
 
+def check_measured(columns: dict[str, np.ndarray]) -> None:
+    """Raise UserError naming the `columns` (rows,) with NaN: the notebooks know no missing values."""
+    counts = {name: int(np.isnan(values).sum()) for name, values in columns.items()}
+    if any(counts.values()):
+        listed = ", ".join(f"{count:,} missing in {name!r}" for name, count in counts.items() if count)
+        raise UserError(
+            f"{RECORD}: expected a number in every row, found {listed}; fill them in, or make the station's "
+            "forecast, which knows missing values"
+        )
+
+
 def normalize() -> None:
     """Write the training rows' mean and standard deviation to data/normalization.json."""
     split = settings_of(Split, "split")
@@ -66,6 +77,7 @@ def normalize() -> None:
     check_fits(split, len(columns[times]))
     first, last = split.train
     rows = np.column_stack([columns[name][first:last] for name in names])
+    check_measured({name: columns[name] for name in names})
     check_spread(rows, names, first, last)
     warn_of_sentinels(rows, names, params("dataset", "sentinels"))
     mean, std = statistics(rows)

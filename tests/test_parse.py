@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages import parse as stage
+from stages.lib import tables
 from stages.lib.errors import UserError
 
 FORMAT = "%d.%m.%Y %H:%M:%S"
@@ -115,8 +116,8 @@ def test_equals_csv_reader_and_float(root, data, columns, count):
     writer.writerow(["Date Time", *names])
     if quote:
         writer = csv.writer(memory, quoting=csv.QUOTE_ALL)
-    for _ in range(count):
-        writer.writerow([format(data.draw(stamps_drawn), FORMAT)] + [data.draw(numbers_written) for _ in names])
+    for stamp in sorted(data.draw(st.lists(stamps_drawn, min_size=count, max_size=count))):
+        writer.writerow([format(stamp, FORMAT)] + [data.draw(numbers_written) for _ in names])
     table, report = parsed({"a.csv": memory.getvalue()})
     header, *rows = csv.reader(io.StringIO(memory.getvalue()))
     assert table.column_names == header
@@ -157,14 +158,14 @@ def test_times_are_those_of_strptime(date, clock, pad):
         expected = datetime.strptime(text, FORMAT)
     except ValueError:
         with pytest.raises(ValueError):
-            stage.instants(texts, FORMAT)
+            tables.instants(texts, FORMAT)
     else:
-        assert stage.instants(texts, FORMAT)[1].as_py() == expected
+        assert tables.instants(texts, FORMAT)[1].as_py() == expected
 
 
 @pytest.mark.parametrize("irregular", range(5))
 def test_an_irregular_time_in_any_block(root, monkeypatch, irregular):
-    monkeypatch.setattr(stage, "BLOCK", 2)
+    monkeypatch.setattr(tables, "BLOCK", 2)
     stamps = [datetime(2009, 12, 9, 5, 7, second) for second in range(5)]
     rows = [f"{stamp:{FORMAT}},1,2" for stamp in stamps]
     rows[irregular] = rows[irregular].replace("09.12.2009 05:07:0", "9.12.2009 5:7:")
@@ -350,7 +351,7 @@ def test_damaged_and_missing_files(root):
     refused({"a.gz": gzip.compress(document(ROWS * 50).encode())[:-20]}, "a.gz", "cannot be read")
     place({"a.csv": document()})
     (stage.RAW / "a.csv").unlink()
-    with pytest.raises(UserError, match=r"data/raw/dataset/a\.csv: .*`dvc repro -f download@dataset`"):
+    with pytest.raises(UserError, match=r"data/raw/dataset/a\.csv: .*`dvc repro (-f )?download@dataset`"):
         stage.parse()
     (stage.RAW / "source.json").unlink()
     with pytest.raises(UserError, match=r"source\.json: not found; .*`dvc repro download@dataset`"):
@@ -365,7 +366,7 @@ def test_the_shadow_that_macos_puts_into_a_zip_is_left_alone(root):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"encoding": "utf-9"}, ["dataset.encoding", "unknown encoding: utf-9", "cp1252"]),
+        ({"encoding": "utf-9"}, ["dataset.encoding", "'utf-9'", "cp1252"]),
         ({"encoding": "hex"}, ["dataset.encoding", "'hex'"]),
         *(
             ({"format": format}, ["dataset.format", "year, month and day", "%d.%m.%Y %H:%M:%S", repr(format)])
@@ -374,11 +375,16 @@ def test_the_shadow_that_macos_puts_into_a_zip_is_left_alone(root):
                 *("%d.%m.%Y %I:%M", "%d.%m.%Y %H:%M:%S %z", "%d.%m.%Y %", "%d.%d.%m.%Y", "%d.%m.%Y %Q"),
             )
         ),
-        ({"time": None}, ["dataset.time", "a text", "None"]),
+        ({"time": None}, ["dataset.time", "a text", "null"]),
         ({"target": "Date Time"}, ["dataset.target", "number column"]),
         ({"sentinels": -9999}, ["dataset.sentinels", "a list of numbers", "-9999"]),
-        ({"sentinels": ["x"]}, ["dataset.sentinels", "a list of numbers", "'x'"]),
-        ({"sentinels": [True]}, ["dataset.sentinels", "a list of numbers", "True"]),
+        ({"sentinels": ["x"]}, ["dataset.sentinels", "a list of numbers", '["x"]']),
+        ({"sentinels": [True]}, ["dataset.sentinels", "a list of numbers", "[true]"]),
+        ({"separator": ";;"}, ["dataset.separator", "one character", '";;"']),
+        ({"separator": "·"}, ["dataset.separator", "one ASCII character", "'·'"]),
+        ({"leave_out": "Year"}, ["dataset.leave_out", "a list of column names", '"Year"']),
+        ({"leave_out": ["T (degC)"]}, ["dataset.leave_out", "other columns than dataset.target", "'T (degC)'"]),
+        ({"missing": [0]}, ["dataset.missing", "a list of texts", "[0]"]),
     ],
 )
 def test_bad_params(root, changes, expected):
@@ -411,6 +417,7 @@ def plain_quality(stamps, columns, sentinels):
     report = {"rows": len(rows), "first": unique[0].isoformat(), "last": unique[-1].isoformat()}
     report["interval_minutes"] = interval / 60 if steps else None
     report["duplicates"] = sum(row in rows[:i] for i, row in enumerate(rows))
+    report["conflicts"] = len(set(rows)) - len(unique)
     report["out_of_order"] = sum(b < a for a, b in pairwise(stamps))
     report["gaps"] = [
         {"after": a.isoformat(), "until": b.isoformat(), "missing": math.floor(step / interval + 0.5) - 1}
@@ -422,6 +429,7 @@ def plain_quality(stamps, columns, sentinels):
         kept = [value for value in values if value not in sentinels]
         report["columns"][name] = {
             "sentinels": len(values) - len(kept),
+            "missing": 0,
             "min": min(kept, default=None),
             "max": max(kept, default=None),
             "mean": math.fsum(kept) / len(kept) if kept else None,
@@ -444,6 +452,7 @@ few_values = st.sampled_from([-9999.0, -99.5, 0.0, -0.0, 1.25, 0.1, 7.0])
 def test_report_equals_plain_python(root, rows, sentinels):
     stamps = [datetime(2012, 2, 28, 23) + timedelta(minutes=10 * step, seconds=late) for step, late, *_ in rows]
     columns = {"p (mbar)": [row[2] for row in rows], "T (degC)": [row[3] for row in rows]}
+    stamps.sort()
     lines = [f"{t:{FORMAT}},{p!r},{T!r}" for t, p, T in zip(stamps, *columns.values(), strict=True)]
     _, report = parsed({"a.csv": document(lines)}, sentinels=sentinels)
     expected = plain_quality(stamps, columns, sentinels)
@@ -494,3 +503,80 @@ def test_hourly_record_equals_csv_reader(root):
     found = np.column_stack([table[column].to_numpy() for column in header[1:]])
     np.testing.assert_array_equal(found, expected)
     assert [f"{t:{FORMAT}}" for t in table[0].to_pylist()[::97]] == [row[0] for row in rows[::97]]
+
+
+# --- Other stations' files ---------------------------------------------------------------------------
+
+
+def test_another_separator_and_columns_that_are_no_measurement(root):
+    content = "no;when;temp, degC;station;rain\n1;01.01.2009 00:10;-8.5;Ulm;0\n2;01.01.2009 00:20;-8;x;1.5\n"
+    options = {"time": "when", "format": "%d.%m.%Y %H:%M", "target": "temp, degC", "separator": ";"}
+    table, report = parsed({"a.csv": content}, **options, leave_out=["no", "station"])
+    assert table.column_names == ["when", "temp, degC", "rain"] == ["when", *report["columns"]]
+    assert table["temp, degC"].to_pylist() == [-8.5, -8]
+    bad = content.replace("-8;x;1.5", "-8;y;z")
+    for path in (stage.RECORD, stage.QUALITY):
+        path.unlink()
+    refused({"a.csv": bad}, "line 3, column 'rain'", "'z'", "leave_out", **options, leave_out=["no", "station"])
+    refused({"a.csv": content}, "line 2, column 'station'", "'Ulm'", "leave_out", **options, leave_out=["no"])
+    refused({"a.csv": content}, "line 1", "columns 'No', 'x'", "leave_out", **options, leave_out=["No", "x", "no"])
+    options["separator"] = ","
+    refused({"a.csv": content.replace(",", "")}, "line 1", "dataset.separator, ','", **options)
+
+
+def test_texts_that_stand_for_nothing_measured(root):
+    rows = [
+        "01.01.2009 00:10:00,,1",
+        '01.01.2009 00:20:00,NA,""',
+        "01.01.2009 00:30:00,5,3",
+        "01.01.2009 00:40:00,NA,3",
+    ]
+    table, report = parsed({"a.csv": document(rows)}, missing=["", "NA"])
+    np.testing.assert_array_equal(table["p (mbar)"], [np.nan, np.nan, 5, np.nan])
+    np.testing.assert_array_equal(table["T (degC)"], [1, np.nan, 3, 3])
+    assert report["columns"]["p (mbar)"] == {"sentinels": 0, "missing": 3, "min": 5, "max": 5, "mean": 5}
+    for path in (stage.RECORD, stage.QUALITY):
+        path.unlink()
+    refused({"a.csv": document(rows)}, "line 2, column 'p (mbar)'", 'dataset.missing: [""]', missing=["NA"])
+    refused({"a.csv": document(rows)}, "line 3, column 'p (mbar)'", 'dataset.missing: ["NA"]', missing=[""])
+    refused({"a.csv": document(['01.01.2009 00:20:00,1,"5,5"'])}, "line 2, column 'T (degC)'", "decimal commas")
+
+
+# --- Order -------------------------------------------------------------------------------------------
+
+
+@OPTIONS
+@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from([1.0, 2.0, math.nan])), min_size=1, max_size=8))
+def test_a_row_out_of_order_is_let_through_only_where_it_equals_an_earlier_one(rows):
+    stamps = np.array([row[0] for row in rows], "M8[s]")
+    table = pa.table({"t": pa.array(stamps), "T": pa.array([row[1] for row in rows])})
+    known = [str(row) for row in rows]
+    wrong = [
+        i for i, row in enumerate(rows) if known[i] not in known[:i] and row[0] < max(r[0] for r in rows[: i + 1])
+    ]
+    if not wrong:
+        return tables.check_order(table, "a.csv")
+    with pytest.raises(UserError, match=rf"a.csv, line {wrong[0] + 2}, column 't': expected a time not before"):
+        tables.check_order(table, "a.csv")
+
+
+def test_a_repeated_block_is_counted_and_a_reversed_file_is_named(root):
+    table, report = parsed({"a.csv": document([*ROWS, *ROWS[1:], *ROWS[2:]])})
+    assert table.num_rows == 6 and (report["duplicates"], report["out_of_order"]) == (3, 1)
+    for path in (stage.RECORD, stage.QUALITY):
+        path.unlink()
+    refused(
+        {"a.csv": document(ROWS[::-1])}, "line 3, column 'Date Time'", "2009-01-01T00:30:00", "00:20:00", "sort"
+    )
+    autumn = ["25.10.2009 02:50:00,1,2", "25.10.2009 02:00:00,1,3"]
+    refused({"a.csv": document(autumn)}, "line 3", "summer time: write standard time")
+
+
+def test_a_few_rows_of_one_time_are_counted_and_told_and_many_are_two_stations(root, capsys):
+    twice = [f"01.01.2009 {hour // 60:02}:{hour % 60:02}:00,1,{value}" for hour in range(30) for value in (1, 2)]
+    _, report = parsed({"a.csv": document(twice[:48])})
+    assert (report["conflicts"], report["duplicates"]) == (24, 0)
+    assert "warning: 24 rows have the time of another" in capsys.readouterr().out
+    for path in (stage.RECORD, stage.QUALITY):
+        path.unlink()
+    refused({"a.csv": document(twice)}, "line 3", "01T00:00:00 again", "29 more such rows", "two stations")

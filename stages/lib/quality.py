@@ -16,7 +16,7 @@ def quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
 
     A gap is a step between neighbouring times, sorted and unique, that is nearer to two or more of the most
     common steps than to one; `missing` is how many rows would have filled it. Duplicates equal an earlier
-    row in every column.
+    row in every column; conflicts have the time of an earlier row, but other values.
     """
     stamps = values(table[0])
     unique, inverse, counts = np.unique(stamps, return_inverse=True, return_counts=True)
@@ -25,13 +25,18 @@ def quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
     interval = int(lengths[frequencies.argmax()]) if len(steps) else None  # s
     missing = (steps + interval // 2) // interval - 1 if interval else steps
     repeated = counts[inverse] > 1
-    rows = list(zip(*(values(column)[repeated].tolist() for column in table.columns), strict=True))
+    columns = [
+        stamps.astype(np.int64),
+        *(np.nan_to_num(values(column), nan=np.inf) for column in table.columns[1:]),
+    ]
+    rows = list(zip(*(column[repeated].tolist() for column in columns), strict=True))
     return {
         "rows": table.num_rows,
         "first": str(unique[0]),
         "last": str(unique[-1]),
         "interval_minutes": interval and (interval / 60 if interval % 60 else interval // 60),
         "duplicates": len(rows) - len(set(rows)),
+        "conflicts": len(set(rows)) - int((counts > 1).sum()),
         "out_of_order": int((np.diff(stamps).astype(np.int64) < 0).sum()),
         "gaps": [
             {"after": str(unique[i]), "until": str(unique[i + 1]), "missing": int(missing[i])}
@@ -42,18 +47,29 @@ def quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """Return the report on one line."""
+    """Return the report on one line, and a warning where times come twice."""
     gaps, columns = report["gaps"], report["columns"].items()
-    sentinels = [f"{column['sentinels']} in {name!r}" for name, column in columns if column["sentinels"]]
+    sentinels, missing = (
+        [f"{column[key]} in {name!r}" for name, column in columns if column[key]]
+        for key in ("sentinels", "missing")
+    )
+    warning = (
+        f"\nwarning: {report['conflicts']:,} rows have the time of another but other values; where an hour comes "
+        "twice in autumn, that is summer time: write standard time"
+    )
     return (
         f"{report['rows']:,} rows, {report['first']} to {report['last']}; {len(gaps)} gaps of "
         f"{sum(gap['missing'] for gap in gaps):,} rows, {report['duplicates']} duplicates, "
-        f"sentinels: {', '.join(sentinels) or 'none'}; all of it in {QUALITY}"
+        f"{report['out_of_order']} steps back, sentinels: {', '.join(sentinels) or 'none'}, missing: "
+        f"{', '.join(missing) or 'none'}; all of it in {QUALITY}" + (warning if report["conflicts"] else "")
     )
 
 
 def column_quality(numbers: np.ndarray, sentinels: list[float]) -> dict[str, Any]:
-    """Return the count of `sentinels` in `numbers`, and minimum, maximum and mean of the others, or None."""
-    kept = numbers[~np.isin(numbers, sentinels)]
+    """Return the counts of `sentinels` and NaN in `numbers`; minimum, maximum and mean of the others, or None."""
+    missing = np.isnan(numbers)
+    kept = numbers[~np.isin(numbers, sentinels) & ~missing]
     found = [float(f(kept)) if len(kept) else None for f in (np.min, np.max, np.mean)]
-    return {"sentinels": len(numbers) - len(kept), **dict(zip(("min", "max", "mean"), found, strict=True))}
+    absent = int(missing.sum())
+    counts = {"sentinels": len(numbers) - len(kept) - absent, "missing": absent}
+    return counts | dict(zip(("min", "max", "mean"), found, strict=True))

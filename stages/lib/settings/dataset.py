@@ -16,6 +16,11 @@ class Record(Section):
     encoding: Text
     target: Text
     sentinels: Annotated[list[int | float], Field(description="a list of numbers")]
+    separator: Annotated[
+        str, Field(pattern=r"^[^\"\r\n0-9+.-]$", description='one character, such as "," or ";"')
+    ] = ","
+    leave_out: list[Text] = Field(default_factory=list, description="a list of column names")
+    missing: list[str] = Field(default_factory=list, description='a list of texts in quotes, such as ["", "NA"]')
 
     @field_validator("format")
     @classmethod
@@ -39,6 +44,21 @@ class Record(Section):
         except (LookupError, ValueError):  # a NUL in the name
             raise ValueError(f"expected an encoding such as utf-8 or cp1252, found {encoding!r}") from None
         return encoding
+
+    @field_validator("separator")
+    @classmethod
+    def check_separator(cls, separator: str) -> str:
+        if not separator.isascii():
+            raise ValueError(f'expected one ASCII character, such as "," or ";", found {separator!r}')
+        return separator
+
+    @field_validator("leave_out")
+    @classmethod
+    def check_leave_out(cls, columns: list[str], others: ValidationInfo) -> list[str]:
+        for key in ("time", "target"):
+            if others.data.get(key) in columns:
+                raise ValueError(f"expected other columns than dataset.{key}, found {others.data[key]!r}")
+        return columns
 
     @field_validator("target")
     @classmethod
