@@ -43,6 +43,11 @@ def clock(name: str) -> None:
     target, max_gap = params("dataset", "target"), settings_of(Gaps, "clean").max_gap
     record = read(CLEAN, "clean")
     grid = pd.DataFrame(record).set_index(next(iter(record)))
+    if target not in grid:
+        raise UserError(
+            f"params.yaml: dataset.target: expected a column of {CLEAN}, found {target!r}; it has "
+            f"{', '.join(map(repr, grid.columns))}"
+        )
     table = hours(grid, target, window.every, max_gap, bounds)
     lookback, leads = window.lookback // window.every, window.leads // window.every
     splits = splits_of(table, lookback, leads, bounds)

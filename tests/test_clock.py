@@ -1,15 +1,290 @@
 """Input sets by the clock: rows, targets and windows, against a slow version written from the description."""
 
+import json
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from stages import clock as stage
+from stages.lib.errors import UserError
 from stages.lib.hours import hours
+from stages.lib.settings.periods import Periods
+from stages.lib.windows import load
+
+TARGET, START = "T (degC)", datetime(2009, 12, 31)
+OPTIONS = settings(max_examples=60)
+PERIODS = {"train": "2009-01-01", "val": "2009-12-31 20:00", "test": "2010-01-01 07:00", "end": None}
+
+
+def frame(minutes, T, p, start=START):
+    """Return a grid as lib.cleaning makes it, with a row every `minutes` from `start`."""
+    index = pd.date_range(start, periods=len(T), freq=f"{minutes}min", name="Date Time")
+    return pd.DataFrame({"p (mbar)": np.array(p, float), TARGET: np.array(T, float)}, index=index)
 
 
 def test_a_row_is_the_mean_of_the_hour_that_ends_with_it_and_the_target_its_last_value():
-    index = pd.date_range("2009-01-01 00:10", periods=12, freq="10min")
     values = np.arange(12.0)
-    table = hours(pd.DataFrame({"T": values, "p": values}, index=index), "T", 1, 3)
-    assert table.columns == ["T", "p", "hour of day (h)", "day of year (d)"]
-    np.testing.assert_allclose(table.rows, [[5, 2.5, 1, 1 + 1 / 24], [11, 8.5, 2, 1 + 2 / 24]])
-    assert table.targets.tolist() == [5, 11]
+    table = hours(frame(10, values, values, datetime(2009, 1, 1, 0, 10)), TARGET, 1, 3)
+    assert table.columns == ["p (mbar)", TARGET, "hour of day (h)", "day of year (d)"]
+    np.testing.assert_allclose(table.rows, [[2.5, 5, 1, 1 + 1 / 24], [8.5, 11, 2, 1 + 2 / 24]], rtol=1e-6)
+    assert table.targets.tolist() == [5, 11] and table.rows.dtype == table.targets.dtype == np.float32
+    assert table.time.astype(str).tolist() == ["2009-01-01T01:00:00", "2009-01-01T02:00:00"]
+    assert table.start.astype(str).tolist() == ["2009-01-01T00:10:00", "2009-01-01T01:10:00"]
+
+
+def test_rows_are_at_the_phase_of_the_record():
+    table = hours(frame(60, range(9), range(9), datetime(2009, 1, 1, 0, 20)), TARGET, 3, 3)
+    assert table.time.astype(str).tolist() == ["2009-01-01T03:20:00", "2009-01-01T06:20:00"]
+    assert table.rows[:, :2].tolist() == [[2, 3], [5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "rows", "every", "expected"),
+    [(40, 9, 1, "a multiple of the record's interval, 0.666667 hours, found 1"), (60, 3, 6, "shorter .* 3 hours")],
+)
+def test_rows_that_the_record_cannot_give(minutes, rows, every, expected):
+    with pytest.raises(UserError, match=rf"params.yaml: clock: expected every to be {expected}"):
+        hours(frame(minutes, range(rows), range(rows)), TARGET, every, 3)
+
+
+# --- Against the description -------------------------------------------------------------------------
+
+
+class Plain:
+    """The description, a value at a time: slow and obviously right."""
+
+    def __init__(self, grid, every, max_gap, bounds):
+        self.grid, self.bounds = grid, bounds
+        self.interval = grid.index[1] - grid.index[0]
+        self.every, self.max_gap = timedelta(hours=every), timedelta(hours=max_gap)
+        self.table = {name: dict(zip(grid.index, grid[name].tolist(), strict=True)) for name in grid}
+
+    def measured(self, name, time):
+        value = self.table[name].get(time)
+        return None if value is None or np.isnan(value) else value
+
+    def neighbours(self, name, time):
+        """The grid points of the measured values before and after the gap at `time`; None at the record's ends."""
+        found = []
+        for step in (-self.interval, self.interval):
+            other = time
+            while other in self.table[name] and self.measured(name, other) is None:
+                other += step
+            found.append(other if other in self.table[name] else None)
+        return found
+
+    def long_gap(self, name, time):
+        if self.measured(name, time) is not None:
+            return False
+        length, other = timedelta(0), time
+        while other in self.table[name] and self.measured(name, other) is None:
+            other -= self.interval
+        other += self.interval
+        while other in self.table[name] and self.measured(name, other) is None:
+            length += self.interval
+            other += self.interval
+        return length > self.max_gap
+
+    def value(self, name, time, first, last):
+        """Measured, or on the line between its neighbours, both of them within [first, last); else None."""
+        if (value := self.measured(name, time)) is not None:
+            return value
+        before, after = self.neighbours(name, time)
+        if self.long_gap(name, time) or before is None or after is None:
+            return None
+        if before < first or (last is not None and after >= last):
+            return None
+        share = (time - before) / (after - before)
+        return self.measured(name, before) * (1 - share) + self.measured(name, after) * share
+
+    def points(self, time):
+        """The grid points of the row at `time`: every hours that end with it."""
+        return [time - self.interval * back for back in range(self.every // self.interval)]
+
+    def row(self, time, first, last):
+        row = []
+        for name in self.grid:
+            times = [time] if name == TARGET else self.points(time)
+            row.append([self.value(name, moment, first, last) for moment in times])
+        return None if any(None in values for values in row) else [sum(values) / len(values) for values in row]
+
+    def window(self, origin, lookback, leads, first, last):
+        """The (rows, targets) from `origin`, or None where that is no window of the split [first, last)."""
+        inputs = [origin - self.every * back for back in reversed(range(lookback))]
+        after = [origin + self.every * (lead + 1) for lead in range(leads)]
+        everything = [point for time in (*inputs, *after) for point in self.points(time)]
+        if any(point not in self.grid.index or point < first or (last and point >= last) for point in everything):
+            return None
+        if any(self.measured(name, origin) is None for name in self.grid):
+            return None
+        if any(self.long_gap(TARGET, point) for time in after for point in self.points(time)):
+            return None
+        rows = [self.row(time, first, last) for time in inputs]
+        targets = [self.measured(TARGET, time) for time in after]
+        if None in rows or targets == [None] * leads:
+            return None
+        return rows, [np.nan if target is None else target for target in targets]
+
+
+@st.composite
+def grids(draw):
+    """A grid with gaps: over the new year, hourly with a phase or at finer intervals."""
+    minutes = draw(st.sampled_from([20, 30, 60, 60]))
+    count = draw(st.integers(2, 26)) * 60 // minutes + draw(st.integers(0, 2))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    values = random.normal([990, 0], [8, 7], (count, 2))
+    gaps = st.tuples(
+        st.integers(0, count - 1), st.integers(1, 5 * 60 // minutes), st.sampled_from([[0], [1], [0, 1]])
+    )
+    for first, length, columns in draw(st.lists(gaps, max_size=4)):
+        values[first : first + length, columns] = np.nan
+    start = START + timedelta(hours=12, minutes=draw(st.integers(0, 59)) * (minutes == 60))
+    return frame(minutes, values[:, 1], values[:, 0], start)
+
+
+@OPTIONS
+@given(grids(), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
+def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_gap):
+    bounds = Periods.model_validate(PERIODS).bounds()
+    try:
+        table = hours(grid, TARGET, every, max_gap, bounds)
+    except UserError:
+        assert len(grid) * (grid.index[1] - grid.index[0]) < timedelta(hours=2 * every)
+        return
+    plain = Plain(grid, every, max_gap, bounds)
+    phase = (grid.index[0] - pd.Timestamp(0)) % (grid.index[1] - grid.index[0])
+    for first, last in pairwise(bounds):
+        begin, end = pd.Timestamp(first), last if last is None else pd.Timestamp(last)
+        expected = {}
+        for time in grid.index:
+            if (time - pd.Timestamp(0) - phase) % timedelta(hours=every) == timedelta(0):
+                expected[time] = plain.window(time, lookback, leads, begin, end)
+        expected = {time: window for time, window in expected.items() if window}
+        start = stage.starts(table, lookback, leads, first, last)
+        assert pd.DatetimeIndex(table.time[start + lookback - 1]).tolist() == list(expected)
+        for position, (rows, targets) in zip(start, expected.values(), strict=True):
+            after = position + lookback
+            np.testing.assert_allclose(table.rows[position:after, :2], rows, rtol=1e-5, atol=1e-5)
+            np.testing.assert_array_equal(table.targets[after : after + leads], np.float32(targets))
+
+
+def chosen(grid, bounds, split, every=1):
+    """The inputs and targets of the split number `split`, by origin, for windows of two rows and two leads."""
+    table = hours(grid, TARGET, every, 3, bounds)
+    start = stage.starts(table, 2, 2, bounds[split], bounds[split + 1])
+    return {
+        str(table.time[row + 1]): (table.rows[row : row + 2].tobytes(), table.targets[row + 2 : row + 4].tobytes())
+        for row in start
+    }
+
+
+def shaken(grid, rows, random):
+    """Return `grid` with other values, and other gaps, in `rows`."""
+    other = grid.copy()
+    noise = random.normal(0, 9, (len(grid), 2))
+    noise[random.random(noise.shape) < 0.2] = np.nan
+    other.iloc[rows] = noise[rows]
+    return other
+
+
+@OPTIONS
+@given(grids(), st.integers(0, 2**32))
+def test_what_comes_after_the_origin_changes_no_input(grid, seed):
+    bounds, random = Periods.model_validate(PERIODS).bounds(), np.random.default_rng(seed)
+    table = hours(grid, TARGET, 1, 3, bounds)
+    for split in range(3):
+        for position in stage.starts(table, 2, 2, bounds[split], bounds[split + 1]):
+            origin = grid.index.searchsorted(table.time[position + 1], side="right")
+            other = hours(shaken(grid, slice(origin, None), random), TARGET, 1, 3, bounds)
+            window = slice(position, position + 2)
+            assert other.rows[window].tobytes() == table.rows[window].tobytes() and other.now[position + 1]
+
+
+@OPTIONS
+@given(grids(), st.integers(0, 2**32))
+def test_no_row_of_the_record_serves_two_splits(grid, seed):
+    bounds, random = Periods.model_validate(PERIODS).bounds(), np.random.default_rng(seed)
+    for split in range(3):
+        first, last = bounds[split], bounds[split + 1]
+        within = grid.index >= first if last is None else (grid.index >= first) & (grid.index < last)
+        outside = np.flatnonzero(~within)
+        other = shaken(grid, outside, random)
+        assert chosen(other, bounds, split) == chosen(grid, bounds, split)
+
+
+# --- The stage ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cleaned(root):
+    """A working directory with a cleaned record of ten days, hourly, and its params.yaml."""
+    hour = np.arange(240.0)
+    T = hour.copy()
+    T[[100, 101, 200]] = np.nan
+    Path("data").mkdir()
+    columns = {
+        "Date Time": pa.array(hour.astype("M8[h]").astype("M8[s]")),
+        TARGET: pa.array(T),
+        "p": pa.array(hour),
+    }
+    pq.write_table(pa.table(columns), "data/clean.parquet")
+    return {
+        "dataset": {"target": TARGET},
+        "clean": {"max_gap": 1},
+        "periods": {"train": "1970-01-01", "val": "1970-01-04", "test": "1970-01-08", "end": None},
+        "clock": {"station": {"every": 1, "lookback": 4, "leads": 3}},
+    }
+
+
+def run(params, **changes):
+    for section, values in changes.items():
+        params[section] = params[section] | values
+    Path("params.yaml").write_text(json.dumps(params))
+    stage.clock("station")
+    return load("data/inputs/station")
+
+
+def test_the_input_set(cleaned, capsys):
+    inputs = run(cleaned)
+    assert "station: train 66, val 82, test 65 windows" in capsys.readouterr().out
+    assert inputs.shape == (4, 4) and inputs.rows.dtype == np.float32
+    meta = inputs.meta
+    assert (meta.time, meta.leads, meta.every, meta.target, meta.std, meta.unit) == (4, 3, 1, 0, 1, "degc")
+    for split in (inputs.train, inputs.val, inputs.test):
+        assert split.targets.shape == (len(split.windows), 3) and split.targets.dtype == np.float32
+        assert split.targets.flags.c_contiguous
+        origin = split.times.astype("M8[h]").astype(float)
+        np.testing.assert_array_equal(split.windows[:][:, -1, 1], origin)
+        lead = origin[:, None] + [1, 2, 3]
+        np.testing.assert_array_equal(split.targets, np.where(lead == 200, np.nan, lead))
+    assert np.isnan(inputs.test.targets).sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"clock": {"station": {"every": 1, "lookback": 200, "leads": 41}}},
+            r"periods.train: .* 200 rows and 41 targets",
+        ),
+        (
+            {"periods": {"test": "1970-01-11"}},
+            r"periods.test: .* to the end, found none; .* to 1970-01-10T23:00:00",
+        ),
+        ({"periods": {"val": "1970-01-09"}}, r"periods.test: expected a date after periods.val"),
+        ({"dataset": {"target": "T"}}, r"dataset.target: expected a column of data/clean.parquet, found 'T'"),
+        ({"clock": {"station": {"every": 2, "lookback": 3, "leads": 2}}}, r"clock.station.lookback: .* multiple"),
+    ],
+)
+def test_what_cannot_be_made(cleaned, changes, expected):
+    with pytest.raises(UserError, match=expected):
+        run(cleaned, **changes)
+    assert not Path("data/inputs/station").exists()
