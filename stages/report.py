@@ -51,7 +51,8 @@ def read_json(path: str, stage: str) -> Any:
 
 
 def read_results(task: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Return the metrics of the models of `task`, a row each, and their histories, a row an epoch.
+    """Return the metrics of the models of `task`, a row each, and their histories, a row an epoch: the mean of its
+    members where a model has several.
 
     Raises UserError where the task has no model, or a model's file is missing or damaged.
     """
@@ -62,7 +63,10 @@ def read_results(task: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     histories = {}
     for name in names:
         rows = read_history(Path("data/models", task, name), f"train@{name}")
-        histories[name] = pd.DataFrame(rows, columns=None if rows else ["epoch", "loss", "val_loss"])
+        history = pd.DataFrame(rows, columns=None if rows else ["epoch", "loss", "val_loss"])
+        if "member" in history:
+            history = history.drop(columns="member").groupby("epoch", as_index=False).mean()
+        histories[name] = history
     return pd.DataFrame(metrics, index=names), histories
 
 
