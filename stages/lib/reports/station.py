@@ -1,0 +1,131 @@
+"""The station's leaderboard, whether its best model beats the references, and its figures."""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+from scores.processing import block_bootstrap
+from scores.stats.statistical_tests import diebold_mariano
+
+from stages.lib.figures import BAND, NAIVE, TRUTH, VALIDATION, titled
+from stages.lib.files import reading
+
+REFERENCES = ("ridge", "persistence")
+WEEK = 168  # hours: a block of the bootstrap
+DRAWS = 1000  # of the bootstrap
+FORTNIGHT = 14  # days of forecasts in the figure
+
+
+def read_table(model: str, name: str) -> pd.DataFrame:
+    """One of the tables that `evaluate` writes: forecast, by_lead, by_month, by_hour."""
+    with reading(f"data/evaluations/station/{model}/{name}.parquet", f"evaluate@{model}") as path:
+        return pd.read_parquet(path)
+
+
+def errors(model: str, lead: float) -> pd.Series:
+    """The absolute errors of the median at `lead` hours, by origin; those without a truth left out."""
+    table = read_table(model, "forecast")
+    table = table[(table["lead"] == lead) & table["truth"].notna()]
+    return (table["q0.5"] - table["truth"]).abs().set_axis(table["origin"])
+
+
+def compare(best: str, reference: str, lead: float, every: float) -> dict[str, float]:
+    """How much lower the MAE of `best` is than that of `reference` at `lead` hours, and how sure that is.
+
+    `difference` is the mean, `low` and `high` its 95 % interval by a block bootstrap over weeks, `confidence` the
+    probability by the test of Diebold and Mariano (1995), in the form of Harvey, Leybourne and Newbold (1997) for
+    forecasts that overlap, that it is above 0.
+    """
+    gain = (errors(reference, lead) - errors(best, lead)).dropna()
+    steps = round(lead / every)
+    series = xr.DataArray(gain.to_numpy()[None], {"pair": [0], "h": ("pair", [steps])}, ("pair", "origin"))
+    test = diebold_mariano(series, "pair", "h", method="HLN", statistic_distribution="t")
+    np.random.seed(0)  # `scores` draws from numpy's global generator
+    block = min(round(WEEK / every), len(gain))
+    drawn = block_bootstrap(series[0].drop_vars(["pair", "h"]), blocks={"origin": block}, n_iteration=DRAWS)
+    low, high = np.quantile(drawn.mean("origin"), [0.025, 0.975])
+    return {
+        "difference": float(gain.mean()),
+        "low": float(low),
+        "high": float(high),
+        "confidence": float(test["confidence_gt_0"][0]),
+    }
+
+
+def verdict(best: str, lead: float, every: float, unit: str, references: list[str]) -> str:
+    """Whether the model that is best on validation beats the references on the test windows, in a sentence each."""
+    sentences = []
+    for reference in references:
+        found = compare(best, reference, lead, every)
+        interval = f"95 % interval {found['low']:.3f} to {found['high']:.3f}"
+        if found["low"] > 0 and found["confidence"] > 0.975:
+            says = f"beats {reference}: its MAE is {found['difference']:.3f} {unit} lower ({interval}"
+        elif found["high"] < 0 and found["confidence"] < 0.025:
+            says = f"loses to {reference}: its MAE is {-found['difference']:.3f} {unit} higher ({interval} lower"
+        else:
+            says = f"cannot be told from {reference}: its MAE is {found['difference']:.3f} {unit} lower ({interval}"
+        probability = min(found["confidence"], 0.9999)
+        sentences.append(f"At {lead:g} hours `{best}` {says}, Diebold-Mariano probability {probability:.4f}).")
+    return " ".join(sentences)
+
+
+def draw_skill(tables: dict[str, pd.DataFrame], note: str) -> Figure:
+    """Skill against persistence by lead, a line a model."""
+    figure, ((axes,),) = titled(f"Skill against persistence by lead, test{note}")
+    for name, table in tables.items():
+        look = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {}
+        axes.plot(table["lead"], table["skill"], label=name, **look)
+    low = min(0.0, *(table["skill"].quantile(0.1) for table in tables.values()))
+    axes.set(xlabel="Lead (hours)", ylabel="Skill", xmargin=0.01, ylim=(max(low, -0.5) - 0.05, None))
+    figure.legend(loc="outside upper right", ncols=4)
+    return figure
+
+
+def draw_when(models: list[str], lead: str, unit: str, note: str) -> Figure:
+    """MAE at the headline lead by month and by valid hour."""
+    figure, ((left, right),) = titled(f"MAE {lead} ahead by month and by hour, test{note}", columns=2, sharey=True)
+    for axes, kind in ((left, "month"), (right, "hour")):
+        for name in models:
+            table = read_table(name, f"by_{kind}")
+            look = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {}
+            axes.plot(table[kind], table["mae"], marker=".", label=name, **look)
+        axes.set(xlabel={"month": "Month", "hour": "Hour of day"}[kind])
+    left.set(ylabel=f"MAE ({unit})", ylim=(0, None))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=4)
+    return figure
+
+
+def draw_reliability(best: str, forecasts: pd.DataFrame, note: str) -> Figure:
+    """How often the truth lies below each quantile, and inside the interval, by lead."""
+    figure, ((axes,),) = titled(f"Reliability of {best}'s quantiles by lead, test{note}")
+    measured = forecasts[forecasts["truth"].notna()]
+    for column in (name for name in measured if name.startswith("q")):
+        level = float(column.removeprefix("q"))
+        below = (measured["truth"] <= measured[column]).groupby(measured["lead"]).mean()
+        (line,) = axes.plot(below, label=f"truth at most the {level:g} quantile")
+        axes.axhline(level, color=line.get_color(), linestyle=":", linewidth=1)
+    axes.set(xlabel="Lead (hours)", ylabel="Share of windows", xmargin=0.01, ylim=(0, 1))
+    figure.legend(loc="outside upper right", ncols=3)
+    return figure
+
+
+def draw_fortnight(best: str, forecasts: pd.DataFrame, target: str, note: str) -> Figure:
+    """Two weeks in the middle of the test period: every day's forecast for the 24 hours after it, and the truth."""
+    leads = np.sort(forecasts["lead"].unique())
+    horizon = min(24.0, leads[-1])
+    origins = forecasts["origin"].drop_duplicates()
+    hour = origins.dt.hour.mode()[0]
+    middle = origins.iloc[len(origins) // 2].normalize()
+    days = pd.date_range(middle, periods=FORTNIGHT, freq="D")
+    shown = forecasts[forecasts["origin"].dt.normalize().isin(days) & (forecasts["origin"].dt.hour == hour)]
+    shown = shown[shown["lead"] <= horizon]
+    shown = shown.assign(valid=shown["origin"] + pd.to_timedelta(shown["lead"], "h")).set_index("valid")
+    figure, ((axes,),) = titled(f"{target}, two weeks of forecasts by {best}, a day at a time{note}")
+    for index, (_, day) in enumerate(shown.groupby("origin")):
+        label = {"label": "80 % interval"} if not index else {}
+        axes.fill_between(day.index, day["q0.1"], day["q0.9"], color=BAND, alpha=0.5, linewidth=0, **label)
+        axes.plot(day["q0.5"], color=VALIDATION, linewidth=1.3, **({"label": "median"} if not index else {}))
+    axes.plot(shown["truth"], color=TRUTH, linewidth=1.3, label="truth")
+    axes.set(xlabel="Time", ylabel=target, xmargin=0.01)
+    figure.legend(loc="outside upper right", ncols=3)
+    return figure

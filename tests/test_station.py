@@ -1,0 +1,230 @@
+"""The station's task: references in closed form, the loss, calibration and verification, against plain versions."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from stages.lib.nn.batches import forecasts
+from stages.lib.tasks.station import scoring, training
+from stages.lib.windows import Inputs, Meta, Split, Windows
+from stages.models import climatology, damped_persistence, station_gru, station_mlp
+
+LOOKBACK, LEADS, HOURS = 48, 30, 1200
+SCHEDULE = {"seed": 1, "members": 2}
+COLUMNS = ["p (mbar)", "T (degC)", "hour of day (h)", "day of year (d)"]
+
+
+def station(missing: float = 0.05) -> Inputs:
+    """Fifty days of a daily cycle and weather; some targets were not measured."""
+    random = np.random.default_rng(7)
+    hour = np.arange(HOURS)
+    weather = np.cumsum(random.normal(0, 0.4, HOURS)) * 0.9
+    temperature = 8 + 5 * np.cos(2 * np.pi * (hour - 14) / 24) + weather
+    pressure = 990 + weather + random.normal(0, 1, HOURS)
+    rows = np.column_stack([pressure, temperature, hour % 24, 1 + hour / 24]).astype(np.float32)
+    measured = np.where(random.random(HOURS) < missing, np.nan, temperature).astype(np.float32)
+    meta = Meta(time=LOOKBACK, columns=COLUMNS, target=1, leads=LEADS, every=1)
+
+    def split(first: int, last: int) -> Split:
+        starts = np.arange(first, last - LOOKBACK - LEADS + 1, dtype=np.int32)
+        targets = np.stack([measured[start + LOOKBACK : start + LOOKBACK + LEADS] for start in starts])
+        times = np.datetime64("2009-01-01T00:00:00") + (starts + LOOKBACK - 1).astype("timedelta64[h]")
+        return Split(Windows(rows, starts, LOOKBACK), targets, times.astype("datetime64[s]"))
+
+    return Inputs(rows, meta, split(0, 700), split(700, 950), split(950, HOURS))
+
+
+@pytest.fixture(scope="module")
+def inputs() -> Inputs:
+    return station()
+
+
+# --- What a window tells -----------------------------------------------------------------------------
+
+
+def test_training_rows_are_those_that_training_windows_look_at(inputs):
+    seen = sorted({row for start in inputs.train.windows.starts for row in range(start, start + LOOKBACK)})
+    np.testing.assert_array_equal(training.training_rows(inputs), inputs.rows[seen])
+
+
+@given(hour=st.floats(0, 24), day=st.floats(1, 366))
+def test_harmonics_are_waves_of_the_day_and_the_year_and_their_products(hour, day):
+    daily = [f(k * hour * 2 * np.pi / 24) for k in (1, 2) for f in (np.sin, np.cos)]
+    yearly = [f(k * day * 2 * np.pi / 365.25) for k in (1, 2) for f in (np.sin, np.cos)]
+    expected = daily + yearly + [a * b for a in daily for b in yearly]
+    found = training.harmonics(np.array([[hour]], "float32"), np.array([[day]], "float32"))
+    np.testing.assert_allclose(np.asarray(found)[0], expected, atol=1e-4)
+
+
+def test_persistence_is_the_last_value_at_the_same_hour(inputs):
+    found = forecasts(training.persistence(inputs), inputs, inputs.val)
+    for window in (0, 17, len(found) - 1):
+        origin = inputs.val.windows.starts[window] + LOOKBACK - 1
+        for lead in range(1, LEADS + 1):
+            row = origin + lead
+            while row > origin:
+                row -= 24
+            assert (found[window, lead - 1] == inputs.rows[row, 1]).all()
+
+
+def test_a_regression_finds_the_weights_that_made_the_targets(inputs):
+    window = keras.Input(inputs.shape)
+    features, base = window[:, -1, :2] / 100, keras.ops.repeat(window[:, -1, 1:2], LEADS, axis=1)
+    weights = np.random.default_rng(0).normal(size=(2, LEADS))
+    split = inputs.train
+    last = inputs.rows[split.windows.starts + LOOKBACK - 1].astype(np.float64)
+    targets = last[:, :2] / 100 @ weights + last[:, 1:2]
+    targets[3, 5] = np.nan
+    made = Inputs(inputs.rows, inputs.meta, split._replace(targets=targets), inputs.val, inputs.test)
+    found = training.regress(keras.Model(window, features), made, keras.Model(window, base), 0.0)
+    np.testing.assert_allclose(found, weights, atol=1e-3)
+
+
+@pytest.mark.parametrize("module", [climatology, damped_persistence])
+def test_a_reference_beats_a_constant(inputs, module):
+    found = forecasts(module.build(inputs), inputs, inputs.train)[:, :, 1]
+    error = np.nanmean(abs(inputs.train.targets - found))
+    assert error < np.nanmean(abs(inputs.train.targets - np.nanmean(inputs.train.targets)))
+
+
+def test_ridge_beats_persistence_on_training(inputs):
+    ridge, persistence = (
+        np.nanmean(abs(inputs.train.targets - forecasts(build(inputs), inputs, inputs.train)[:, :, 1]))
+        for build in (training.ridge, training.persistence)
+    )
+    assert ridge < 0.9 * persistence
+
+
+# --- Training ----------------------------------------------------------------------------------------
+
+
+@given(
+    truth=arrays(np.float32, (3, 2), elements=st.one_of(st.floats(-40, 40, width=32), st.just(np.nan))),
+    output=arrays(np.float32, (3, 2, 3), elements=st.floats(-40, 40, width=32)),
+)
+def test_the_loss_is_the_pinball_loss_of_what_was_measured(truth, output):
+    weights = np.array([0.5, 1.5], np.float32)
+    found = np.asarray(training.pinball(weights)(truth, output))
+    for window in range(3):
+        total = 0.0
+        for lead in range(2):
+            for k, level in enumerate((0.1, 0.5, 0.9)):
+                if not np.isnan(truth[window, lead]):
+                    error = float(truth[window, lead]) - float(output[window, lead, k])
+                    total += weights[lead] * (level * error if error > 0 else (level - 1) * error)
+        np.testing.assert_allclose(found[window], 2 * total / 6, rtol=1e-4, atol=1e-4)
+
+
+# --- Calibration -------------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_margins_hold_what_the_quantiles_promise_and_no_more(data):
+    count = data.draw(st.integers(12, 60))
+    random = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    targets = random.normal(size=(count, 2))
+    outputs = np.sort(random.normal(size=(count, 2, 3)), axis=2)
+    targets[: data.draw(st.integers(0, 2)), 0] = np.nan
+    low, high = training.margins(targets, outputs)
+    for lead in range(2):
+        measured = np.isfinite(targets[:, lead])
+        n = measured.sum()
+        below = (targets[measured, lead] < outputs[measured, lead, 0] - low[lead] - 1e-9).sum()
+        above = (targets[measured, lead] > outputs[measured, lead, 2] + high[lead] + 1e-9).sum()
+        outside = n - min(n, int(np.ceil((n + 1) * 0.9 - 1e-9)))
+        assert below <= outside and above <= outside
+        assert max(below, above) >= outside - 1
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (station_mlp, {"units": [4], "hours": 24, "dropout": 0.1}),
+        (station_gru, {"units": 3, "dense": 4, "dropout": 0.1}),
+    ],
+    ids=["mlp", "gru"],
+)
+def test_a_model_file_is_all_that_another_program_needs(inputs, tmp_path, module, options):
+    members = [module.build(inputs, **options) for _ in range(2)]
+    model, description = training.finish("demo", members, inputs, SCHEDULE)
+    found = forecasts(model, inputs, inputs.val)
+    assert (np.diff(found, axis=2) >= 0).all()
+    mean = np.mean([forecasts(member, inputs, inputs.val) for member in members], axis=0)
+    np.testing.assert_allclose(found[:, :, 1], mean[:, :, 1], atol=1e-4)
+    assert np.nanmean(inputs.val.targets < found[:, :, 0]) <= 0.1
+    assert np.nanmean(inputs.val.targets > found[:, :, 2]) <= 0.1
+    assert abs(found[:, 0, 1] - inputs.rows[inputs.val.windows.starts + LOOKBACK - 1, 1]).max() < 30  # degC
+    assert description["columns"] == COLUMNS and len(description["validation_mae"]) == LEADS
+
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "window.npy", inputs.val.windows[:3])
+    code = (
+        "import sys, keras, numpy as np\n"
+        "model = keras.models.load_model('model.keras')\n"
+        "np.save('out.npy', model.predict(np.load('window.npy'), verbose=0))\n"
+        "assert not any(name.startswith('stages') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), found[:3], rtol=1e-4, atol=1e-3)
+
+
+# --- Verification ------------------------------------------------------------------------------------
+
+
+def test_cells_and_summary_are_the_scores_of_what_was_measured(inputs):
+    random = np.random.default_rng(3)
+    split, few = inputs.test, slice(0, 40)
+    targets = split.targets[few]
+    outputs = np.sort(np.nan_to_num(targets)[:, :, None] + random.normal(size=(40, LEADS, 3)), axis=2)
+    frame = scoring.cells(targets, outputs, split._replace(times=split.times[few]), 1)
+    assert len(frame) == np.isfinite(targets).sum()
+    found = scoring.summary(frame.groupby("lead"))
+    for lead in (1, 24, LEADS):
+        truth, low, median, high = (targets[:, lead - 1], *(outputs[:, lead - 1, k] for k in range(3)))
+        kept = [k for k in range(40) if not np.isnan(truth[k])]
+        error = [median[k] - truth[k] for k in kept]
+        pinball = [
+            max(level * (truth[k] - quantile[k]), (level - 1) * (truth[k] - quantile[k]))
+            for k in kept
+            for level, quantile in ((0.1, low), (0.5, median), (0.9, high))
+        ]
+        expected = {
+            "bias": np.mean(error),
+            "mae": np.mean(np.abs(error)),
+            "rmse": np.mean(np.square(error)) ** 0.5,
+            "pinball": np.mean(pinball),
+            "coverage": np.mean([low[k] <= truth[k] <= high[k] for k in kept]),
+            "width": np.mean([high[k] - low[k] for k in kept]),
+            "n": len(kept),
+        }
+        for name, value in expected.items():
+            assert found.loc[lead, name] == pytest.approx(value), name
+    first = frame[(frame["lead"] == 24)].iloc[0]
+    assert first["valid"] in pd.DatetimeIndex(split.times[few] + np.timedelta64(24, "h"))
+
+
+def test_scores_against_the_references(inputs):
+    outputs = {
+        part: forecasts(training.persistence(inputs), inputs, getattr(inputs, part)) for part in ("val", "test")
+    }
+    metrics, tables = scoring.score("persistence", outputs, inputs, SCHEDULE)
+    assert metrics["test_skill_24h"] == metrics["val_skill_24h"] == metrics["test_skill"] == 0
+    assert metrics["test_mae_degc_24h"] == pytest.approx(
+        np.nanmean(abs(inputs.test.targets[:, 23] - outputs["test"][:, 23, 1])), rel=1e-6
+    )
+    assert list(tables["by_lead"]["lead"]) == list(range(1, LEADS + 1))
+    assert (
+        tables["by_hour"]["n"].sum()
+        == tables["by_month"]["n"].sum()
+        == np.isfinite(inputs.test.targets[:, 23]).sum()
+    )
+    assert json.dumps(metrics)
+    assert len(tables["forecast"]) == inputs.test.targets.size
