@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from stages.lib import files, params
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # no test may fail on a busy machine
 hypothesis.settings.load_profile("unhurried")
@@ -65,9 +69,21 @@ class Weather:
         Path("params.yaml").write_text(json.dumps(self.params))
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    """No test sees what an earlier one read, watched, switched on, or set in the environment."""
+    before = dict(os.environ)
+    yield
+    params._read.clear()
+    files._seen.clear()
+    files.GUARDED = False
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory beside the stages' code."""
+    """An empty working directory with the stages' code in it."""
     (tmp_path / "stages").symlink_to(REPOSITORY / "stages")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -81,7 +97,7 @@ def weather(root: Path) -> Weather:
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of real data beside the repository."""
+    """The folder of real data next to the repository."""
     folder = REPOSITORY.parent / "shared"
     if not (folder / "data").is_dir():
         pytest.skip(f"no {folder / 'data'}")

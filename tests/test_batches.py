@@ -36,14 +36,15 @@ def test_gather_does_not_train():
 
 
 @pytest.mark.parametrize("size", [1, 4, 1024])
-def test_predict_equals_the_model_on_windows(size, monkeypatch):
+def test_forecasts_are_those_of_the_model_on_windows(size, monkeypatch):
+    keras.utils.set_random_seed(1)
     monkeypatch.setattr(batches, "EVALUATION_BATCH", size)
+    keras.utils.set_random_seed(1)
     inputs = input_set(FLOATS, time=5)
     model = keras.Sequential([keras.Input(inputs.shape), layers.Flatten(), layers.Dense(1)])
-    learner = batches.windowed(model, inputs)
-    found = batches.predict(learner, inputs.test)
-    assert found.shape == (6,) and found.dtype == np.float32
-    np.testing.assert_allclose(found, np.asarray(model(inputs.test.windows[:]))[:, 0], rtol=1e-5)
+    found = batches.forecasts(model, inputs, inputs.test)
+    assert found.shape == (6, 1) and found.dtype == np.float32
+    np.testing.assert_allclose(found, np.asarray(model(inputs.test.windows[:])), rtol=1e-5)
 
 
 def test_wrapping_shares_the_weights_and_leaves_the_rows_out():

@@ -8,10 +8,11 @@ import pytest
 
 from benchmarks import bench, contenders
 from stages.inputs import by_phase, forecast_rows, starts
+from stages.lib.settings.split import Split
 from stages.lib.windows import Meta, load, save
 
 LOOKBACK, STEP, DELAY = 12, 3, 5
-SPLIT = {"train": [0, 300], "val": [301, 700], "test": [701, None], "val_batch": 128}
+SPLIT = Split(train=[0, 300], val=[301, 700], test=[701, None], val_batch=128)
 
 
 @pytest.fixture

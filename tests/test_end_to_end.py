@@ -320,7 +320,7 @@ def test_ctrl_c_ends_a_training_in_one_line(clone):
 def test_a_killed_training_leaves_no_output(clone):
     code, output = stop(clone, signal.SIGKILL)
     assert code == -signal.SIGKILL
-    assert "dense: going on after epoch" in output
+    assert "dense: resuming after epoch" in output
     assert nothing_half_written(clone)
 
 
@@ -331,7 +331,7 @@ def test_a_training_goes_on_where_it_was_killed(clone):
     last = done + 3
     clone.edit({"training": {"max_epochs": last}})
     output = clone.run(DVC, "repro", "--single-item", "train@dense")
-    assert f"dense: going on after epoch {done}\n" in output
+    assert f"dense: resuming after epoch {done}\n" in output
     assert re.findall(r"^dense (\d+)/", output, re.MULTILINE) == [str(n) for n in range(done + 1, last + 1)]
     with (clone.path / MODEL / "history.csv").open() as file:
         assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(1, last + 1))

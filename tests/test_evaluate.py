@@ -12,6 +12,8 @@ import pytest
 from stages import evaluate as stage
 from stages.inputs import inputs
 from stages.lib.errors import UserError
+from stages.lib.tasks.forecast.scoring import forecast_metrics, mae, naive
+from stages.lib.tasks.reviews.scoring import review_metrics
 from stages.lib.windows import Inputs, Meta, Split, Windows, load, save
 from stages.train import train
 
@@ -35,18 +37,18 @@ def forecasts(mean=9.0, std=7.0):
 
 def test_mae_is_summed_in_float64():
     targets = np.full(300_000, 0.1, np.float32)
-    assert stage.mae(targets, np.zeros_like(targets)) == pytest.approx(float(np.float32(0.1)), rel=1e-12)
-    assert stage.mae(np.float32([1, 2]), np.float32([2, 4])) == 1.5
+    assert mae(targets, np.zeros_like(targets)) == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+    assert mae(np.float32([1, 2]), np.float32([2, 4])) == 1.5
 
 
 def test_naive_is_the_last_value_of_the_target():
     made, _ = forecasts()
-    np.testing.assert_array_equal(stage.naive(made.test, 1), made.test.windows[:][:, -1, 1])
+    np.testing.assert_array_equal(naive(made.test, 1), made.test.windows[:][:, -1, 1])
 
 
 def test_forecast_metrics():
     made, outputs = forecasts()
-    found = stage.forecast_metrics(made, outputs)
+    found = forecast_metrics(made, outputs)
     assert list(found) == [f"{s}_{m}" for s in ("val", "test") for m in ("mae", "mae_degc", "skill")]
     for name, output in outputs.items():
         split = getattr(made, name)
@@ -60,17 +62,17 @@ def test_forecast_metrics():
 
 def test_skill_of_naive_is_nothing_and_of_the_truth_one():
     made, _ = forecasts()
-    naive = stage.forecast_metrics(made, {name: stage.naive(getattr(made, name), 1) for name in ("val", "test")})
-    assert (naive["val_skill"], naive["test_skill"]) == (0, 0)
-    truth = stage.forecast_metrics(made, {"val": made.val.targets, "test": made.test.targets})
+    last = forecast_metrics(made, {name: naive(getattr(made, name), 1) for name in ("val", "test")})
+    assert (last["val_skill"], last["test_skill"]) == (0, 0)
+    truth = forecast_metrics(made, {"val": made.val.targets, "test": made.test.targets})
     assert (truth["val_skill"], truth["test_skill"], truth["test_mae_degc"]) == (1, 1, 0)
 
 
 def test_no_skill_beside_a_perfect_naive_forecast():
     made, outputs = forecasts()
-    made.val.targets[:] = stage.naive(made.val, 1)
+    made.val.targets[:] = naive(made.val, 1)
     with pytest.raises(UserError, match=r"split\.val: .* constant in the val windows"):
-        stage.forecast_metrics(made, outputs)
+        forecast_metrics(made, outputs)
 
 
 @pytest.mark.parametrize("logits", [False, True])
@@ -84,7 +86,7 @@ def test_review_metrics_equal_keras(logits):
     made = Inputs(rows, Meta(time=4, words=9), **splits)
     outputs = {"val": random.normal(0, 3, 50), "test": random.normal(0, 3, 30)}
     outputs = {key: np.float32(x if logits else 1 / (1 + np.exp(-x))) for key, x in outputs.items()}
-    found = stage.review_metrics(made, outputs, logits)
+    found = review_metrics(made, outputs, logits)
     assert sorted(found) == ["test_accuracy", "val_accuracy", "val_loss"]
     for name, output in outputs.items():
         accuracy = keras.metrics.BinaryAccuracy(threshold=0.0 if logits else 0.5)

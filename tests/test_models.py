@@ -1,37 +1,53 @@
-"""The architectures: each builds from its own line of params.yaml, with the sources' number of weights."""
+"""The architectures, one file each: they build for windows of their kind, with the notebooks' number of weights."""
 
 import ast
+import importlib
+import inspect
+from functools import cache
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
-from ruamel.yaml import YAML
 
 from stages.lib.nn.build import build
-from stages.lib.settings.training import SCHEDULE
 from stages.lib.windows import Inputs, Meta, Split, Windows
-from stages.models import naive, reversed_gru
 
-REPOSITORY = Path(__file__).parents[1]
-FILES = sorted((REPOSITORY / "stages" / "models").glob("*.py"))
-PARAMS = YAML(typ="safe").load(REPOSITORY / "params.yaml")
-COLUMNS = ["p (mbar)", "T (degC)", *(f"column {i}" for i in range(2, 14))]
+FILES = sorted((Path(__file__).parents[1] / "stages/models").glob("*.py"))
+COLUMNS = ["p (mbar)", "T (degC)", *(f"column {i}" for i in range(2, 12)), "hour of day (h)", "day of year (d)"]
+SMALL = {int: 2, float: 0.25, list[int]: [2, 3]}  # an argument of each kind that `build` takes
 
 
-def input_set(name=None):
-    """An input set with one window, of the shape that params.yaml gives `name`; without a name of (9, 14)."""
-    if name in PARAMS["tokens"]:
-        settings = PARAMS["tokens"][name]
-        rows = np.zeros(settings["length"], np.int16)
-        meta = Meta(time=settings["length"], words=settings["words"])
-    else:
-        window = PARAMS["inputs"].get(name, {"lookback": 9, "step": 1})
-        rows = np.zeros((window["lookback"] // window["step"], 14), np.float32)
-        meta = Meta(time=len(rows), columns=COLUMNS, target=1)
-    split = Split(Windows(rows, np.zeros(1, np.int32), meta.time), np.zeros(1, np.float32), np.zeros(1, "M8[s]"))
+@cache
+def input_set(kind: str, time: int = 240) -> Inputs:
+    """Windows of `time` rows with 14 columns, by the clock for a station, or of as many out of 10,000 words."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(600, 14)).astype(np.float32)
+    rows[:, -2], rows[:, -1] = np.arange(600) % 24, np.arange(600) // 24
+    targets, meta = random.normal(size=300).astype(np.float32), Meta(time, COLUMNS, target=1)
+    if kind == "station":
+        targets, meta = np.stack([targets] * 3, axis=1), Meta(time, COLUMNS, target=1, leads=3, every=1)
+    if kind == "reviews":
+        rows, meta = random.integers(0, 10_000, 600).astype(np.int16), Meta(time, words=10_000)
+    split = Split(Windows(rows, np.arange(300, dtype=np.int32), time), targets, np.zeros(300, "M8[s]"))
     return Inputs(rows, meta, split, split, split)
+
+
+def kind_of(path: Path) -> str:
+    """The task that an architecture is for, by what it imports and takes."""
+    text = path.read_text(encoding="utf-8")
+    return "station" if "stages.lib.tasks.station" in text else "reviews" if "embedding" in text else "forecast"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_builds_for_its_kind_of_windows(path):
+    inputs = input_set(kind_of(path))
+    taken = inspect.signature(importlib.import_module(f"stages.models.{path.stem}").build).parameters
+    model = build(path.stem, inputs, {name: SMALL[taken[name].annotation] for name in list(taken)[1:]})
+    assert model.input_shape == (None, *inputs.shape)
+    leads = inputs.meta.leads
+    assert model.output_shape == ((None, leads, 3) if leads else (None, 1))
 
 
 def gru_weights(features, units):
@@ -45,59 +61,57 @@ def lstm_weights(features, units):
 
 
 CONV1D = (5 * 14 * 32 + 32) + (5 * 32 * 32 + 32)  # the first two layers
-WEIGHTS = {
-    "naive": 0,
-    "dense": 107_585,
-    "gru": gru_weights(14, 32) + 33,
-    "gru_dropout": gru_weights(14, 32) + 33,
-    "stacked_gru": gru_weights(14, 32) + gru_weights(32, 64) + 65,
-    "reversed_gru": gru_weights(14, 32) + 33,
-    "bidirectional_gru": 2 * gru_weights(14, 32) + 65,
-    "conv1d": CONV1D + (5 * 32 * 32 + 32) + 33,
-    "conv1d_gru": CONV1D + gru_weights(32, 32) + 33,
-    "imdb_conv1d": 1_315_937,
-    "imdb_reversed_lstm": 1_280_000 + lstm_weights(128, 32) + 33,
-    "imdb_bidirectional_lstm": 320_000 + 2 * lstm_weights(32, 32) + 65,
+NOTEBOOKS = {  # the arguments in the notebooks, and the weights that they print (for a GRU: 96 more per 32 units)
+    "naive": ({}, 0),
+    "dense": ({"units": 32}, 107_585),
+    "gru": ({"units": 32}, gru_weights(14, 32) + 33),
+    "gru_dropout": ({"units": 32, "dropout": 0.2, "recurrent_dropout": 0.2}, gru_weights(14, 32) + 33),
+    "stacked_gru": (
+        {"units": [32, 64], "dropout": 0.1, "recurrent_dropout": 0.5},
+        gru_weights(14, 32) + gru_weights(32, 64) + 65,
+    ),
+    "reversed_gru": ({"units": 32}, gru_weights(14, 32) + 33),
+    "bidirectional_gru": ({"units": 32}, 2 * gru_weights(14, 32) + 65),
+    "conv1d": ({"filters": 32, "kernel": 5, "pool": 3}, CONV1D + (5 * 32 * 32 + 32) + 33),
+    "conv1d_gru": (
+        {"filters": 32, "kernel": 5, "pool": 3, "units": 32, "dropout": 0.1, "recurrent_dropout": 0.5},
+        CONV1D + gru_weights(32, 32) + 33,
+    ),
+    "imdb_conv1d": ({"embedding": 128, "filters": 32, "kernel": 7, "pool": 5}, 1_315_937),
+    "imdb_reversed_lstm": ({"embedding": 128, "units": 32}, 1_280_000 + lstm_weights(128, 32) + 33),
+    "imdb_bidirectional_lstm": ({"embedding": 32, "units": 32}, 320_000 + 2 * lstm_weights(32, 32) + 65),
 }
+PROBABILITIES = {"imdb_reversed_lstm", "imdb_bidirectional_lstm"}  # the others' last unit is linear
 
 
-@pytest.mark.parametrize("name", PARAMS["models"])
-def test_builds_from_its_line(name):
-    line = PARAMS["models"][name]
-    inputs = input_set(line["inputs"])
-    model = build(name, inputs, {key: value for key, value in line.items() if key not in SCHEDULE})
-    assert model.input_shape == (None, *inputs.shape) and model.output_shape == (None, 1)
-    assert model.count_params() == WEIGHTS.get(name, model.count_params())  # of the sources' models
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem in NOTEBOOKS], ids=lambda path: path.stem)
+def test_is_the_notebooks_model(path):
+    options, weights = NOTEBOOKS[path.stem]
+    model = build(path.stem, input_set(kind_of(path)), options)
+    assert model.count_params() == weights
     ends = getattr(model.layers[-1], "activation", None)
-    assert (ends is keras.activations.sigmoid) == (line["task"] == "reviews" and not line.get("logits"))
-
-
-def code_lines(path):
-    """How many lines hold code, without docstring and empty lines."""
-    text = path.read_text()
-    docstring = ast.parse(text).body[0]
-    lines = text.splitlines()[docstring.end_lineno :]
-    return sum(bool(line.strip()) and not line.strip().startswith("#") for line in lines)
+    assert (ends is keras.activations.sigmoid) == (path.stem in PROBABILITIES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_is_short_and_says_what_it_is(path):
-    assert ast.get_docstring(ast.parse(path.read_text()))
-    assert 5 <= code_lines(path) <= 25
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert len(ast.unparse(ast.Module(tree.body[1:], [])).splitlines()) <= 25
 
 
 def test_naive_gives_the_last_target_value():
-    inputs = input_set()
-    windows = np.random.default_rng(0).normal(size=(3, *inputs.shape)).astype(np.float32)
+    naive, inputs = pytest.importorskip("stages.models.naive"), input_set("forecast", time=9)
+    windows = inputs.test.windows[:3]
     np.testing.assert_array_equal(np.asarray(naive.build(inputs)(windows)), windows[:, -1, 1:2])
 
 
 def test_reversed_gru_is_a_gru_on_reversed_windows():
-    inputs = input_set()
+    reversed_gru, inputs = pytest.importorskip("stages.models.reversed_gru"), input_set("forecast", time=9)
     model = reversed_gru.build(inputs, units=4)
     plain = keras.Sequential([keras.Input(inputs.shape), layers.GRU(4), layers.Dense(1)])
     plain.set_weights(model.get_weights())
-    windows = np.random.default_rng(0).normal(size=(3, *inputs.shape)).astype(np.float32)
+    windows = inputs.test.windows[:3]
     found = np.asarray(model(windows))
     np.testing.assert_allclose(found, np.asarray(plain(windows[:, ::-1])), rtol=1e-4, atol=1e-6)
     assert np.abs(found - np.asarray(plain(windows))).max() > 1e-3
