@@ -122,8 +122,13 @@ def copy(section: str, texts: list[str], directory: Path, size: int | None, sha2
 
 def opened_session() -> requests.Session:
     """Return a session that retries, with back-off, failed connections and the states PASSING."""
-    options = {"raise_on_status": False, "respect_retry_after_header": False}  # a server may ask for hours
-    retry = Retry(RETRIES, backoff_factor=BACKOFF, status_forcelist=PASSING, **options)
+    retry = Retry(
+        RETRIES,
+        backoff_factor=BACKOFF,
+        status_forcelist=PASSING,
+        raise_on_status=False,
+        respect_retry_after_header=False,  # a server may ask for hours
+    )
     session = requests.Session()
     for prefix in ("http://", "https://"):
         session.mount(prefix, requests.adapters.HTTPAdapter(max_retries=retry))

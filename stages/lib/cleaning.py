@@ -208,7 +208,7 @@ def cleaned(
             "angle cannot be forecast as a number"
         )
     columns, report["columns"], report["dropped"] = {}, {}, []
-    for name in grid:
+    for name in grid.columns:
         check = check_of(name, clean.checks)
         values, counts = clear(grid[name], check, sentinels, where)
         missing = values.isna().to_numpy()

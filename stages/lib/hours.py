@@ -58,8 +58,8 @@ def hours(
     position = grid.columns.get_loc(target)
     rows[:, position] = values[ends, position]
     measured = grid.notna().to_numpy()
-    lost = longer(~measured[:, position], limit)[blocks].reshape(len(ends), points).any(axis=1)
-    index = grid.index[ends]
+    lost = np.any(longer(~measured[:, position], limit)[blocks].reshape(len(ends), points), axis=1)
+    index = pd.DatetimeIndex(grid.index[ends])
     time = index.to_numpy().astype("datetime64[s]")
     hour = (moments[ends] % (24 * HOUR)) / HOUR
     calendar = np.column_stack([hour, index.day_of_year + hour / 24])
@@ -69,7 +69,7 @@ def hours(
         targets=grid[target].to_numpy()[ends].astype(np.float32),
         start=time - np.timedelta64((points - 1) * interval, "s"),
         time=time,
-        now=measured[ends].all(axis=1),
+        now=np.all(measured[ends], axis=1),
         lost=lost,
     )
 

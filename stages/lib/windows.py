@@ -8,6 +8,7 @@ The stages `inputs`, `tokens` and `clock` write such directories; all later stag
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -85,7 +86,7 @@ class Inputs:
 def save(
     directory: Path,
     rows: np.ndarray,
-    splits: dict[str, tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
     meta: Meta,
     measured: np.ndarray | None = None,
 ) -> None:

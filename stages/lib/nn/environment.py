@@ -50,5 +50,5 @@ def machine(threads: int) -> dict[str, str | int]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), processor)
     backend = keras.backend.backend()
-    where = {"device": device(), "processor": processor, "threads": threads}
+    where: dict[str, str | int] = {"device": device(), "processor": processor, "threads": threads}
     return where | {package: version(package) for package in ("keras", backend)}

@@ -40,7 +40,7 @@ class Checkpoint:
         self.identity = identity
 
     def save(self, history: list[dict], variables: list, best: list[np.ndarray]) -> None:
-        arrays = {f"variable_{i}": np.asarray(variable) for i, variable in enumerate(variables)}
+        arrays: dict[str, Any] = {f"variable_{i}": np.asarray(variable) for i, variable in enumerate(variables)}
         arrays |= {f"best_{i}": weight for i, weight in enumerate(best)}
         with whole(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, identity=self.identity, history=json.dumps(history), **arrays)

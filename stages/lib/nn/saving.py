@@ -20,12 +20,12 @@ def save_model(model: keras.Model, path: Path) -> None:
         for name in source.namelist():
             content = source.read(name)
             if name == "metadata.json":
-                content = json.dumps({**json.loads(content), "date_saved": ""})
+                content = json.dumps({**json.loads(content), "date_saved": ""}).encode()
             if name == "config.json":
                 content = re.sub(
                     r'(?<="shared_object_id": )\d+',
                     lambda match: str(numbers.setdefault(match[0], len(numbers))),
                     content.decode(),
-                )
+                ).encode()
             target.writestr(zipfile.ZipInfo(name), content)
     dated.unlink()

@@ -23,7 +23,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-Kind = TypeVar("Kind")
+Kind = TypeVar("Kind", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1, description="a text")]
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$", description="a name of letters, digits, _ and -")]
 Whole = Annotated[int, Field(ge=0, description="a whole number from 0")]
@@ -62,7 +62,7 @@ def wrong(
     value: Any,
     *where: str,
     partial: bool = False,
-    homes: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    homes: Mapping[Any, tuple[str, ...]] = MappingProxyType({}),
 ) -> Iterator[str]:
     """Yield a line for each fault of `value`, found at `where`, as a `kind`.
 
@@ -94,7 +94,8 @@ def wrong(
 
 def described(kind: Any, loc: tuple[int | str, ...]) -> tuple[tuple[int | str, ...], str, Iterable[str]]:
     """Return the keys of params.yaml in a fault's `loc`, what is expected there, and the keys known there."""
-    path, expected, known = [], "", ()
+    path: list[int | str] = []
+    expected, known = "", list[str]()
     while True:
         if get_origin(kind) is Annotated:
             kind, *extras = get_args(kind)

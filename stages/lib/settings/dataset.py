@@ -29,7 +29,7 @@ class Record(Section):
         moment = (2009, 12, 31, 13, 10, 5)
         with contextlib.suppress(ValueError, re.error):
             found = datetime.strptime(datetime(*moment, 678000).strftime(format), format)
-            if found in [datetime(*moment[:parts]) for parts in (3, 4, 5, 6)]:
+            if found in [datetime(*moment[:parts]) for parts in (3, 4, 5, 6)]:  # type: ignore[arg-type]
                 return format
         raise ValueError(
             "expected year, month and day, then hour, minute and second as far as the times have them, such as "

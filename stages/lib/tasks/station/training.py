@@ -241,5 +241,5 @@ def margins(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
 def calibrated(outputs: Any, distance: np.ndarray) -> Any:
     """`outputs` (batch, leads, 3), the outer quantiles moved by `distance` (2, leads) but not past the median."""
     low, median, high = (outputs[:, :, k : k + 1] for k in range(3))
-    below, above = (np.float32(side)[:, None] for side in distance)
+    below, above = (side[:, None] for side in distance.astype(np.float32))
     return ops.concatenate([ops.minimum(low - below, median), median, ops.maximum(high + above, median)], -1)
