@@ -49,25 +49,28 @@ class Params(Section):
     models: dict[Name, Any]
 
 
-INPUTS = {
-    "forecast": "inputs",
-    "station": "clock",
-    "reviews": "tokens",
-}  # the section that a task's input sets are in
+INPUTS = {"forecast": "inputs", "station": "clock", "reviews": "tokens"}  # where the input sets of a task are
 
 
 def input_faults(values: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each input set whose name another has, and for each that a model names in vain."""
+    """Yield a line for each task that no stage knows, each input set named twice, and each named in vain."""
+    for task in mapping(values, "tasks").keys() - INPUTS.keys():
+        yield line(f"no such task{suggestion(task, INPUTS)}", "tasks", task)
     sets = {section: mapping(values, section) for section in INPUTS.values()}
     for name, times in Counter(name for names in sets.values() for name in names).items():
         if times > 1:
-            yield line(f"{name}: expected another name, for two input sets have this one", " and ".join(sets))
+            both = " and ".join(f"{section}.{name}" for section, names in sets.items() if name in names)
+            yield line("expected a name of its own for each input set; rename one", both)
     for name, model in mapping(values, "models").items():
-        section = INPUTS.get(str(model.get("task"))) if isinstance(model, dict) else None
-        wanted = model["inputs"] if section and isinstance(model.get("inputs"), str) else None
-        if wanted is not None and wanted not in sets[section]:
-            text = f"expected an input set of the section {section}, found {shown(wanted)}"
-            yield line(text + suggestion(wanted, sets[section]), "models", name, "inputs")
+        task, wanted = (model.get(key) if isinstance(model, dict) else None for key in ("task", "inputs"))
+        if (
+            isinstance(task, str)
+            and task in INPUTS
+            and isinstance(wanted, str)
+            and wanted not in sets[INPUTS[task]]
+        ):
+            text = f"expected an input set of {INPUTS[task]}, for the task is {task}, found {shown(wanted)}"
+            yield line(text + suggestion(wanted, sets[INPUTS[task]]), "models", name, "inputs")
 
 
 def mapping(values: dict[str, Any], key: str) -> dict[str, Any]:
@@ -114,8 +117,9 @@ def architecture_faults(name: str, model: dict[str, Any]) -> Iterator[str]:
     taken = [arg.arg for arg in [*positional, *arguments.kwonlyargs]]
     for key in taken:
         if key not in model and key not in [arg.arg for arg in optional]:
-            yield line(f"expected a value, {path} takes it; add it", "models", name, key)
-    for key in model.keys() - SCHEDULE - set(taken) if arguments.kwarg is None else ():
+            yield line(f"expected a value, for {path} takes it; add it", "models", name, key)
+    surplus = [key for key in model if key not in SCHEDULE and key not in taken]
+    for key in surplus if arguments.kwarg is None else ():
         text = f"no such setting, nor an argument of build in {path}"
         yield line(text + suggestion(key, [*taken, *sorted(SCHEDULE)]), "models", name, key)
 

@@ -110,7 +110,7 @@ def tokens(name: str) -> None:
     first_val = int(len(x_train) * (1 - settings.val))  # Keras' validation_split
     if not first_val:
         raise UserError(
-            f"params.yaml: tokens.{name}.val {settings.val} leaves none of {len(x_train):,} for training"
+            f"params.yaml: tokens.{name}.val: {settings.val} leaves none of {len(x_train):,} for training"
         )
     bounds = {
         "train": (0, first_val),

@@ -1,1 +1,294 @@
-"""params.yaml as a whole."""
+"""The check of params.yaml: every mistake has a message that names it, before anything is trained."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from stages import check as stage
+from stages.lib.errors import UserError
+from stages.lib.leftovers import check_leftovers
+
+REPOSITORY = Path(__file__).parents[1]
+COMMITTED = YAML(typ="safe").load(REPOSITORY / "params.yaml")
+VALID = {
+    "dataset": {
+        **{"source": "sample", "size": None, "sha256": None},
+        **{"time": "t", "format": "%Y-%m-%d", "encoding": "utf-8", "target": "T", "sentinels": []},
+    },
+    "split": {"train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 8},
+    "inputs": {"hourly": {"lookback": 12, "step": 6, "delay": 1}},
+    "clean": {"max_gap": 3, "wind": None, "checks": {}},
+    "periods": {"train": "2009-01-01", "val": "2012-01-01", "test": "2014-01-01", "end": None},
+    "clock": {"station": {"every": 1, "lookback": 72, "leads": 48}},
+    "reviews": {"source": "sample", "size": None, "sha256": None, "vocabulary": 9},
+    "tokens": {"words": {"words": 10, "length": 5, "reverse": False, "val": 0.2}},
+    "training": {"batch_size": 4, "learning_rate": 0.01, "max_epochs": None, "seed": 1, "threads": 1},
+    "tasks": {
+        "forecast": {"loss": "mae", "metric": "mae", "monitor": "val_loss", "steps_per_epoch": 3},
+        "reviews": {"loss": "binary_crossentropy", "metric": "accuracy", "monitor": "val_accuracy"},
+    },
+    "models": {
+        "naive": {"task": "forecast", "inputs": "hourly", "epochs": 0},
+        "flat": {"task": "forecast", "inputs": "hourly", "epochs": 2, "units": 3},
+        "free": {"task": "reviews", "inputs": "words", "epochs": 2, "units": 3, "anything": [1]},
+    },
+}
+ARCHITECTURES = {
+    "naive": "def build(inputs):\n    pass\n",
+    "flat": "import absent\ndef build(inputs, units: int, *, bias: bool = True, pool=2):\n    pass\n",
+    "free": "def build(inputs, units, **others):\n    pass\n",
+    "borrowed": "from stages.models.flat import build\n",
+    "torn": "def build(inputs:\n",
+    "empty": "",
+}
+REMOVED = object()
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A working directory with the architectures; a function that writes params.yaml and checks it."""
+    monkeypatch.chdir(tmp_path)
+    Path("stages/models").mkdir(parents=True)
+    for name, text in ARCHITECTURES.items():
+        Path(f"stages/models/{name}.py").write_text(text)
+
+    def checked(*changes):
+        params = copy.deepcopy(VALID)
+        for *path, key, value in changes:
+            place = params
+            for inner in path:
+                place = place[inner]
+            if value is REMOVED:
+                del place[key]
+            else:
+                place[key] = value
+        Path("params.yaml").write_text(json.dumps(params))
+        stage.check()
+
+    return checked
+
+
+def test_the_committed_parameters_are_valid(root, capsys):
+    Path("params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
+    stage.check()
+    assert Path("data/checked").read_text() == "params.yaml is valid\n"
+    assert capsys.readouterr().out.startswith("params.yaml is valid: ")
+
+
+def test_no_library_that_is_slow_to_import_is_taken(root):
+    Path("params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
+    code = (
+        "import sys; from stages.check import check; check()\n"
+        "assert not {'keras', 'tensorflow', 'pandas', 'pyarrow', 'dvc'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("models", "flat", "bias", False)],
+        [("models", "flat", REMOVED)],
+        [("models", "borrowed", {"task": "forecast", "inputs": "hourly", "epochs": 0, "anything": 1})],
+        [("training", "learning_rate", 1)],
+        [("tasks", "station", {"loss": "mae"})],
+    ],
+)
+def test_what_is_right_passes(project, changes):
+    project(*changes)
+    assert Path("data/checked").read_text() == "params.yaml is valid\n"
+
+
+LINE = {"task": "forecast", "inputs": "hourly", "epochs": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("traning", {}), "traning: no such setting; did you mean training?"),
+        (("extra", {}), "extra: no such setting; expected one of dataset, split, inputs, "),
+        (("split", REMOVED), "split: expected settings (train, val, test, val_batch), found nothing; add it"),
+        (("training", REMOVED), "training: expected the settings that models share, found nothing; add it"),
+        (("training", None), "training: expected settings (batch_size, learning_rate, max_epochs, "),
+        (("models", None), "models: expected names with their settings, found null"),
+        (("models", []), "models: expected names with their settings, found []"),
+        (("inputs", {}), "models.naive.inputs: expected an input set of inputs, for the task is forecast, found "),
+        (("inputs", "hourly", "lookback", 13), "inputs.hourly.lookback: expected a multiple of step, 6, found 13"),
+        (
+            ("inputs", "half", {"step": 1}),
+            "inputs.half.lookback: expected a whole number from 1, found nothing; add it",
+        ),
+        (
+            ("inputs", "a b", VALID["inputs"]["hourly"]),
+            "inputs.a b: expected a name of letters, digits, _ and -, fou",
+        ),
+        (
+            ("inputs", "words", VALID["inputs"]["hourly"]),
+            "inputs.words and tokens.words: expected a name of its own ",
+        ),
+        (("tasks", "films", {}), "tasks.films: no such task; expected one of forecast, station, reviews"),
+        (
+            ("tasks", "forecast", "monitor", "val_mae"),
+            "tasks.forecast.monitor: expected a loss, error or accuracy amo",
+        ),
+        (
+            ("tasks", "forecast", "logits", True),
+            "tasks.forecast.logits: expected false with the loss mae, found true",
+        ),
+        (
+            ("models", "flat", "task", "forcast"),
+            'models.flat.task: expected a task, found "forcast"; did you mean fore',
+        ),
+        (
+            ("models", "flat", "task", "station"),
+            'models.flat.task: expected a task, found "station"; expected one of f',
+        ),
+        (
+            ("models", "flat", "inputs", "hurly"),
+            "models.flat.inputs: expected an input set of inputs, for the task is ",
+        ),
+        (
+            ("models", "flat", "inputs", "words"),
+            "models.flat.inputs: expected an input set of inputs, for the task is ",
+        ),
+        (
+            ("models", "flat", "units", REMOVED),
+            "models.flat.units: expected a value, for stages/models/flat.py takes it",
+        ),
+        (
+            ("models", "flat", "epocs", 5),
+            "models.flat.epocs: no such setting, nor an argument of build in stages/model",
+        ),
+        (
+            ("models", "naive", "units", 5),
+            "models.naive.units: no such setting, nor an argument of build in stages/mod",
+        ),
+        (
+            ("models", "flat", "dropout", 1.5),
+            "models.flat.dropout: expected a number from 0 to below 1, found 1.5\n",
+        ),
+        (
+            ("models", "flatt", LINE),
+            "models.flatt: expected a file stages/models/flatt.py, found none; did you mean flat",
+        ),
+        (("models", "flat", 5), "models.flat: expected a line of settings, found 5"),
+    ],
+)
+def test_a_mistake_is_named(project, change, expected):
+    with pytest.raises(UserError) as raised:
+        project(change)
+    assert str(raised.value).startswith(f"params.yaml: {expected}")
+    assert not Path("data/checked").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("torn", "stages/models/torn.py, line 1: "),
+        ("empty", "stages/models/empty.py: expected a function build(inputs, ...), found none"),
+    ],
+)
+def test_an_architecture_without_a_signature(project, name, expected):
+    with pytest.raises(UserError) as raised:
+        project(("models", name, LINE))
+    assert str(raised.value).startswith(expected)
+
+
+def test_all_mistakes_are_listed_once(project):
+    with pytest.raises(UserError) as raised:
+        project(("training", "sede", 1), ("split", "val", 5), ("models", "flat", "units", 0))
+    assert [line.split(": ")[1] for line in str(raised.value).splitlines()] == [
+        "split.val",
+        "training.sede",
+        "models.flat.units",
+    ]
+
+
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "a: {x: 1}\nb:\n  {c: 1,\n  a: 2, a: 3}\n"])
+def test_a_key_given_twice_is_named_with_its_line(project, text):
+    Path("params.yaml").write_text(text)
+    line = len(text.splitlines())
+    with pytest.raises(
+        UserError, match=rf"^params\.yaml, line {line}: expected every key once, found a again; drop one$"
+    ):
+        stage.check()
+
+
+@pytest.mark.parametrize("text", ["", "5", "[1, 2]", "text"])
+def test_a_file_that_holds_no_sections(project, text):
+    Path("params.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"^params\.yaml: expected settings \(dataset, split, "):
+        stage.check()
+
+
+# --- Any one change ----------------------------------------------------------------------------------
+
+
+def places(value, path=()):
+    """Yield the path of every key of a mapping of mappings."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+TEXT = st.text("abz_. :%/*-0159'\"{}", max_size=8)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(places(COMMITTED))), st.just(REMOVED) | ANYTHING, st.none() | TEXT)
+def test_any_one_change_is_valid_or_named(root, path, value, inserted):
+    """One key of params.yaml removed, given another value, or (`inserted`) joined by an unknown one."""
+    params = copy.deepcopy(COMMITTED)
+    place = params
+    for key in path[:-1]:
+        place = place[key]
+    changed = path[-1] if inserted is None or inserted in place else inserted
+    if value is REMOVED:
+        del place[path[-1]]
+        changed = path[-1]
+    else:
+        place[changed] = value
+    Path("params.yaml").write_text(json.dumps(params))
+    try:
+        stage.check()
+    except UserError as error:
+        assert changed in str(error)
+        assert all(line.startswith("params.yaml") for line in str(error).splitlines())
+
+
+# --- Leftovers ---------------------------------------------------------------------------------------
+
+
+def test_results_of_models_that_are_no_more(project):
+    for path in [
+        "data/models/forecast/flat/a",
+        "data/evaluations/reviews/free/b",
+        "data/models/reviews/.gru.tmp/c",
+    ]:
+        Path(path).parent.mkdir(parents=True)
+        Path(path).touch()
+    for path in ["metrics/README.md", "metrics/.gitkeep", "metrics/forecast.md", "metrics/forecast/flat.json"]:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    project()
+    Path("metrics/forecast/free.json").touch()  # of another task
+    Path("data/models/forecast/flat").rename("data/models/forecast/gru")
+    with pytest.raises(UserError) as raised:
+        project()
+    message, *commands = str(raised.value).splitlines()
+    assert message.startswith("results of models that params.yaml does not name")
+    assert commands == ["  rm -r data/models/forecast/gru metrics/forecast/free.json", "  git add -u metrics"]
+    subprocess.run(commands[0].split(), check=True)
+    check_leftovers(VALID["models"])

@@ -171,8 +171,6 @@ def test_the_same_bytes_again(weather):
 @pytest.mark.parametrize(
     ("section", "key", "change", "expected"),
     [
-        ("inputs", None, {"tiny": 5}, ["inputs.tiny: expected settings", "found 5"]),
-        ("inputs", "tiny", {"step": 0}, ["inputs.tiny.step: expected a whole number from 1, found 0"]),
         ("inputs", "tiny", {"step": 3}, ["inputs.tiny.lookback: expected a multiple of step, 3, found 16"]),
         ("inputs", "tiny", {"lookback": 120}, ["split.train [0, 120)", "no window of lookback 120"]),
         ("split", None, {"val": [121, 144]}, ["split.val [121, 144)", "val_batch 8", "widen the split"]),

@@ -363,34 +363,6 @@ def test_the_shadow_that_macos_puts_into_a_zip_is_left_alone(root):
     assert parsed({"a.zip": zipped(**members)})[0].num_rows == 3
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"encoding": "utf-9"}, ["dataset.encoding", "'utf-9'", "cp1252"]),
-        ({"encoding": "hex"}, ["dataset.encoding", "'hex'"]),
-        *(
-            ({"format": format}, ["dataset.format", "year, month and day", "%d.%m.%Y %H:%M:%S", repr(format)])
-            for format in (
-                *("%d.%m. %H:%M:%S", "%d.%Y %H:%M:%S", "%m.%Y %H:%M:%S", "%d.%m.%Y %M", "%d.%m.%Y %H:%S"),
-                *("%d.%m.%Y %I:%M", "%d.%m.%Y %H:%M:%S %z", "%d.%m.%Y %", "%d.%d.%m.%Y", "%d.%m.%Y %Q"),
-            )
-        ),
-        ({"time": None}, ["dataset.time", "a text", "null"]),
-        ({"target": "Date Time"}, ["dataset.target", "number column"]),
-        ({"sentinels": -9999}, ["dataset.sentinels", "a list of numbers", "-9999"]),
-        ({"sentinels": ["x"]}, ["dataset.sentinels", "a list of numbers", '["x"]']),
-        ({"sentinels": [True]}, ["dataset.sentinels", "a list of numbers", "[true]"]),
-        ({"separator": ";;"}, ["dataset.separator", "one character", '";;"']),
-        ({"separator": "·"}, ["dataset.separator", "one ASCII character", "'·'"]),
-        ({"leave_out": "Year"}, ["dataset.leave_out", "a list of column names", '"Year"']),
-        ({"leave_out": ["T (degC)"]}, ["dataset.leave_out", "other columns than dataset.target", "'T (degC)'"]),
-        ({"missing": [0]}, ["dataset.missing", "a list of texts", "[0]"]),
-    ],
-)
-def test_bad_params(root, changes, expected):
-    refused({"a.csv": document()}, "params.yaml", *expected, **changes)
-
-
 def test_an_older_record_survives_a_failure(root):
     parsed({"a.csv": document()})
     before = stage.RECORD.read_bytes(), stage.QUALITY.read_bytes()

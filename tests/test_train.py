@@ -52,29 +52,10 @@ def interrupted(name, monkeypatch, after):
     assert [path.name for path in Path(".resume").iterdir()] == [f"{name}.npz"]
 
 
-# --- Settings ------------------------------------------------------------------------------------
-
-
-def test_a_model_overrides_its_task_and_that_overrides_training(weather):
-    assert stage.settings("dense")["learning_rate"] == 0.01
-    weather.write_params("tasks", "forecast", learning_rate=0.02, seed=2)
-    assert [stage.settings("dense")[key] for key in ("learning_rate", "seed", "loss")] == [0.02, 2, "mae"]
-    weather.write_params("models", "dense", learning_rate=1, loss="mse")
-    assert [stage.settings("dense")[key] for key in ("learning_rate", "seed", "loss")] == [1, 2, "mse"]
-    assert [stage.settings("naive")[key] for key in ("learning_rate", "seed", "loss")] == [0.02, 2, "mae"]
-
-
 def test_a_loss_that_is_no_mae_is_not_told_in_degrees(data):
     data.write_params("models", "dense", loss="mse")
     header, *_ = trained("dense")["history.csv"].decode().splitlines()
     assert header == "epoch,loss,mean_absolute_error,val_loss,val_mean_absolute_error"
-
-
-@pytest.mark.parametrize(("cap", "epochs"), [(None, 2), (0, 0), (1, 1), (5, 2)])
-def test_max_epochs_caps(weather, cap, epochs):
-    weather.write_params("training", max_epochs=cap)
-    assert stage.settings("dense")["epochs"] == epochs
-    assert stage.settings("naive")["epochs"] == 0
 
 
 # --- Building ------------------------------------------------------------------------------------

@@ -17,8 +17,7 @@ def check_leftovers(models: dict[str, dict[str, Any]]) -> None:
     metrics = sorted(Path("metrics").glob("[!.]*/[!.]*.json"))
     stray = [path for path in folders + metrics if (path.parent.name, path.name.removesuffix(".json")) not in known]
     if stray:
-        commands = [f"{'git rm' if path in metrics else 'rm -r'} {path}" for path in stray]
         raise UserError(
-            "results of models that params.yaml does not name; remove them, or name the models again:\n  "
-            + "\n  ".join(commands)
+            "results of models that params.yaml does not name; name the models again, or remove their results:\n"
+            f"  rm -r {' '.join(map(str, stray))}\n  git add -u metrics"
         )

@@ -6,7 +6,7 @@ enough, a field validator raises a ValueError whose text says what is expected a
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -61,12 +61,12 @@ def wrong(
     kind: Any,
     value: Any,
     *where: str,
-    partial: bool = False,
+    optional: Container[str] = (),
     homes: Mapping[Any, tuple[str, ...]] = MappingProxyType({}),
 ) -> Iterator[str]:
     """Yield a line for each fault of `value`, found at `where`, as a `kind`.
 
-    If `partial`, keys may be missing. `homes` says where single keys of `value` were found instead.
+    The keys `optional` may be missing. `homes` says where single keys of `value` were found instead.
     """
     seen = set()
     try:
@@ -74,12 +74,12 @@ def wrong(
     except ValidationError as error:
         for fault in error.errors(include_url=False):
             path, expected, known = described(kind, fault["loc"])
-            if path in seen or (partial and fault["type"] == "missing"):
+            if path in seen or (fault["type"] == "missing" and path[-1] in optional):
                 continue
             seen.add(path)  # of a union, each member has its say
             if fault["type"] == "extra_forbidden":
                 text = f"no such setting{suggestion(path[-1], known)}"
-            elif fault["type"] == "missing":
+            elif fault["type"] == "missing" and path == fault["loc"]:
                 text = f"expected {expected}, found nothing; add it"
             elif fault["type"] == "value_error":
                 text = str(fault["ctx"]["error"])
@@ -100,6 +100,8 @@ def described(kind: Any, loc: tuple[int | str, ...]) -> tuple[tuple[int | str, .
         if get_origin(kind) is Annotated:
             kind, *extras = get_args(kind)
             expected = next((extra.description for extra in extras if isinstance(extra, FieldInfo)), expected)
+        if type(None) in get_args(kind):  # `Wind | None`: pydantic does not name the member
+            kind = next(member for member in get_args(kind) if member is not type(None))
         is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
         if is_model:
             known = list(kind.model_fields)

@@ -8,6 +8,7 @@ from stages.lib.settings.base import Count, Section, shown
 
 RANGE = "[first, last], 0 <= first < last, last maybe null"
 Range = Annotated[tuple[int, int | None], Field(strict=False, description=RANGE)]  # YAML has lists for tuples
+BEFORE = {"train": "", "val": "train", "test": "val"}
 
 
 class Split(Section):
@@ -24,8 +25,10 @@ class Split(Section):
         first, last = rows
         if first < 0 or (last is not None and last <= first):
             raise ValueError(f"expected {RANGE}, found {shown(rows)}")
-        for name, (_, end) in others.data.items():
-            if end is None or first < end:
-                ends = "goes to the record's end" if end is None else f"ends at {end:,}"
-                raise ValueError(f"expected rows after split.{name}, which {ends}, found {shown(rows)}")
+        _, end = others.data.get(BEFORE[others.field_name], (0, 0))
+        if end is None or first < end:
+            ends = "goes to the record's end" if end is None else f"ends at {end:,}"
+            raise ValueError(
+                f"expected rows after split.{BEFORE[others.field_name]}, which {ends}, found {shown(rows)}"
+            )
         return rows

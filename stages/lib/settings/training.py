@@ -73,7 +73,7 @@ class Task(Section):
         return logits
 
 
-class Shared(Training, Task):
+class Shared(Task, Training):
     """The settings that `training`, a task or a model may name; the last of them counts."""
 
 
@@ -114,23 +114,23 @@ def faults(name: str, own: Any, tasks: Any, training: Any) -> Iterator[str]:
     if not isinstance(own, dict):
         yield line(f"expected a line of settings, found {shown(own)}", *where)
         return
-    found = list(wrong(Shared, training, "training", partial=True))
+    found = list(wrong(Shared, training, "training", optional=Shared.model_fields))
     shared = {**training} if isinstance(training, dict) else {}
-    task = own.get("task")
-    if isinstance(tasks, dict) and isinstance(task, str) and task in tasks:
-        found += wrong(Shared, tasks[task], "tasks", task, partial=True)
+    task, tasks = own.get("task"), tasks if isinstance(tasks, dict) else {}
+    if isinstance(task, str) and task in tasks:
+        found += wrong(Shared, tasks[task], "tasks", task, optional=Shared.model_fields)
         shared |= tasks[task] if isinstance(tasks[task], dict) else {}
     elif isinstance(task, str):
-        found.append(line(f"expected a task, found {shown(task)}{suggestion(task, tasks or {})}", *where, "task"))
+        found.append(line(f"expected a task, found {shown(task)}{suggestion(task, tasks)}", *where, "task"))
     schedule = {key: value for key, value in own.items() if key in SCHEDULE}
-    found += wrong(Schedule, schedule, *where, partial=True)
+    found += wrong(Schedule, schedule, *where, optional=Shared.model_fields)
     found += wrong(Options, {key: value for key, value in own.items() if key not in SCHEDULE}, *where)
     if not found:  # what is missing, and what does not go together
-        homes = dict.fromkeys(Training.model_fields, ("training",)) | dict.fromkeys(training, ("training",))
-        homes |= dict.fromkeys(Task.model_fields, ("tasks", task)) | dict.fromkeys(
-            tasks.get(task, ()), ("tasks", task)
-        )
-        homes |= dict.fromkeys(own, where)
+        places = [  # where a key belongs, and then where it is
+            *((("training",), Training.model_fields), (("tasks", task), Task.model_fields)),
+            *((("training",), training), (("tasks", task), tasks.get(task, ())), (where, own)),
+        ]
+        homes = {key: place for place, keys in places for key in keys}
         found += wrong(Schedule, shared | schedule, *where, homes=homes)
     yield from found
 
