@@ -23,7 +23,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Meta:
-    """What a model or a metric must know of an input set beside its numbers."""
+    """What a model or a metric must know about an input set apart from its numbers."""
 
     time: int  # entries in a window
     columns: list[str] = field(default_factory=list)  # of rows, where they are two-dimensional

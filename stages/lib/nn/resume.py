@@ -33,7 +33,7 @@ def fingerprint(name: str, schedule: dict[str, Any]) -> str:
 
 
 class Checkpoint:
-    """What a killed training goes on from: `.resume/NAME.npz`, outside DVC's outputs, replaced every epoch."""
+    """What a killed training continues from: `.resume/NAME.npz`, outside DVC's outputs, replaced every epoch."""
 
     def __init__(self, name: str, identity: str) -> None:
         self.path = Path(".resume", f"{name}.npz")
