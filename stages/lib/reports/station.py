@@ -75,7 +75,7 @@ def draw_skill(tables: dict[str, pd.DataFrame], note: str) -> Figure:
     for name, table in tables.items():
         look = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {}
         axes.plot(table["lead"], table["skill"], label=name, **look)
-    low = min(0.0, *(table["skill"].quantile(0.1) for table in tables.values()))
+    low = min(0.0, *(float(table["skill"].quantile(0.1)) for table in tables.values()))
     axes.set(xlabel="Lead (hours)", ylabel="Skill", xmargin=0.01, ylim=(max(low, -0.5) - 0.05, None))
     figure.legend(loc="outside upper right", ncols=4)
     return figure
@@ -99,7 +99,7 @@ def draw_reliability(best: str, forecasts: pd.DataFrame, note: str) -> Figure:
     """How often the truth lies below each quantile, and inside the interval, by lead."""
     figure, ((axes,),) = titled(f"Reliability of {best}'s quantiles by lead, test{note}")
     measured = forecasts[forecasts["truth"].notna()]
-    for column in (name for name in measured if name.startswith("q")):
+    for column in (name for name in measured.columns if name.startswith("q")):
         level = float(column.removeprefix("q"))
         below = (measured["truth"] <= measured[column]).groupby(measured["lead"]).mean()
         (line,) = axes.plot(below, label=f"truth at most the {level:g} quantile")
