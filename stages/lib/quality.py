@@ -25,11 +25,8 @@ def quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
     interval = int(lengths[frequencies.argmax()]) if len(steps) else None  # s
     missing = (steps + interval // 2) // interval - 1 if interval else steps
     repeated = counts[inverse] > 1
-    columns = [
-        stamps.astype(np.int64),
-        *(np.nan_to_num(values(column), nan=np.inf) for column in table.columns[1:]),
-    ]
-    rows = list(zip(*(column[repeated].tolist() for column in columns), strict=True))
+    columns = (np.nan_to_num(values(column)[repeated], nan=np.inf) for column in table.columns)  # NaN equals NaN
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
     return {
         "rows": table.num_rows,
         "first": str(unique[0]),

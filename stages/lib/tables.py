@@ -203,25 +203,25 @@ def check_order(table: pa.Table, name: str) -> None:
 
     Let through, and later counted: a block of rows that a logger wrote twice, and a few rows of one time.
     """
+
+    def fields(rows: np.ndarray) -> list[np.ndarray]:
+        return [np.nan_to_num(values(column)[rows], nan=np.inf) for column in table.columns]  # NaN equals NaN
+
     stamps = values(table[0])
-    columns = [
-        stamps.astype(np.int64),
-        *(np.nan_to_num(values(column), nan=np.inf) for column in table.columns[1:]),
-    ]
     where = f"column {table.column_names[0]!r}: expected"
     latest = np.maximum.accumulate(stamps)
     back = np.flatnonzero(stamps < latest)
     before, known = set(back.tolist()), set()
-    for row in np.flatnonzero(np.isin(stamps, stamps[back])).tolist() if len(back) else ():
-        fields = tuple(column[row].item() for column in columns)
-        if row in before and fields not in known:
+    rows = np.flatnonzero(np.isin(stamps, stamps[back]))
+    for row, *found in zip(rows.tolist(), *fields(rows), strict=True):
+        if row in before and tuple(found) not in known:
             raise UserError(
                 f"{name}, line {row + 2}, {where} a time not before {latest[row]}, which is above, found "
                 f"{stamps[row]}; sort the rows by time; an hour twice is summer time: write standard time"
             )
-        known.add(fields)
+        known.add(tuple(found))
     twice = np.flatnonzero(stamps[1:] == stamps[:-1]) + 1
-    differing = twice[np.any([column[twice] != column[twice - 1] for column in columns], axis=0)]
+    differing = twice[np.any([a != b for a, b in zip(fields(twice), fields(twice - 1), strict=True)], axis=0)]
     if len(differing) > max(FEW, len(stamps) // 100):
         raise UserError(
             f"{name}, line {differing[0] + 2}, {where} one row a time, found {stamps[differing[0]]} again with "
