@@ -14,9 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import clock as stage
+from stages.lib.cleaning import cleaned as cleaned_grid
 from stages.lib.errors import UserError
-from stages.lib.hours import hours
+from stages.lib.hours import CALENDAR, hours
+from stages.lib.record import values
+from stages.lib.settings.clean import Clean
+from stages.lib.settings.dataset import Record
 from stages.lib.settings.periods import Periods
+from stages.lib.tables import read_record
 from stages.lib.windows import load
 
 TARGET, START = "T (degC)", datetime(2009, 12, 31)
@@ -288,3 +293,19 @@ def test_what_cannot_be_made(cleaned, changes, expected):
     with pytest.raises(UserError, match=expected):
         run(cleaned, **changes)
     assert not Path("data/inputs/station").exists()
+
+
+def test_a_new_file_becomes_rows_without_the_pipeline(tmp_path):
+    """As a forecast from a file of the last days does it."""
+    moments = [datetime(2017, 1, 1) + timedelta(minutes=10 * row) for row in range(2016)]
+    lines = [f"{time:%d.%m.%Y %H:%M};{row / 100};{row}" for row, time in enumerate(moments)]
+    (tmp_path / "new.csv").write_text("\n".join(["time;T;no", *lines]) + "\n")
+    section = {"time": "time", "format": "%d.%m.%Y %H:%M", "encoding": "utf-8", "target": "T", "sentinels": []}
+    section = Record.model_validate(section | {"separator": ";", "leave_out": ["no"]})
+    table = read_record([tmp_path / "new.csv"], section)
+    record = {name: values(table[name]) for name in table.column_names}
+    clean = Clean.model_validate({"max_gap": 3, "wind": None, "checks": {}})
+    grid, _ = cleaned_grid(record, clean, [], "T", "new.csv")
+    found = hours(grid, "T", 1, 3)
+    assert found.columns == ["T", *CALENDAR] and found.rows.shape == (335, 3)
+    np.testing.assert_allclose(found.rows[:, 0], np.arange(6, 2016, 6) / 100, rtol=1e-6)
