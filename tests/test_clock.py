@@ -250,8 +250,8 @@ def cleaned(root):
 
 
 def run(params, **changes):
-    for section, values in changes.items():
-        params[section] = params[section] | values
+    for section, change in changes.items():
+        params[section] = params[section] | change
     Path("params.yaml").write_text(json.dumps(params))
     stage.clock("station")
     return load("data/inputs/station")
