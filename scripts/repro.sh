@@ -1,5 +1,5 @@
 #!/bin/sh
-# scripts/repro.sh JOBS [forecast|reviews]: dvc repro (of that task alone), training JOBS models at a time.
+# scripts/repro.sh JOBS [forecast|station|reviews]: dvc repro (of that task alone), training JOBS models at a time.
 #
 # Concurrent `dvc repro` runs block one another on the stages they share. So the shared stages run first, then train
 # and evaluate of each model as single stages (-s), JOBS at a time, the longest trainings first, then the rest.
@@ -12,10 +12,11 @@ case $jobs in '' | 0 | *[!0-9]*)
   exit 2 ;;
 esac
 case $task in
-  '') shared='inputs tokens' last='' ;;
+  '') shared='inputs clock tokens' last='' ;;
   forecast) shared=inputs last=report_forecast ;;
+  station) shared=clock last=report_station ;;
   reviews) shared=tokens last=report_reviews ;;
-  *) echo "error: TASK: expected forecast, reviews, or nothing for both, found '$task'" >&2 && exit 2 ;;
+  *) echo "error: TASK: expected forecast, station, reviews, or nothing for all, found '$task'" >&2 && exit 2 ;;
 esac
 here=$PWD # find the nearest .venv upwards, as ./run does
 while [ -n "$here" ]; do
