@@ -1,25 +1,25 @@
 """The raw files of the weather record or of the reviews: fetched, copied or generated, and checked."""
 
-import gzip
 import hashlib
 import importlib
 import json
 import os
 import re
 import shutil
+import stat
 import time
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import requests
 from tqdm import tqdm
 from urllib3 import exceptions as problem
 from urllib3.util.retry import Retry
 
+from stages.lib import archives
 from stages.lib.errors import UserError
-from stages.lib.files import whole
+from stages.lib.files import reason, whole
 from stages.lib.settings.base import settings_of
 from stages.lib.settings.source import DatasetSource, ReviewsSource, file_name, is_address
 
@@ -27,11 +27,10 @@ RAW = Path("data/raw")
 SOURCES = {"dataset": DatasetSource, "reviews": ReviewsSource}
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 30.0  # seconds without one byte
+TIME_LIMIT = 3600.0  # seconds for one address, retries included
 RETRIES = 3  # after the first attempt: of a request, and of a body that was cut short
 BACKOFF = 0.5  # seconds; doubles from one retry to the next
 PASSING = (500, 502, 503, 504)  # HTTP states that are worth a retry
-CHUNK = 1 << 16  # bytes
-DAMAGED = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 REASONS = {  # patterns of what requests and urllib3 say at length, and the same in short
     "NameResolutionError": "the host name cannot be resolved",
     "ProxyError": "the proxy cannot be reached or refuses",
@@ -69,27 +68,9 @@ def check(path: Path, size: int | None, sha256: str | None) -> None:
     if sha256 not in (None, found["sha256"]):
         raise RefusedError(f"wrong sha256: expected {sha256}, got {found['sha256']}")
     try:
-        check_archive(path)
-    except DAMAGED as error:
-        raise RefusedError(f"not a whole {path.suffix[1:].lower()} file ({error})") from None
-
-
-def check_archive(path: Path) -> None:
-    """Read `path`, where it is packed, to its end; raise DAMAGED, or RefusedError unless a .zip has one CSV."""
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
-        with gzip.open(path) as file:
-            while file.read(CHUNK):
-                pass
-    elif suffix in (".zip", ".npz"):
-        with zipfile.ZipFile(path) as archive:
-            if member := archive.testzip():
-                raise zipfile.BadZipFile(f"{member} is damaged")
-            names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
-        tables = [name for name in names if name.lower().endswith(".csv")]
-        if suffix == ".zip" and len(tables) != 1:
-            listed = ", ".join((tables or names)[:5]) or "nothing"
-            raise RefusedError(f"expected one CSV in the zip archive, found {len(tables)}; it holds {listed}")
+        archives.check(path)
+    except archives.UnpackError as error:
+        raise RefusedError(str(error)) from None
 
 
 def copy(section: str, texts: list[str], directory: Path, size: int | None, sha256: str | None) -> list[Path]:
@@ -106,13 +87,20 @@ def copy(section: str, texts: list[str], directory: Path, size: int | None, sha2
         prefix = f"{number:0{len(str(len(texts)))}d}_" if len(texts) > 1 else ""
         copies.append(directory / (prefix + file_name(text)))
         where = f"params.yaml: {section}.source: {text}"
+        original = Path(os.path.expanduser(text))  # leaves a home that it does not know
         try:
-            shutil.copyfile(os.path.expanduser(text), copies[-1])
+            status = original.stat()
+            if not stat.S_ISREG(status.st_mode):  # a device may never end, a pipe never begin
+                kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
+                raise RefusedError(f"expected a file, found {kind}")
+            if status.st_size > archives.LIMIT:
+                raise RefusedError(f"expected at most {archives.LIMIT:,} bytes, found {status.st_size:,}")
+            shutil.copyfile(original, copies[-1])
             check(copies[-1], size, sha256)
         except FileNotFoundError:
             raise UserError(f"{where}: no such file (looked in {Path.cwd()})") from None
         except OSError as error:
-            raise UserError(f"{where}: cannot be copied: {error.strerror or error}") from None
+            raise UserError(f"{where}: cannot be copied to {directory.parent}: {reason(error)}") from None
         except RefusedError as refused:
             wrong = str(refused).startswith("wrong ")
             hint = f"; put right or set to null {section}.size and {section}.sha256" if wrong else ""
@@ -120,35 +108,46 @@ def copy(section: str, texts: list[str], directory: Path, size: int | None, sha2
     return copies
 
 
-def opened_session() -> requests.Session:
-    """Return a session that retries, with back-off, failed connections and the states PASSING."""
-    retry = Retry(
-        RETRIES,
-        backoff_factor=BACKOFF,
-        status_forcelist=PASSING,
-        raise_on_status=False,
-        respect_retry_after_header=False,  # a server may ask for hours
-    )
-    session = requests.Session()
-    for prefix in ("http://", "https://"):
-        session.mount(prefix, requests.adapters.HTTPAdapter(max_retries=retry))
-    session.headers["Accept-Encoding"] = "identity"  # sizes and hashes are those of the file as it lies there
-    return session
+class Session(requests.Session):
+    """A session that retries, with back-off, failed connections and the states PASSING."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        retry = Retry(
+            RETRIES,
+            backoff_factor=BACKOFF,
+            status_forcelist=PASSING,
+            raise_on_status=False,
+            respect_retry_after_header=False,  # a server may ask for hours
+        )
+        for prefix in ("http://", "https://"):
+            self.mount(prefix, requests.adapters.HTTPAdapter(max_retries=retry))
+        self.headers["Accept-Encoding"] = "identity"  # sizes and hashes are those of the file as it lies there
+
+    def get_redirect_target(self, response: requests.Response) -> str | None:
+        """Return where `response` redirects to; RefusedError where that would leave https."""
+        target = super().get_redirect_target(response)
+        if target and response.url.lower().startswith("https:"):
+            address = urljoin(response.url, target)
+            if not address.lower().startswith("https:"):
+                raise RefusedError(f"redirected from https to {address[:120]}")
+        return target
 
 
 def short_reason(error: BaseException) -> str:
     """Return in a few words why a request or the reading of its answer failed."""
     text = f"{type(error).__name__}: {error}"
-    for pattern, reason in REASONS.items():
+    for pattern, short in REASONS.items():
         if found := re.search(pattern, text):
-            return found.expand(reason)
+            return found.expand(short)
     return text[:120]
 
 
-def receive(session: requests.Session, address: str, path: Path) -> None:
-    """Write the body at `address` to `path`, once.
+def receive(session: requests.Session, address: str, path: Path, limit: int, deadline: float) -> str:
+    """Write the body at `address` to `path`, once, and return the address that served it, without its query.
 
-    Raises RefusedError where there is no file, urllib3's HTTPError where the body is cut short or stalls.
+    Raises RefusedError where there is no file, or more than `limit` bytes, or time.monotonic() passes `deadline`;
+    urllib3's HTTPError where the body is cut short or stalls.
     """
     try:
         response = session.get(address, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
@@ -159,21 +158,29 @@ def receive(session: requests.Session, address: str, path: Path) -> None:
             raise RefusedError(f"HTTP {response.status_code} {response.reason or ''}".strip())
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdigit() else None
+        if total and total > limit:
+            raise RefusedError(f"expected at most {limit:,} bytes, the server announces {total:,}")
         bar = tqdm(desc=path.name, total=total, unit="B", unit_scale=True, disable=None)
         # Servers that call a .gz file a compressed body must not have it unpacked on the way.
-        chunks = response.raw.stream(CHUNK, decode_content=path.suffix.lower() != ".gz")
+        decode = path.suffix.lower() != ".gz"
         with path.open("wb") as file, bar:
-            for chunk in chunks:
+            while chunk := response.raw.read1(archives.CHUNK, decode):  # read() would wait for all of a chunk
                 file.write(chunk)
                 bar.update(len(chunk))
+                if file.tell() > limit:
+                    raise RefusedError(f"expected at most {limit:,} bytes, the server sends more")
+                if time.monotonic() > deadline:
+                    raise RefusedError(f"not complete after {TIME_LIMIT:,.0f} s ({file.tell():,} bytes)")
+        return re.split("[?#]", response.url)[0]
 
 
-def fetch(session: requests.Session, address: str, path: Path) -> None:
-    """Write the body at `address` to `path`, again if it was cut short; raise RefusedError if that fails."""
+def fetch(session: requests.Session, address: str, path: Path, limit: int) -> str:
+    """As `receive`, again if the body was cut short; raise RefusedError if that fails."""
+    deadline = time.monotonic() + TIME_LIMIT
     for attempt in range(RETRIES + 1):
         time.sleep(BACKOFF * 2**attempt if attempt else 0)
         try:
-            return receive(session, address, path)
+            return receive(session, address, path, limit, deadline)
         except problem.HTTPError as error:
             failure = error
     raise RefusedError(f"{short_reason(failure)}, {RETRIES + 1} times")
@@ -181,23 +188,27 @@ def fetch(session: requests.Session, address: str, path: Path) -> None:
 
 def fetch_first(
     section: str, addresses: list[str], directory: Path, size: int | None, sha256: str | None
-) -> tuple[str, Path]:
-    """Return (address, path) of the first of `addresses` that serves a good file; UserError names every failure."""
+) -> tuple[dict[str, str], Path]:
+    """Try `addresses` until one serves a good file; UserError names every failure.
+
+    Returns the file and a note: the address as `source`, and where that redirected, the last one as `redirected`.
+    """
     failures = []
-    with opened_session() as session:
+    with Session() as session:
         for address in addresses:
             print(f"{section}: trying {address}", flush=True)
             path = directory / file_name(address)
             try:
-                fetch(session, address, path)
+                final = fetch(session, address, path, size or archives.LIMIT)
                 check(path, size, sha256)
             except RefusedError as refused:
                 path.unlink(missing_ok=True)
                 failures.append(f"  {address}: {refused}")
             else:
-                return address, path
+                redirected = {} if final == re.split("[?#]", address)[0] else {"redirected": final}
+                return {"source": address} | redirected, path
     example = {"dataset": "jena_climate_2009_2016.csv.zip", "reviews": "imdb.npz"}[section]
-    ways_on = f"""Three ways on:
+    ways_on = f"""One of these helps:
   a path: set {section}.source in params.yaml to a file you have, such as ~/Downloads/{example}
   another URL: put it into the list {section}.source in params.yaml
   synthetic data, no network needed: `make demo` runs the whole pipeline on `source: sample`
@@ -211,7 +222,7 @@ def download(section: str) -> None:
         raise UserError(f"no section {section!r} to download; expected {' or '.join(SOURCES)}")
     found = settings_of(SOURCES[section], section)
     texts, size, sha256 = found.addresses, found.size, found.sha256 and found.sha256.lower()
-    origin = ", ".join(texts)
+    note: dict[str, Any] = {"source": ", ".join(texts)}
     with whole(RAW / section) as directory:
         directory.mkdir()
         if texts == ["sample"]:
@@ -219,10 +230,10 @@ def download(section: str) -> None:
             files = sorted(directory.iterdir())
             print(f"{section}: wrote SYNTHETIC data (source: sample); nothing in it was measured")
         elif is_address(texts[0]):
-            origin, path = fetch_first(section, texts, directory, size, sha256)
+            note, path = fetch_first(section, texts, directory, size, sha256)
             files = [path]
         else:
             files = copy(section, texts, directory, size, sha256)
-        note = {"source": origin, "synthetic": origin == "sample", "files": [described(path) for path in files]}
+        note |= {"synthetic": texts == ["sample"], "files": [described(path) for path in files]}
         (directory / "source.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-    print(f"{section}: {len(files)} file{'s' * (len(files) > 1)} in {RAW / section}, from {origin}")
+    print(f"{section}: {len(files)} file{'s' * (len(files) > 1)} in {RAW / section}, from {note['source']}")

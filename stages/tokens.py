@@ -1,6 +1,7 @@
 """Reviews as token sequences of one length: Keras' `imdb.load_data` and `pad_sequences`, stored once."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -8,41 +9,52 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.lib.errors import UserError
-from stages.lib.files import existing, reading, whole
+from stages.lib.files import existing, reading, reason, whole
 from stages.lib.settings.base import settings_of
 from stages.lib.settings.reviews import Reviews
 from stages.lib.settings.tokens import Tokens
 from stages.lib.windows import Meta, save
+from stages.samples.reviews import SHA256 as SAMPLE
 
 START, UNKNOWN, OFFSET = 1, 2, 3  # Keras' imdb.load_data: 0 pads, 1 begins a review, 2 stands for rare words
 SHUFFLE = 113  # the seed with which Keras orders the reviews before the last ones are held out
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def check(path: Path, synthetic: bool, sha256: str | None) -> None:
-    """Raise UserError unless `path` may be unpickled: unpickling can run code, so its hash must be known."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 is None and not synthetic:
+def trusted(path: Path, synthetic: bool, sha256: str | None) -> bytes:
+    """Return the content of `path`; UserError unless its hash is known, for it is unpickled, which can run code.
+
+    The hash is `sha256`, or for `synthetic` data that of the sample.
+    """
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if synthetic:
+        if found != SAMPLE:
+            raise UserError(
+                f"{path}: expected the sample with the sha256 {SAMPLE}, found {found}; "
+                "make it again with `dvc repro -f download@reviews`"
+            )
+    elif sha256 is None:
         raise UserError(
-            f"params.yaml: reviews.sha256 is null, but {path} holds pickled objects, which can run code when "
-            f"read; if you trust the file, set reviews.sha256 to {found}"
+            f"params.yaml: reviews.sha256: expected the hash of {path}, found null; the file holds pickled "
+            f"objects, which can run code when read: if you trust it, set reviews.sha256 to {found}"
         )
-    if not synthetic and found != sha256.lower():
-        raise UserError(f"{path}: sha256 is {found}, params.yaml: reviews.sha256 expects {sha256}")
+    elif found != sha256.lower():
+        raise UserError(f"{path}: expected the sha256 {sha256} (params.yaml: reviews.sha256), found {found}")
+    return content
 
 
-def read(path: Path, vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Read x_train, y_train, x_test, y_test of `path`, each part in the order of Keras' `imdb.load_data`.
+def read(content: bytes, path: Path, vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Read x_train, y_train, x_test, y_test of `content`, each part in the order of Keras' `imdb.load_data`.
 
-    x are object arrays of integer arrays of word ranks, y are labels. Raises UserError where the file is not
-    such an archive, lengths differ, a label is not 0 or 1, or a word rank is not in [1, vocabulary].
+    x are object arrays of integer arrays of word ranks, y are labels. Raises UserError, naming `path`, where that
+    is not such an archive, lengths differ, a label is not 0 or 1, or a word rank is not in [1, vocabulary].
     """
     try:
-        with np.load(path, allow_pickle=True) as archive:
+        with np.load(io.BytesIO(content), allow_pickle=True) as archive:
             arrays = {key: archive[key] for key in ARRAYS if key in archive}
     except Exception as error:  # whatever a damaged pickle raises
-        raise UserError(f"{path}: cannot be read as an .npz archive ({error})") from None
+        raise UserError(f"{path}: cannot be read as an .npz archive ({reason(error)})") from None
 
     for key in ARRAYS:
         if key not in arrays:
@@ -102,10 +114,11 @@ def tokens(name: str) -> None:
 
     raw = Path("data/raw/reviews")
     with reading(raw / "source.json", "download@reviews") as path:
-        source = json.loads(path.read_text())
-        path = existing(raw / source["files"][0]["name"], "download@reviews")
-    check(path, source["synthetic"], known.sha256)
-    x_train, y_train, x_test, y_test = read(path, known.vocabulary)
+        source = json.loads(path.read_text(encoding="utf-8"))
+        synthetic, file = source["synthetic"], source["files"][0]["name"]
+    path = existing(raw / file, "download@reviews")
+    content = trusted(path, synthetic, known.sha256)
+    x_train, y_train, x_test, y_test = read(content, path, known.vocabulary)
     rows = np.concatenate([pad(x, words, length, settings.reverse) for x in (x_train, x_test)])
     first_val = int(len(x_train) * (1 - settings.val))  # Keras' validation_split
     if not first_val:

@@ -1,5 +1,7 @@
 """The command line of every stage: `./run STAGE [ARGUMENT ...]` calls the function STAGE of stages/STAGE.py."""
 
+import os
+import signal
 import sys
 
 
@@ -9,16 +11,30 @@ def main() -> None:
     Exit code 0 on success, 1 on a UserError or a failing file system (one line on stderr, no traceback),
     2 on wrong arguments, 130 on Ctrl-C.
     """
-    name = sys.argv[1]
+    name, stderr = sys.argv[1], os.dup(2)  # stages/lib/nn/environment.py points 2 elsewhere for a while
+    message = f"{name}: interrupted\n"
+    if os.isatty(stderr):
+        message = "\n" + message  # below the terminal's own ^C
+
+    def leave(*_: object) -> None:
+        os.write(stderr, message.encode())
+        os._exit(130)
+
+    # Nothing is written while modules are imported, and some of them swallow KeyboardInterrupt.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
+        signal.signal(signal.SIGINT, leave)
     try:
         run(name, sys.argv[2:])
     except KeyboardInterrupt:
-        print(f"\n{name}: interrupted", file=sys.stderr)
+        if "tqdm" in sys.modules:
+            for bar in list(sys.modules["tqdm"].tqdm._instances):
+                bar.close()  # else it would wipe its line after the message
+        sys.stderr.write(message)
         sys.exit(130)
 
 
 def run(name: str, arguments: list[str]) -> None:
-    """Import the stage `name` and call it; everything is imported here, where Ctrl-C is already handled."""
+    """Import the stage `name` and call it."""
     import argparse
     import importlib
     import inspect
@@ -26,22 +42,22 @@ def run(name: str, arguments: list[str]) -> None:
     from stages.lib import files
     from stages.lib.errors import UserError
 
+    files.guard()
     try:
         stage = getattr(importlib.import_module(f"stages.{name}"), name)
         parser = argparse.ArgumentParser(prog=f"./run {name}", description=inspect.getdoc(stage))
         for parameter in inspect.signature(stage).parameters:
             parser.add_argument(parameter, help="as in params.yaml and dvc.yaml")
         values = vars(parser.parse_args(arguments))
-        for module in list(sys.modules.values()):
-            if getattr(module, "__name__", "").startswith("stages.") and getattr(module, "__file__", None):
-                files.watch(module.__file__)
-        files.GUARDED = True
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         stage(**values)
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {where}{error.strerror or error}; free space or mend the permissions, then run it again")
+        sys.exit(f"error: {where}{files.reason(error)}; {files.MEND}")
 
 
 if __name__ == "__main__":

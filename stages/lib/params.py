@@ -1,5 +1,6 @@
 """Reading params.yaml of the working directory."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 from stages.lib.errors import UserError
 
 PARAMS = Path("params.yaml")
-_read: dict[tuple[str, ...], Any] = {}  # what this process was told first, by key
+_read: list[tuple[tuple[str, ...], Any]] = []  # the keys asked for in this process, and what they held
 
 
 def params(*keys: str) -> Any:
@@ -19,14 +20,19 @@ def params(*keys: str) -> Any:
 
     Raises UserError where the file is missing, is not YAML, or lacks one of the keys.
     """
-    value = load()
+    value = look_up(load(), keys)
+    _read.append((keys, copy.deepcopy(value)))
+    return value
+
+
+def look_up(value: Any, keys: tuple[str, ...]) -> Any:
+    """Return what `value` holds at `keys`; UserError names the first that is not there."""
     for depth, key in enumerate(keys):
         if not isinstance(value, dict) or key not in value:
             where = ".".join(keys[:depth]) or "the top level"
             known = f"; it has {', '.join(map(str, value))}" if isinstance(value, dict) else ""
             raise UserError(f"params.yaml: no `{key}` in {where}{known}")
         value = value[key]
-    _read.setdefault(keys, value)
     return value
 
 
@@ -43,23 +49,23 @@ def load() -> Any:
         raise UserError(
             f"params.yaml, line {error.problem_mark.line + 1}: expected every key once, found {key} again; drop one"
         ) from None
-    except YAMLError as error:
-        raise UserError(f"params.yaml: not valid YAML: {error}") from None
+    except (YAMLError, ValueError) as error:  # ValueError: such as a date 2009-02-31
+        mark = getattr(error, "problem_mark", None)
+        where, what = (f", line {mark.line + 1}", error.problem) if mark else ("", error)
+        raise UserError(f"params.yaml{where}: not valid YAML: {' '.join(str(what).split())}") from None
 
 
 def changed() -> list[str]:
-    """The keys read so far whose values are no longer those of params.yaml, such as `models.gru`."""
-    before = dict(_read)
-    _read.clear()
+    """The keys asked for so far whose values are no longer those of params.yaml, such as `models.gru`."""
 
-    def now(keys: tuple[str, ...]) -> Any:
+    def differs(keys: tuple[str, ...], before: Any) -> bool:
         try:
-            return params(*keys)
+            return look_up(now, keys) != before
         except UserError:
-            return UserError
+            return True
 
     try:
-        return [".".join(keys) or "everything" for keys, value in before.items() if now(keys) != value]
-    finally:
-        _read.clear()
-        _read.update(before)
+        now = load()
+    except UserError:
+        now = None  # nothing is there any more
+    return list(dict.fromkeys(".".join(keys) or "all of it" for keys, before in _read if differs(keys, before)))

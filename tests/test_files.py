@@ -1,0 +1,362 @@
+"""Outputs that are whole or absent, inputs that are damaged, and inputs that change while a stage runs."""
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stages.lib import files, params
+from stages.lib.errors import UserError
+from stages.lib.files import existing, reading, watch, whole
+from stages.lib.history import read_history, write_history
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Work in an empty directory, as a process that has read nothing and is not guarded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(params, "_read", [])
+    for name in ("_read", "_code"):
+        monkeypatch.setattr(files, name, {})
+    return tmp_path
+
+
+def names(folder="."):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def make(path, content, directory=False):
+    """Write a file, or a directory with a file in it."""
+    if directory:
+        path.mkdir()
+        path = path / "part"
+    path.write_text(content)
+
+
+def content(path):
+    path = Path(path)
+    return (path / "part" if path.is_dir() else path).read_text()
+
+
+# --- Whole outputs -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("directory", [False, True])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_output_appears_with_its_parents_and_replaces_what_is_there(kind, directory):
+    for text in ("old", "new"):
+        with whole(kind("a/b/out")) as path:
+            make(path, text, directory)
+            assert path.name != "out" and names("a/b") in ([path.name], [path.name, "out"])
+        assert names("a/b") == ["out"] and content("a/b/out") == text
+
+
+@pytest.mark.parametrize("error", [ValueError, UserError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("directory", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+def test_after_an_exception_all_is_as_before(error, directory, before):
+    if before:
+        Path("a").mkdir()
+        make(Path("a/out"), "old", directory)
+    with pytest.raises(error), whole("a/out") as path:
+        make(path, "new", directory)
+        raise error
+    assert names("a") == (["out"] if before else [])
+    assert not before or content("a/out") == "old"
+
+
+def test_what_a_kill_left_is_removed():
+    Path(".out.tmp").mkdir()
+    Path(".out.old").touch()
+    with whole("out") as path:
+        path.mkdir()
+    assert names() == ["out"]
+
+
+def test_a_link_is_replaced_and_its_target_left_alone():
+    make(Path("cache"), "old", True)
+    Path("out").symlink_to("cache")
+    with whole("out") as path:
+        make(path, "new", True)
+    assert content("cache") == "old" and content("out") == "new" and not Path("out").is_symlink()
+
+
+def test_a_block_that_makes_nothing_is_a_defect():
+    with pytest.raises(RuntimeError, match="out: the block made nothing"), whole("out"):
+        pass
+    assert names() == []
+
+
+@pytest.mark.parametrize("failing", ["neither", "first", "second", "after"])
+def test_two_outputs_appear_together_or_not_at_all(failing):
+    def outputs():
+        with whole("a") as first, whole("b/c") as second:
+            make(first, "1", True)
+            if failing == "first":
+                raise UserError("first")
+            make(second, "2")
+            assert not Path("a").exists() and not Path("b/c").exists()
+            if failing == "second":
+                raise UserError("second")
+
+    if failing == "neither":
+        outputs()
+        assert (content("a"), content("b/c"), names(), names("b")) == ("1", "2", ["a", "b"], ["c"])
+    elif failing == "after":
+        with pytest.raises(UserError), whole("d") as path:
+            path.touch()
+            outputs()
+            raise UserError("after")
+        assert names() == ["b"] and names("b") == []
+    else:
+        with pytest.raises(UserError, match=failing):
+            outputs()
+        assert names() == ["b"] and names("b") == []
+
+
+def test_a_failed_output_within_another_block_leaves_that_one_alone():
+    with whole("a") as path:
+        with pytest.raises(ValueError), whole("b"):
+            raise ValueError
+        path.touch()
+    assert names() == ["a"]
+
+
+WRITERS = [
+    "path.write_text('x' * 500_000)",
+    "path.mkdir(); np.save(path / 'rows.npy', np.zeros(100_000))",
+    "np.savez(path.open('wb'), a=np.zeros(100_000), b=np.zeros(100_000))",
+    "pq.write_table(pa.table({'a': np.random.default_rng(0).random(100_000)}), path)",
+]
+
+
+def check_writers(reason, prelude=""):
+    """Assert that each of WRITERS fails to write full/out, with one line that names `reason` or numpy's own."""
+    tries = "".join(
+        f"""
+try:
+    with whole("full/out") as path:
+        {writer}
+except UserError as error:
+    print(error)
+"""
+        for writer in WRITERS
+    )
+    code = f"""
+import resource
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from stages.lib.errors import UserError
+from stages.lib.files import whole
+{prelude}{tries}"""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    messages = done.stdout.splitlines()
+    assert len(messages) == len(WRITERS)
+    for message in messages:
+        assert message.startswith("full/out: cannot be written (")
+        assert reason in message or "requested and" in message
+        assert message.endswith("); free space or mend the permissions, then run it again")
+    assert names("full") == []
+
+
+def test_a_file_that_grows_too_large_is_one_line_and_leaves_nothing():
+    check_writers("File too large", "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"), [("rw", "No space left on device"), ("ro", "Read-only file system")]
+)
+def test_a_full_or_read_only_disk_is_one_line_and_leaves_nothing(options, reason):
+    Path("full").mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size=64k,{options}", "tmpfs", "full"]
+    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("may not mount")
+    try:
+        check_writers(reason)
+    finally:
+        subprocess.run(["umount", "full"], check=True)
+
+
+def test_a_file_in_the_place_of_a_directory_is_one_line():
+    Path("data").touch()
+    with pytest.raises(UserError, match=r"^data/a/out: cannot be written \(Not a directory\)"), whole("data/a/out"):
+        pass
+
+
+def test_an_error_about_another_file_keeps_its_name():
+    with pytest.raises(FileNotFoundError, match="input"), whole("a/out"):
+        Path("input").read_bytes()
+    assert names("a") == []
+
+
+# --- Inputs that are absent or damaged -----------------------------------------------------------
+
+
+def test_a_missing_file_says_what_makes_it():
+    with pytest.raises(UserError, match=r"^data/x: not found; make it with `dvc repro parse`$"):
+        existing("data/x", "parse")
+    Path("x").mkdir()
+    with pytest.raises(UserError, match="x: not found"), reading("x", "parse"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ValueError("first\n  second"), "ValueError: first second"),
+        (KeyError("files"), "KeyError: 'files'"),
+        (PermissionError(13, "Permission denied", "x"), "Permission denied"),
+        (EOFError(), "EOFError"),
+        (MemoryError("x" * 999), "MemoryError: x"),
+    ],
+)
+def test_whatever_a_damaged_file_raises_is_one_line(error, shown):
+    Path("x").touch()
+    with pytest.raises(UserError) as raised, reading("x", "parse"):
+        raise error
+    assert str(raised.value).startswith(f"x: cannot be read ({shown}")
+    assert str(raised.value).endswith("; make it again with `dvc repro -f parse`")
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize("error", [UserError("mine"), KeyboardInterrupt(), SystemExit(2)])
+def test_what_is_no_damage_passes(error):
+    Path("x").touch()
+    with pytest.raises(type(error)) as raised, reading("x", "parse"):
+        raise error
+    assert raised.value is error
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_history_that_is_cut_anywhere_is_named(data):
+    history = [{"epoch": n + 1, "loss": 1 / (n + 3), "val_loss": 0.25} for n in range(3)]
+    write_history(Path(), history, [], {"threads": 1})
+    assert read_history(Path(), "train@x") == history
+    for name in ("history.csv", "training.json"):
+        text = Path(name).read_bytes()
+        Path(name).write_bytes(text[: data.draw(st.integers(0, len(text) - 3), name)])
+        with pytest.raises(UserError, match=rf"^{name}: .*make it again with `dvc repro -f train@x`$"):
+            read_history(Path(), "train@x")
+        Path(name).write_bytes(text)
+
+
+# --- Inputs that change --------------------------------------------------------------------------
+
+BIG = files.SMALL + 1
+
+
+def refused(*named):
+    """Assert that nothing can be written now, and that the message names exactly these."""
+    with pytest.raises(UserError) as raised, whole("out") as path:
+        path.touch()
+    assert str(raised.value).startswith(f"{', '.join(named)}: changed while this ran; nothing was written")
+    assert not Path("out").exists()
+
+
+def accepted():
+    with whole("out") as path:
+        path.touch()
+    Path("out").unlink()
+
+
+@pytest.mark.parametrize("size", [10, BIG])
+@pytest.mark.parametrize("read", [watch, lambda path: existing(path, "parse")])
+def test_a_file_that_changes_after_it_was_read_stops_the_output(size, read):
+    Path("data").write_bytes(bytes(size))
+    Path("other").touch()
+    files.guard()
+    read("data")
+    accepted()
+    Path("other").write_text("not read")
+    accepted()
+    status = Path("data").stat()
+    Path("data").write_bytes(b"1" * size)
+    os.utime("data", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    refused("data")
+    read("data")  # reading it again does not help
+    refused("data")
+    Path("data").write_bytes(bytes(size))
+    os.utime("data", ns=(status.st_atime_ns, status.st_mtime_ns))
+    accepted()
+    Path("data").unlink()
+    refused("data")
+
+
+def test_a_small_file_is_compared_by_content_alone():
+    Path("data").write_text("a")
+    files.guard()
+    watch("data")
+    os.utime("data", ns=(0, 0))
+    accepted()
+    Path("data").write_text("b")
+    os.utime("data", ns=(0, 0))
+    refused("data")
+
+
+def test_a_file_that_appears_has_changed():
+    files.guard()
+    watch("data")
+    accepted()
+    Path("data").touch()
+    refused("data")
+
+
+def test_parameters_and_several_files_are_all_named():
+    Path("params.yaml").write_text("a: {b: 1, c: 2}\n")
+    for name in ("x", "y"):
+        Path(name).touch()
+        watch(name)
+    files.guard()
+    params.params("a", "b")
+    Path("params.yaml").write_text("a: {b: 1, c: 3}\n")  # not read
+    accepted()
+    Path("params.yaml").write_text("a: {b: 2, c: 3}\n")
+    Path("x").write_text("1")
+    Path("y").write_text("1")
+    refused("params.yaml (a.b)", "x", "y")
+
+
+def test_code_counts_once_it_is_imported_and_as_it_was_at_the_start(folder, monkeypatch):
+    monkeypatch.setattr(files, "CODE", folder / "stages")
+    monkeypatch.setattr(sys, "modules", {})
+    Path("stages/lib").mkdir(parents=True)
+    paths = [Path("stages/one.py"), Path("stages/lib/two.py"), Path("stages/lib/new.py")]
+    for path in paths[:2]:
+        path.write_text("x = 1\n")
+    files.guard()
+    accepted()
+    for path in paths:
+        path.write_text("x = 2\n")
+    accepted()  # nothing of it is in use
+    for path in paths:
+        module = types.ModuleType("stages." + path.stem)
+        module.__file__ = str(path.absolute())
+        sys.modules[module.__name__] = module
+    refused("stages/lib/new.py", "stages/lib/two.py", "stages/one.py")
+
+
+def test_without_a_guard_a_process_may_change_what_it_read():
+    Path("x").touch()
+    watch("x")
+    Path("x").write_text("changed")
+    accepted()
+
+
+def test_of_two_outputs_neither_is_written_where_an_input_changed():
+    Path("x").touch()
+    files.guard()
+    watch("x")
+    with pytest.raises(UserError, match=r"^x: changed"), whole("a") as first, whole("b") as second:
+        first.touch()
+        second.touch()
+        Path("x").write_text("changed")
+    assert names() == ["x"]
