@@ -1,4 +1,4 @@
-"""Normalization: bit for bit the sources' numpy, over the training rows alone."""
+"""Normalization: bit for bit the notebooks' numpy, over the training rows alone."""
 
 import json
 import math
@@ -52,8 +52,8 @@ def refused(rows, split, *expected):
     assert [path.name for path in Path("data").iterdir()] == ["record.parquet"]
 
 
-def of_the_sources(data, n):
-    """Return the sources' mean and std of the first `n` rows of `data`, in their own statements."""
+def of_the_notebooks(data, n):
+    """Return the notebooks' mean and std of the first `n` rows of `data`, in their own statements."""
     data = np.array(data, np.float64, order="C")
     mean = data[:n].mean(axis=0)
     data -= mean
@@ -62,9 +62,9 @@ def of_the_sources(data, n):
 
 @OPTIONS
 @given(data=tables, order=st.sampled_from("CF"), n=st.integers(1, 9))
-def test_statistics_are_those_of_the_sources_bit_for_bit(data, order, n):
+def test_statistics_are_those_of_the_notebooks_bit_for_bit(data, order, n):
     found = stage.statistics(np.array(data, order=order)[:n])
-    for ours, theirs in zip(found, of_the_sources(data, n), strict=True):
+    for ours, theirs in zip(found, of_the_notebooks(data, n), strict=True):
         assert ours.tobytes() == theirs.tobytes()
 
 
@@ -87,12 +87,12 @@ def test_statistics_leave_their_input_alone():
     assert mean.tolist() == [5, 6] and std.tolist() == [math.sqrt(35 / 3)] * 2
 
 
-@OPTIONS
+@settings(OPTIONS, max_examples=15)
 @given(data=tables, later=st.floats(-1e300, 1e300))
 def test_only_training_rows_matter(root, data, later):
     data[:2] = [[0.1], [0.7]]  # no column is constant
     found = normalized(data)
-    mean, std = of_the_sources(data, 4)
+    mean, std = of_the_notebooks(data, 4)
     assert found["rows"] == [0, 4]
     assert [entry["mean"] for entry in found["columns"].values()] == mean.tolist()
     assert [entry["std"] for entry in found["columns"].values()] == std.tolist()
@@ -136,7 +136,33 @@ def test_constant_columns_are_named(root, value):
 )
 def test_too_few_rows(root, train, val, test, key, needed):
     split = {"train": train, "val": val, "test": test, "val_batch": 1}
-    refused(np.arange(20.0)[:, None], split, f"split.{key}", f"needs {needed} rows", "has 20")
+    refused(np.arange(20.0)[:, None], split, f"split.{key}", f"needs {needed} rows, but the record has 20")
+
+
+def test_a_record_of_exactly_the_rows_needed(root):
+    assert normalized(np.arange(9.0)[:, None])["rows"] == [0, 4]
+    refused(np.arange(8.0)[:, None], SPLIT, "split.test", "needs 9 rows, but the record has 8")
+
+
+row = st.none() | st.integers(-1, 25) | st.just(4.5)
+ranges = st.lists(row, min_size=1, max_size=3) | st.lists(st.integers(0, 20), min_size=2, max_size=2).map(sorted)
+
+
+@settings(OPTIONS, max_examples=60)
+@given(split=st.fixed_dictionaries({key: ranges for key in ("train", "val", "test")}))
+def test_a_split_is_three_ranges_one_after_another_within_the_record(root, split):
+    try:
+        (a, b), (c, d), (e, f) = split.values()
+        # Only the last may be open; a training row more than one, or the column is constant.
+        good = 0 <= a < b - 1 and b <= c < d <= e < (20 if f is None else f) <= 20
+        good = good and not any(isinstance(value, float) for pair in split.values() for value in pair)
+    except (TypeError, ValueError):
+        good = False
+    if good:
+        assert normalized(np.arange(20.0)[:, None], split | {"val_batch": 1})["rows"] == [a, b]
+    else:
+        with pytest.raises(UserError, match=r"split\.(train|val|test)"):
+            normalized(np.arange(20.0)[:, None], split | {"val_batch": 1})
 
 
 def test_missing_record(root):

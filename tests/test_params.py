@@ -36,7 +36,7 @@ def test_values_of_every_kind():
         ("a: [b]\n", ["a", "b"], "no `b` in a"),
         ("", ["a"], "no `a` in the top level"),
         ("a: {b: 1\n", ["a"], "line 2: not valid YAML"),
-        ("a: 1\na: 2\n", ["a"], "line 2: not valid YAML"),
+        ("a: 1\na: 2\n", ["a"], "line 2: expected every key once, found a again"),
         ("a:\n\t- 1\n", ["a"], "line 2: not valid YAML"),
         ("a: 2009-02-31\n", ["a"], "not valid YAML"),
         (b"a: \xff\n", ["a"], "not valid YAML"),

@@ -1,5 +1,9 @@
 """Reviews as tokens, against Keras' own loader and padding, and files that are not what they should be."""
 
+import stages.lib.nn.environment  # noqa: F401, before Keras
+
+# isort: split
+
 import hashlib
 import json
 from pathlib import Path
@@ -14,6 +18,7 @@ from keras.utils import pad_sequences
 from stages import tokens as stage
 from stages.lib.errors import UserError
 from stages.lib.windows import load
+from stages.samples import reviews as sample
 
 VOCABULARY = 50
 ranks = st.lists(st.integers(1, VOCABULARY), max_size=30)
@@ -40,7 +45,7 @@ def made_up(train=20, test=7):
 def reviews(root):
     """A function that writes params.yaml and data/raw/reviews/any.npz; by default all is well."""
 
-    def write(arrays=None, content=None, synthetic=False, sha256="right", **settings):
+    def write(arrays=None, content=None, synthetic=False, sha256="right", vocabulary=VOCABULARY, **settings):
         raw = Path("data/raw/reviews")
         raw.mkdir(parents=True, exist_ok=True)
         if content is None:
@@ -51,7 +56,7 @@ def reviews(root):
         if sha256 == "right":
             sha256 = hashlib.sha256((raw / "any.npz").read_bytes()).hexdigest()
         section = {"words": 40, "length": 12, "reverse": False, "val": 0.2} | settings
-        sections = {"tokens": {"any": section}, "reviews": {"sha256": sha256, "vocabulary": VOCABULARY}}
+        sections = {"tokens": {"any": section}, "reviews": {"sha256": sha256, "vocabulary": vocabulary}}
         Path("params.yaml").write_text(json.dumps(sections))
 
     return write
@@ -101,7 +106,8 @@ def test_the_input_set_equals_keras_loader(reviews, reverse, monkeypatch, capsys
 def test_read_keeps_keras_order(reviews):
     arrays = made_up()
     reviews(arrays)
-    x_train, y_train, x_test, y_test = stage.read(Path("data/raw/reviews/any.npz"), VOCABULARY)
+    path = Path("data/raw/reviews/any.npz")
+    x_train, y_train, x_test, y_test = stage.read(path.read_bytes(), path, VOCABULARY)
     random = np.random.RandomState(113)
     for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
         order = np.arange(len(x))
@@ -137,22 +143,50 @@ def refused(*expected):
     assert not Path("data/inputs").exists()
 
 
-def test_a_file_of_another_hash_is_not_opened(reviews, monkeypatch):
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"sha256": "0" * 64}, ["data/raw/reviews/any.npz: expected the sha256 " + "0" * 64, "reviews.sha256"]),
+        (
+            {"sha256": None},
+            ["params.yaml: reviews.sha256: ", "found null", "can run code", "set reviews.sha256 to "],
+        ),
+        ({"synthetic": True}, ["any.npz: expected the sample", sample.SHA256, "dvc repro -f download@reviews"]),
+        ({"synthetic": True, "sha256": None}, ["any.npz: expected the sample", sample.SHA256]),
+    ],
+)
+def test_nothing_is_unpickled_that_was_not_hashed_against_a_known_value(reviews, monkeypatch, settings, expected):
     monkeypatch.setattr(np, "load", None)
-    reviews(sha256="0" * 64)
-    found = hashlib.sha256(Path("data/raw/reviews/any.npz").read_bytes()).hexdigest()
-    refused("any.npz", found, "0" * 64, "reviews.sha256")
-    reviews(sha256=None)
-    refused("reviews.sha256 is null", "can run code", f"set reviews.sha256 to {found}")
+    reviews(**settings)
+    refused(hashlib.sha256(Path("data/raw/reviews/any.npz").read_bytes()).hexdigest(), *expected)
 
 
-def test_the_hash_may_be_in_capitals_and_the_sample_needs_none(reviews):
+def test_what_was_hashed_is_what_is_unpickled(reviews, monkeypatch):
+    """A file that is replaced after it was hashed does not get in."""
+    reviews()
+    trusted = stage.trusted
+
+    def replaced(path, *arguments):
+        content = trusted(path, *arguments)
+        path.write_bytes(b"another file")
+        return content
+
+    monkeypatch.setattr(stage, "trusted", replaced)
+    stage.tokens("any")
+
+
+def test_the_hash_may_be_in_capitals(reviews):
     reviews()
     found = hashlib.sha256(Path("data/raw/reviews/any.npz").read_bytes()).hexdigest()
     reviews(sha256=found.upper())
     stage.tokens("any")
-    reviews(sha256=None, synthetic=True)
+
+
+def test_the_sample_needs_no_hash_in_params_yaml(reviews, root):
+    sample.write(root)
+    reviews(content=(root / "sample.npz").read_bytes(), synthetic=True, sha256=None, vocabulary=sample.WORDS)
     stage.tokens("any")
+    assert len(load("data/inputs/any").test.windows) == sample.REVIEWS
 
 
 @pytest.mark.parametrize("content", [b"", b"junk" * 99, b"PK\x03\x04" + bytes(99), b"\x80\x04N.", b"<html></html>"])
