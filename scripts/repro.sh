@@ -5,6 +5,7 @@
 # and evaluate of each model as single stages (-s), JOBS at a time, the longest trainings first, then the rest.
 # A model that fails does not stop the others, but makes the exit code 1.
 set -eu
+trap 'echo "interrupted; run it again to resume" >&2; exit 130' INT
 cd "$(dirname "$0")/.."
 jobs=${1:-2} task=${2:-}
 case $jobs in '' | 0 | *[!0-9]*)

@@ -1,5 +1,6 @@
 """Outputs that are whole or absent, inputs that are damaged, and inputs that change while a stage runs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,10 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.lib import files, params
+from stages.inputs import inputs
+from stages.lib import files, params, record
 from stages.lib.errors import UserError
 from stages.lib.files import existing, reading, watch, whole
 from stages.lib.history import read_history, write_history
+from stages.lib.windows import load
+from stages.parse import parse
+from stages.tokens import tokens
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -235,11 +240,60 @@ def test_what_is_no_damage_passes(error):
     assert raised.value is error
 
 
+def stage_files():
+    """What reads each file, and the stage that makes it; all of them are made by the fixture `weather`."""
+    return {
+        "data/record.parquet": (record.read, "parse"),
+        "data/normalization.json": (lambda: inputs("tiny"), "normalize"),
+        **{
+            f"data/inputs/tiny/{name}": (lambda: load("data/inputs/tiny"), "inputs@tiny")
+            for name in ("meta.json", "rows.npy", "train.npy", "val.npy", "test.npy")
+        },
+        "data/raw/dataset/source.json": (parse, "download@dataset"),
+        "data/raw/reviews/source.json": (lambda: tokens("any"), "download@reviews"),
+    }
+
+
+@pytest.fixture
+def made(weather):
+    """A working directory with every file of `stage_files`."""
+    inputs("tiny")
+    section = {"time": "t", "format": "%Y-%m-%d", "encoding": "utf-8", "sentinels": []}
+    weather.write_params("dataset", **section)
+    weather.params |= {"tokens": {"any": {"words": 9, "length": 2, "reverse": False, "val": 0.5}}}
+    weather.params |= {"reviews": {"sha256": None, "vocabulary": 9}}
+    weather.write_params()
+    for name in ("dataset", "reviews"):
+        Path("data/raw", name).mkdir(parents=True)
+        note = {"source": "x", "synthetic": False, "files": [{"name": "x"}]}
+        Path("data/raw", name, "source.json").write_text(json.dumps(note))
+    return weather
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_cut_or_replaced_file_is_one_line(made, data):
+    name = data.draw(st.sampled_from(sorted(stage_files())))
+    read, maker = stage_files()[name]
+    content = Path(name).read_bytes()
+    shortest = len(content.rstrip()) if name.endswith("json") else len(content)
+    spoiled = data.draw(st.integers(0, shortest - 1).map(lambda length: content[:length]) | st.binary(max_size=99))
+    Path(name).write_bytes(spoiled)
+    try:
+        with pytest.raises(UserError) as raised:
+            read()
+    finally:
+        Path(name).write_bytes(content)
+    message = str(raised.value)
+    assert message.startswith(f"{name}: cannot be read (")
+    assert message.endswith(f"; make it again with `dvc repro -f {maker}`") and "\n" not in message
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_history_that_is_cut_anywhere_is_named(data):
     history = [{"epoch": n + 1, "loss": 1 / (n + 3), "val_loss": 0.25} for n in range(3)]
-    write_history(Path(), history, [], {"threads": 1})
+    write_history(Path(), [history], [], {"threads": 1})
     assert read_history(Path(), "train@x") == history
     for name in ("history.csv", "training.json"):
         text = Path(name).read_bytes()

@@ -73,7 +73,7 @@ class Checkpoint:
             if str(saved["identity"]) != self.identity:
                 return self.ignored("settings, data, code or machine have changed since")
             if len(history) > epochs:
-                return self.ignored(f"it is {len(history)} epochs on, more than the {epochs} wanted")
+                return self.ignored(f"it is at epoch {len(history)}, beyond the {epochs} wanted")
             values = [saved[f"variable_{i}"] for i in range(len(variables))]
             best = [saved[f"best_{i}"] for i in range(sum(key.startswith("best_") for key in saved))]
         for variable, value in zip(variables, values, strict=True):
