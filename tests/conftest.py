@@ -75,8 +75,8 @@ def nothing_stays() -> Iterator[None]:
     before = dict(os.environ)
     yield
     params._read.clear()
-    files._seen.clear()
-    files.GUARDED = False
+    files._read.clear()
+    files._code.clear()
     os.environ.clear()
     os.environ.update(before)
 

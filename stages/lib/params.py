@@ -51,7 +51,7 @@ def load() -> Any:
         ) from None
     except (YAMLError, ValueError) as error:  # ValueError: such as a date 2009-02-31
         mark = getattr(error, "problem_mark", None)
-        where, what = (f", line {mark.line + 1}", error.problem) if mark else ("", error)
+        where, what = (f", line {mark.line + 1}" if mark else ""), getattr(error, "problem", None) or error
         raise UserError(f"params.yaml{where}: not valid YAML: {' '.join(str(what).split())}") from None
 
 
