@@ -358,11 +358,6 @@ def test_damaged_and_missing_files(root):
         stage.parse()
 
 
-def test_the_shadow_that_macos_puts_into_a_zip_is_left_alone(root):
-    members = {"__MACOSX/._inner_csv": "shadow", "inner_csv": document()}
-    assert parsed({"a.zip": zipped(**members)})[0].num_rows == 3
-
-
 def test_an_older_record_survives_a_failure(root):
     parsed({"a.csv": document()})
     before = stage.RECORD.read_bytes(), stage.QUALITY.read_bytes()

@@ -3,13 +3,10 @@
 import codecs
 import contextlib
 import csv
-import gzip
 import io
 import json
 import math
 import re
-import zipfile
-import zlib
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from tqdm import tqdm
 
+from stages.lib.archives import UnpackError, read_table
 from stages.lib.errors import UserError
 from stages.lib.record import values
 from stages.lib.settings.dataset import Record
@@ -26,21 +24,13 @@ from stages.lib.settings.dataset import Record
 BLOCK = 8192  # lines that are read again together where not all can be read at once
 FEW = 24  # rows of one time with different values that a file may hold, or one in a hundred
 NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
-UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 def contents(path: Path) -> tuple[str, bytes]:
     """Return the name to show for the CSV at `path` (.csv, .zip or .gz) and its bytes; UserError if damaged."""
     try:
-        if path.suffix.lower() == ".gz":
-            return str(path), gzip.decompress(path.read_bytes())
-        if path.suffix.lower() != ".zip":
-            return str(path), path.read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            tables = [member for member in archive.infolist() if member.filename.lower().endswith(".csv")]
-            largest = max(tables, key=lambda member: member.file_size)  # not macOS's shadow of it
-            return f"{path} ({largest.filename})", archive.read(largest)
-    except UNREADABLE as error:
+        return read_table(path)
+    except (OSError, UnpackError) as error:
         raise UserError(
             f"{path}: cannot be read ({error}); fetch it again with `dvc repro -f download@dataset`"
         ) from None
