@@ -262,3 +262,11 @@ def test_the_stage_writes_the_grid_and_its_report(root, capsys):
     report = json.loads(Path("data/clean.json").read_text())
     assert report["columns"]["T (degC)"]["interpolated"] == 4
     assert "1 gaps of 3 points" in capsys.readouterr().out
+
+
+def test_a_year_without_rows_is_just_a_gap():
+    times = [*every(60, 2000), *every(60, 2000, START + timedelta(days=500))]
+    found, report = clean(record(times, T=np.arange(4000) % 40))
+    assert len(found) == 500 * 24 + 2000 and found["T (degC)"].isna().sum() == 500 * 24 - 2000
+    assert [gap["missing"] for gap in report["gaps"]] == [500 * 24 - 2000]
+    assert report["columns"]["T (degC)"]["interpolated"] == 0

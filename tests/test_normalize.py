@@ -179,3 +179,9 @@ def test_sentinels_in_the_training_rows_are_named(root, capsys):
     rows[:2, 1] = -9999
     normalized(rows)
     assert "2 in 'b'" in capsys.readouterr().err
+
+
+def test_values_that_are_missing_anywhere_are_refused(root):
+    rows = np.random.default_rng(0).normal(size=(10, 2))
+    rows[[8, 9], 0] = np.nan  # beyond the training rows: the windows have them all the same
+    refused(rows, SPLIT, "data/record.parquet: expected a number in every row", "2 missing in 'a'", "the station's")
