@@ -1,4 +1,4 @@
-"""Ours beside the alternatives, on this machine: `make bench`. README.md says what each section means.
+"""Ours next to the alternatives, on this machine: `make bench`. README.md says what each section means.
 
 Every contender is a process of its own that waits for its turn, so that they measure A B C A B C ... under
 the same load; the tables hold medians. Ours gets the environment that ./run gives a stage, the others none.
@@ -42,13 +42,13 @@ STEP_GOALS |= {"conv1d": 1.5, "conv1d_gru": 1.5, "dense": 5}
 
 
 def environment(ours: bool = False, threads: int = 0) -> dict[str, str]:
-    """The environment of a process: as ./run sets it for ours, as scripts/repro.sh where `threads` are given."""
+    """The environment of a process: as ./run sets it for ours, as `training.threads` where they are given."""
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "TF_", "OMP_", "GLIBC_"))
     }
     kept |= {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if ours:
-        kept |= {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "TF_ENABLE_ONEDNN_OPTS": "1"}
+        kept["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     if threads:
         kept |= dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(threads))
     return kept
@@ -144,7 +144,7 @@ def prepare(folder: Path, source: Path | None) -> str:
             raise UserError(done.stderr.strip().removeprefix("error: "))
 
     for stage in ("download dataset", "download reviews", "parse"):
-        run("-m", *f"stages.{stage}".split())
+        run("-m", "stages.lib.command", *stage.split())
     if json.loads((folder / "data/quality.json").read_text())["rows"] <= params("split", "test")[0]:
         update(folder / "params.yaml", {"split": SHORT["split"]})
     stages = [
@@ -153,13 +153,13 @@ def prepare(folder: Path, source: Path | None) -> str:
         *(f"tokens {key}" for key in params("tokens")),
     ]
     for stage in stages:
-        run("-m", *f"stages.{stage}".split())
+        run("-m", "stages.lib.command", *stage.split())
     run("-c", "from benchmarks.bench import write_plain; write_plain()")
     return "the synthetic sample" if record == "sample" else ", ".join(Path(path).name for path in record)
 
 
 def write_plain() -> None:
-    """The normalized record as the sources hold it, (rows, columns) float64, in file order: plain.npy."""
+    """The normalized record as the notebooks hold it, (rows, columns) float64, in file order: plain.npy."""
     columns = json.loads(Path("data/normalization.json").read_text())["columns"]
     record = read()
     np.save(
@@ -198,7 +198,7 @@ def times(ratio: float | None) -> str:
 
 def section_csv(folder: Path, rounds: int) -> str:
     ways = {"ours: times too, all checked": ("csv_ours",)}
-    ways |= {"split, float()": ("csv_sources",), "pandas.read_csv": ("csv_pandas", False)}
+    ways |= {"split, float()": ("csv_notebooks",), "pandas.read_csv": ("csv_pandas", False)}
     ways["pandas.read_csv, times too"] = ("csv_pandas", True)
     found = compete(folder, ways, rounds)
     ours = next(iter(found.values()))["seconds"]
@@ -213,7 +213,7 @@ def section_windows(folder: Path, rounds: int, shrink: int, goals: list) -> str:
             "ours, on the device, XLA": ("windows_device", name, many, True),
             "ours, on the device": ("windows_device", name, many, False),
             "ours, on the host": ("windows_host", name, many),
-            "sources' generator": ("windows_generator", name, few),
+            "notebooks' generator": ("windows_generator", name, few),
             "timeseries_dataset_from_array": ("windows_timeseries", name, few),
             "tf.data, tf.gather": ("windows_tfdata", name, few),
         }
@@ -228,7 +228,7 @@ def section_windows(folder: Path, rounds: int, shrink: int, goals: list) -> str:
         written = sum(counts) * window_bytes(folder, name)
         rows.append([name, "every window written out (computed)", *[None] * 4, written / 1e6, None])
         for where, ours in (("device", device), ("host", found["ours, on the host"]["us"])):
-            for way, least in (("sources' generator", 40), ("timeseries_dataset_from_array", 60)):
+            for way, least in (("notebooks' generator", 40), ("timeseries_dataset_from_array", 60)):
                 goals.append((f"windows, {name}, on the {where}, to {way}", least, found[way]["us"] / ours, None))
     return table("inputs | way | windows/s | us/window | times ours | peak MB | MB on disk | s in dvc add", rows)
 
@@ -308,7 +308,7 @@ def section_rerun(folder: Path, rounds: int) -> str:
     code = (
         "import subprocess, sys, time; began = time.perf_counter(); "
         "code = subprocess.call([sys.executable, *sys.argv[2:]]); "
-        "open(sys.argv[1], 'a').write(f'{sys.argv[3]} {time.perf_counter() - began}\\n'); sys.exit(code)"
+        "open(sys.argv[1], 'a').write(f'{sys.argv[4]} {time.perf_counter() - began}\\n'); sys.exit(code)"
     )
     wrapper.write_text(f"#!/bin/sh\nexec '{sys.executable}' -S -c \"{code}\" '{log}' \"$@\"\n")
     wrapper.chmod(0o755)
@@ -325,7 +325,7 @@ def section_rerun(folder: Path, rounds: int) -> str:
             raise UserError(f"dvc repro in a copy of demo/ failed: {done.stderr.decode()[-1000:]}")
         total = time.perf_counter() - began
         stages = [line.split() for line in log.read_text().splitlines()]
-        training = sum(float(seconds) for stage, seconds in stages if stage == "stages.train")
+        training = sum(float(seconds) for stage, seconds in stages if stage == "train")
         return [what, len(stages), total, training, total - training]
 
     repro("brought up to date", {})
@@ -337,7 +337,7 @@ def section_rerun(folder: Path, rounds: int) -> str:
 
 
 def schedule(whole: tuple, f: Figures, key: str = "") -> float:
-    """Minutes of a model from start to metrics, of its `whole` schedule and its figures by the wall or `_only`."""
+    """Minutes of a model from start to metrics, of its `whole` schedule and its figures in wall time or `_only`."""
     epochs, evaluated, window = whole[0], whole[3], f["window" + key] or f["window"] or 0
     return (f["start"] + epochs * sum(epoch_seconds(whole, f, key)) + evaluated * window / 1e6) / 60
 
@@ -345,7 +345,7 @@ def schedule(whole: tuple, f: Figures, key: str = "") -> float:
 def section_estimate(folder: Path, found: dict[str, dict[str, Figures]], shrink: int, goals: list) -> str:
     """Minutes of the whole schedule in both ways, from the figures of `section_training`.
 
-    Ours also with two jobs: from each forecasting model's figures beside itself, with half the cores each.
+    Ours also with two jobs: from each forecasting model's figures with two of it at once, half the cores each.
     """
     threads = max((os.cpu_count() or 2) // 2, 1)
     minutes, rows = {}, []
@@ -357,23 +357,23 @@ def section_estimate(folder: Path, found: dict[str, dict[str, Figures]], shrink:
         if model in forecasts:
             pair = {f"{model}, {i} of two": steps_ours(model, shrink) for i in (1, 2)}
             both = compete(folder, pair, 1, threads).values()
-            minutes[model, "beside"] = statistics.mean(schedule(ways["ours"]["whole"], f) for f in both)
+            minutes[model, "paired"] = statistics.mean(schedule(ways["ours"]["whole"], f) for f in both)
 
-    def row(what: str, models: list[str], beside: float | None) -> list:
+    def row(what: str, models: list[str], paired: float | None) -> list:
         ours, plain, ours_only, plain_only = (
             sum(minutes[model, way] for model in models) for way in ("ours", "plain", "ours_only", "plain_only")
         )
         only = (ours_only, plain_only, times(over(plain_only, ours_only)))
-        return [what, ours, plain, times(over(plain, ours)), *only, beside]
+        return [what, ours, plain, times(over(plain, ours)), *only, paired]
 
     def two_jobs(models: list[str]) -> float:
         ends = [0.0, 0.0]
-        for longest in sorted((minutes[model, "beside"] for model in models), reverse=True):
+        for longest in sorted((minutes[model, "paired"] for model in models), reverse=True):
             ends[ends.index(min(ends))] += longest
         return max(ends)
 
     for model in found:
-        rows.append(row(model, [model], minutes.get((model, "beside"))))
+        rows.append(row(model, [model], minutes.get((model, "paired"))))
     rows.append(row("the forecasts", forecasts, two_jobs(forecasts)))
     rows.append(row("all", list(found), None))
     if len(forecasts) > 1:
@@ -383,12 +383,12 @@ def section_estimate(folder: Path, found: dict[str, dict[str, Figures]], shrink:
         serial = sum(minutes[model, "ours"] for model in recurrent)
         goals.append(("recurrent models, two jobs to one", 1.5, serial / two_jobs(recurrent), None))
     header = "model | min: ours | plain | ratio | alone, min: ours | plain | ratio | two jobs, min: ours"
-    note = f"Two jobs: {threads} thread(s) each; a model's time beside itself, then the time until both jobs end."
+    note = f"Two jobs: {threads} thread(s) each; each model twice at once, then the time to both ends."
     return table(header, rows) + f"\n\n{note}"
 
 
 def section_goals(goals: list[tuple]) -> str:
-    """The project's targets; met where the ratio by the wall is reached, the steps alone beside it."""
+    """The project's targets; met where the ratio of wall times is reached. The steps alone are shown too."""
     rows = []
     for what, least, ratio, alone in goals:
         verdicts = ["-" if value is None else "met" if value >= least else "not met" for value in (ratio, alone)]
@@ -427,7 +427,7 @@ def arguments() -> argparse.Namespace:
     chosen.only = chosen.only.split(",") if chosen.only else list(SECTIONS)
     if unknown := set(chosen.only) - set(SECTIONS):
         parser.error(f"--only: no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    known = list(params("models"))
+    known = [name for name, model in params("models").items() if model["task"] != "station"]
     complete = chosen.only == list(SECTIONS) and not chosen.models and not chosen.quick
     chosen.models = chosen.models.split(",") if chosen.models else ["dense", "gru"] if chosen.quick else known
     if unknown := set(chosen.models) - set(known):

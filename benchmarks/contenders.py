@@ -59,7 +59,7 @@ def csv_ours() -> Callable[[], Figures]:
     return csv_contender(lambda path: [values(column) for column in read_file(path, section)[1].columns])
 
 
-def csv_sources() -> Callable[[], Figures]:
+def csv_notebooks() -> Callable[[], Figures]:
     encoding = params("dataset", "encoding")
 
     def read(path: Path) -> np.ndarray:
@@ -85,8 +85,8 @@ def csv_pandas(times: bool) -> Callable[[], Figures]:
     return csv_contender(read)
 
 
-def sources_generator(name: str, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The sources' way to a batch: float64, one list of indices after the other; train is drawn at random."""
+def notebooks_generator(name: str, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The notebooks' way to a batch: float64, one list of indices after the other; train is drawn at random."""
     data, column, (first, last), (lookback, step, delay) = plain_task(name, split)
     begin = row = first + lookback
     while True:
@@ -162,7 +162,7 @@ def windows_device(name: str, count: int, jit: bool) -> Callable[[], Figures]:
 
 
 def windows_generator(name: str, count: int) -> Callable[[], Figures]:
-    batches = sources_generator(name, "train")
+    batches = notebooks_generator(name, "train")
     return lambda: pace(batches, count)
 
 
@@ -215,7 +215,7 @@ def clock() -> Any:
 
 
 def timed(call: Callable[..., Any], size: int, windows: int, **arguments: Any) -> tuple[float, float | None]:
-    """Seconds a window, by the wall and between the ends of the first and the last batch, of fit or evaluate.
+    """Seconds a window: in wall time, and between the ends of the first and the last batch, of fit or evaluate.
 
     `windows` in batches of `size`.
     """
@@ -256,12 +256,12 @@ def full_bundles(batches: int, windows: int, size: int) -> int:
 def steps_ours(name: str, steps: int, evaluations: int) -> Callable[[], Figures]:
     """What stages.train.fit does in an epoch, over `steps` steps and `evaluations` batches of validation."""
     from stages.lib.nn.batches import EVALUATION_BATCH, feed, windowed
-    from stages.lib.nn.compiling import compile_for
     from stages.train import draw
 
     model, inputs, schedule = prepared(name)
     learner = windowed(model, inputs)
-    compile_for(learner, model, schedule)
+    task = importlib.import_module(f"stages.lib.tasks.{schedule['task']}.training")
+    task.prepare(learner, model, inputs, schedule)
     learner.optimizer.build(learner.trainable_variables)
     train, val = inputs.train, inputs.val
     batch = schedule["batch_size"]
@@ -285,7 +285,7 @@ def steps_ours(name: str, steps: int, evaluations: int) -> Callable[[], Figures]
 
 
 def steps_plain(name: str, steps: int, evaluations: int) -> Callable[[], Figures]:
-    """Keras with its defaults on the sources' generator, or on arrays for reviews, as in the sources."""
+    """Keras with its defaults on the notebooks' generator, or on arrays for reviews, as in the notebooks."""
     import keras
 
     model, inputs, schedule = prepared(name)
@@ -297,7 +297,7 @@ def steps_plain(name: str, steps: int, evaluations: int) -> Callable[[], Figures
     def data(split: str, count: int) -> tuple[int, dict]:
         if inputs.meta.target is not None:
             size = "steps_per_epoch" if split == "train" else "steps"
-            return count * BATCH, {"x": sources_generator(schedule["inputs"], split), size: count}
+            return count * BATCH, {"x": notebooks_generator(schedule["inputs"], split), size: count}
         part = getattr(inputs, split)
         x, y = part.windows[: count * BATCH].astype(np.int32), part.targets[: count * BATCH]
         return len(x), {"x": x, "y": y, "batch_size": BATCH}

@@ -1,4 +1,4 @@
-"""A made-up weather record in a working directory of its own, with the params.yaml and the stages to go on with."""
+"""A made-up weather record in a working directory of its own, with params.yaml and the stages' code."""
 
 import copy
 import json

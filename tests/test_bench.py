@@ -1,4 +1,4 @@
-"""The benchmark: its stand-in for the sources' generator gives our windows; its arithmetic."""
+"""The benchmark: its stand-in for the notebooks' generator gives our windows; its arithmetic."""
 
 from itertools import islice
 from pathlib import Path
@@ -38,7 +38,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 
 def test_generator_gives_our_validation_windows(record: np.ndarray) -> None:
     val = load("data/inputs/short").val
-    batches = list(islice(contenders.sources_generator("short", "val"), 4))
+    batches = list(islice(contenders.notebooks_generator("short", "val"), 4))
     windows, targets = (np.concatenate(parts[:3]).astype(np.float32) for parts in zip(*batches, strict=True))
     assert len(val.windows) == 3 * 128
     np.testing.assert_array_equal(windows, val.windows[:])
@@ -48,7 +48,7 @@ def test_generator_gives_our_validation_windows(record: np.ndarray) -> None:
 
 def test_generator_draws_training_windows(record: np.ndarray) -> None:
     np.random.seed(0)
-    windows, targets = next(contenders.sources_generator("short", "train"))
+    windows, targets = next(contenders.notebooks_generator("short", "train"))
     ours = load("data/inputs/short").train
     known = {window.tobytes(): target for window, target in zip(ours.windows[:], ours.targets, strict=True)}
     found = [known[window.tobytes()] for window in windows.astype(np.float32)]

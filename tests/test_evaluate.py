@@ -68,7 +68,7 @@ def test_skill_of_naive_is_nothing_and_of_the_truth_one():
     assert (truth["val_skill"], truth["test_skill"], truth["test_mae_degc"]) == (1, 1, 0)
 
 
-def test_no_skill_beside_a_perfect_naive_forecast():
+def test_no_skill_where_there_is_a_perfect_naive_forecast():
     made, outputs = forecasts()
     made.val.targets[:] = naive(made.val, 1)
     with pytest.raises(UserError, match=r"split\.val: .* constant in the val windows"):

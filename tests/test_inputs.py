@@ -20,7 +20,7 @@ OPTIONS = settings(max_examples=60, deadline=None, suppress_health_check=[Health
 
 
 def seen_in_validation(first, last, lookback, batch):
-    """The rows that the sources' validation reads, each once, in order.
+    """The rows that the notebooks' validation reads, each once, in order.
 
     It takes (last - first - lookback) // batch batches one after another, from first + lookback on, and begins
     again there before a batch that would reach `last` or go beyond it.
@@ -126,7 +126,7 @@ def test_starts_point_at_the_window(step, time, data):
         assert ordered[start : start + time].tolist() == list(range(r - lookback, r, step))
 
 
-def test_the_sources_sizes():
+def test_the_notebooks_sizes():
     split = {"train": [0, 200_000], "val": [200_001, 300_000], "test": [300_001, None], "val_batch": 128}
     rows = stage.forecast_rows(420_551, Split(**split), lookback=1440, delay=144)
     assert {name: len(row) for name, row in rows.items()} == {"train": 198_560, "val": 98_432, "test": 118_965}
@@ -134,7 +134,7 @@ def test_the_sources_sizes():
 
 
 @pytest.mark.parametrize("windows", range(1, 25))
-def test_validation_is_what_the_sources_steps_reach(windows):
+def test_validation_is_what_the_notebooks_steps_reach(windows):
     split = {"train": [0, 9], "val": [9, 9 + 5 + windows], "test": [40, None], "val_batch": 6}
     expected = seen_in_validation(*split["val"], 5, 6)
     if windows < 6:
