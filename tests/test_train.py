@@ -1,4 +1,4 @@
-"""Training: its settings, its draws, its bytes, and that a stopped training ends as one that was not stopped."""
+"""Training: its draws, its bytes, and that a stopped training ends as one that was not stopped."""
 
 import csv
 import importlib.util
@@ -50,12 +50,6 @@ def interrupted(name, monkeypatch, after):
         trained(name)
     assert not Path("data/models").exists()
     assert [path.name for path in Path(".resume").iterdir()] == [f"{name}.npz"]
-
-
-def test_a_loss_that_is_no_mae_is_not_told_in_degrees(data):
-    data.write_params("models", "dense", loss="mse")
-    header, *_ = trained("dense")["history.csv"].decode().splitlines()
-    assert header == "epoch,loss,mean_absolute_error,val_loss,val_mean_absolute_error"
 
 
 # --- Building ------------------------------------------------------------------------------------
@@ -263,6 +257,12 @@ def test_history_and_console(data, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert any(line.startswith("dense: 79 weights, 2 epochs, on ") for line in shown)
     assert any(line.startswith("dense 2/2  loss ") and " degc  (best: epoch " in line for line in shown)
+
+
+def test_a_loss_that_is_no_mae_is_not_told_in_degrees(data):
+    data.write_params("models", "dense", loss="mse")
+    header, *_ = trained("dense")["history.csv"].decode().splitlines()
+    assert header == "epoch,loss,mean_absolute_error,val_loss,val_mean_absolute_error"
 
 
 def test_a_model_without_epochs_is_saved_as_it_is(data):
