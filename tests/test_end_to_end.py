@@ -73,7 +73,10 @@ LOOKBACK = {"inputs@half_hourly", "train@conv1d", "evaluate@conv1d"}
 # Edits, and the stages that they reach at once; `check` looks at every edit.
 REACHED = [
     ({"training": {"batch_size": 64}}, {"train", "evaluate"}),
-    ({"tasks": {"forecast": {"steps_per_epoch": 4}}}, {f"{s}@{m}" for s in ("train", "evaluate") for m in ("dense", "conv1d")}),
+    (
+        {"tasks": {"forecast": {"steps_per_epoch": 4}}},
+        {f"{s}@{m}" for s in ("train", "evaluate") for m in ("dense", "conv1d")},
+    ),
     ({"split": {"test": [9001, 11000]}}, {"normalize", "inputs", "report_forecast"}),
     ({"dataset": {"target": "p (mbar)"}}, {"parse", "inputs", "clean", "clock", "report_forecast"}),
     ({"reviews": {"vocabulary": 90000}}, {"tokens"}),
