@@ -5,7 +5,6 @@ import stages.lib.nn.environment  # noqa: F401, before Keras
 # isort: split
 
 import importlib
-import json
 import os
 import time
 from pathlib import Path
@@ -135,8 +134,6 @@ def train(name: str) -> None:
     with whole(Path("data/models", schedule["task"], name)) as directory:
         directory.mkdir()
         save_model(model, directory / "model.keras")
-        write_history(directory, histories, columns, machine(schedule["threads"]))
-        if description:
-            (directory / "model.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+        write_history(directory, histories, columns, machine(schedule["threads"]) | description)
     for label in labels:
         Checkpoint(label, "").path.unlink(missing_ok=True)

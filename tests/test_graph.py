@@ -51,7 +51,7 @@ def reached(file: Path, argument: str) -> Iterator[Path]:
     What an f-string puts into the name of a module is the command's `argument`, or the task of that model.
     """
     names = []
-    task = YAML(typ="safe").load(ROOT / "params.yaml")["models"].get(argument, {}).get("task", "")
+    task = YAML(typ="safe").load(ROOT / "params.yaml")["models"].get(argument, {}).get("task", argument)
     for node in nodes(file):
         match node:
             case ast.Import():

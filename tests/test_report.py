@@ -14,17 +14,11 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from stages.lib.errors import UserError
+from stages.lib.figures import draw_first_days, draw_forecast, draw_losses, draw_record
 from stages.lib.history import write_history
-from stages.report import (
-    draw_first_days,
-    draw_forecast,
-    draw_losses,
-    draw_record,
-    read_results,
-    report,
-    report_forecast,
-    split_times,
-)
+from stages.lib.reports import forecast
+from stages.lib.reports.forecast import split_times
+from stages.report import read_results, report
 
 ROOT = Path(__file__).parents[1]
 SCORES = {"naive": 0.29, "mine": 0.31, "gru": 0.26}  # validation MAE; the notebooks have no `mine`
@@ -169,7 +163,7 @@ def test_reviews_table_is_printed_sorted_and_warns_of_synthetic_data(root: Path,
 
 def test_naive_alone_on_fewer_synthetic_rows_than_the_figures_show(root: Path) -> None:
     forecasts("naive", synthetic=True, rows=200)
-    text, figures = report_forecast(*read_results("forecast"))
+    text, figures = forecast.report(*read_results("forecast"))
     assert "synthetic" in text and cells(text)[2][0] == "**naive**"
     assert {f"{name}.png" for name in figures} == FIGURES
     assert all("(synthetic)" in figure.get_suptitle() for figure in figures.values())
@@ -178,7 +172,7 @@ def test_naive_alone_on_fewer_synthetic_rows_than_the_figures_show(root: Path) -
 @pytest.mark.parametrize(("test", "sentinels"), [(40.0, 3), (40.0, 0), (2.0, 3)])
 def test_mae_far_off_is_broken_bears_its_value_and_is_put_down_to_sentinels(root: Path, test, sentinels) -> None:
     forecasts("naive", "gru", rows=200, test=test, sentinels=sentinels)
-    text, figures = report_forecast(*read_results("forecast"))
+    text, figures = forecast.report(*read_results("forecast"))
     assert ("sentinels (3 in `p (mbar)`)" in text) == (test > 10 and sentinels > 0)
     (axes,) = figures["mae"].axes
     assert ("broken at 7.0 mbar" in figures["mae"].get_suptitle()) == (test > 10)
@@ -264,7 +258,7 @@ READ = {
     "metrics/forecast/gru.json": "evaluate@gru",
     "data/evaluations/forecast/gru/forecast.parquet": "evaluate@gru",
     "data/models/forecast/gru/history.csv": "train@gru",
-    "data/models/forecast/gru/training.json": "train@gru",
+    "data/models/forecast/gru/model.json": "train@gru",
     "data/record.parquet": "parse",
     "data/quality.json": "parse",
 }
@@ -291,7 +285,7 @@ def test_a_file_cut_anywhere_is_named_on_one_line(made: Path, path: str, stage: 
         Path(path).write_bytes(content[: int(share * end)])
         try:
             with pytest.raises(UserError) as caught:
-                report_forecast(*read_results("forecast"))
+                forecast.report(*read_results("forecast"))
         finally:
             Path(path).write_bytes(content)
     assert str(caught.value).startswith(f"{path}: ") and str(caught.value).endswith(f"`dvc repro -f {stage}`")

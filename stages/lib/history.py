@@ -1,4 +1,4 @@
-"""A finished training's directory: `model.keras`, `history.csv` with a row an epoch, `training.json`."""
+"""A finished training's directory: `model.keras`, `history.csv` with a row an epoch, `model.json`."""
 
 import csv
 import json
@@ -14,10 +14,8 @@ def best_epoch(history: list[dict], monitor: str) -> int:
     return choose(range(len(history)), key=lambda row: history[row][monitor])
 
 
-def write_history(
-    directory: Path, members: list[list[dict]], columns: list[str], training: dict[str, str | int]
-) -> None:
-    """Write history.csv and training.json, which says how the training was done.
+def write_history(directory: Path, members: list[list[dict]], columns: list[str], training: dict[str, Any]) -> None:
+    """Write history.csv and model.json, which says how the training was done.
 
     A row is an epoch of a member (its column is left out where there is one member); `columns` are those of a model
     without epochs.
@@ -30,12 +28,12 @@ def write_history(
         writer.writeheader()
         writer.writerows(rows)
     counts = {"members": len(members), "epochs": len(members[0])}
-    (directory / "training.json").write_text(json.dumps(counts | training, indent=2) + "\n")
+    (directory / "model.json").write_text(json.dumps(counts | training, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_history(directory: Path, stage: str) -> list[dict[str, float]]:
-    """The rows of history.csv; UserError where they are not those that training.json says were written."""
-    with reading(directory / "training.json", stage) as path:
+    """The rows of history.csv; UserError where they are not those that model.json says were written."""
+    with reading(directory / "model.json", stage) as path:
         training = json.loads(path.read_text())
         expected = list(range(1, training["epochs"] + 1)) * training["members"]
     with reading(directory / "history.csv", stage) as path:

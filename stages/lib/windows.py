@@ -7,7 +7,6 @@ The stages `inputs`, `tokens` and `clock` write such directories; all later stag
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.lib.files import reading
-from stages.lib.units import unit
+from stages.lib.units import slug, unit
 
 SPLITS = ("train", "val", "test")
 
@@ -39,7 +38,7 @@ class Meta:
         """The target's unit as a suffix for names: `degc` for `T (degC)`; None for reviews."""
         if self.target is None:
             return None
-        return re.sub(r"[^0-9a-z]+", "_", unit(self.columns[self.target]).lower()).strip("_") or "own_unit"
+        return slug(unit(self.columns[self.target]))
 
 
 class Windows:

@@ -9,6 +9,9 @@ from scores.stats.statistical_tests import diebold_mariano
 
 from stages.lib.figures import BAND, NAIVE, TRUTH, VALIDATION, titled
 from stages.lib.files import reading
+from stages.lib.leaderboard import provenance, read_json
+from stages.lib.params import params
+from stages.lib.units import slug, unit
 
 REFERENCES = ("ridge", "persistence")
 WEEK = 168  # hours: a block of the bootstrap
@@ -129,3 +132,58 @@ def draw_fortnight(best: str, forecasts: pd.DataFrame, target: str, note: str) -
     axes.set(xlabel="Time", ylabel=target, xmargin=0.01)
     figure.legend(loc="outside upper right", ncols=3)
     return figure
+
+
+def table(metrics: pd.DataFrame, label: str, unit: str) -> str:
+    """The Markdown table of the station's models, the first in bold."""
+    columns = {
+        f"val MAE {label}, {unit}": (f"val_mae_{slug(unit)}_{label}", 3),
+        "val skill": (f"val_skill_{label}", 3),
+        f"test MAE {label}, {unit}": (f"test_mae_{slug(unit)}_{label}", 3),
+        "test skill": (f"test_skill_{label}", 3),
+        "vs ridge": (f"test_skill_vs_ridge_{label}", 3),
+        "test skill, all leads": ("test_skill", 3),
+        "coverage": (f"test_coverage_{label}", 3),
+        f"width, {unit}": (f"test_width_{slug(unit)}_{label}", 2),
+    }
+    cells = pd.DataFrame({"model": metrics.index}, index=metrics.index)
+    for heading, (name, decimals) in columns.items():
+        cells[heading] = metrics[name].map(f"{{:.{decimals}f}}".format)
+    cells["parameters"] = metrics["parameters"].map("{:,.0f}".format)
+    cells.iloc[0, :2] = "**" + cells.iloc[0, :2] + "**"
+    return cells.to_markdown(
+        index=False, disable_numparse=True, colalign=["left", *["right"] * (cells.shape[1] - 1)]
+    )
+
+
+def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[str, dict[str, Figure]]:
+    """Return the text with the station's table and verdict, and the figures by name."""
+    target, periods = params("dataset", "target"), params("periods")
+    label = next(name for name in metrics if name.startswith("val_skill_")).removeprefix("val_skill_")
+    lead, own = float(label.removesuffix("h")), unit(target)
+    metrics = metrics.sort_values(f"val_mae_{slug(own)}_{label}", kind="stable")
+    best, source = metrics.index[0], read_json("data/quality.json", "parse")["source"]
+    tables = {name: read_table(name, "by_lead") for name in metrics.index}
+    forecasts = read_table(best, "forecast")
+    references = [name for name in REFERENCES if name in metrics.index and name != best]
+    every = float(tables[best]["lead"].iloc[0])
+    windows, measured = forecasts["origin"].nunique(), int(tables[best].set_index("lead")["n"][lead])
+    text = (
+        f"# Forecasts of {target} by the clock\n\n{provenance(source)}\n\n"
+        f"Trained from {periods['train']}, validated from {periods['val']}, tested from {periods['test']} to "
+        f"{periods['end'] or 'the end of the record'}: {windows:,} test windows, {measured:,} with a truth at "
+        f"{lead:g} hours.\n\n{table(metrics, label, own)}\n\n"
+        f"Sorted by validation MAE {lead:g} hours ahead, best model in bold. Skill is 1 - MAE / MAE of persistence,"
+        " the same hour yesterday, on the same windows; `vs ridge` is against the ridge regression. Coverage is the"
+        " share of truths inside the 80 % interval, which was calibrated on validation.\n\n"
+        f"{verdict(best, lead, every, own, references)}\n"
+    )
+    note = " (synthetic)" * source["synthetic"]
+    shown = [best, *references]
+    pretty, degrees = (name.replace("degC", "°C") for name in (target, own))
+    return text, {
+        "skill": draw_skill(tables, note),
+        "when": draw_when(shown, f"{lead:g} hours", degrees, note),
+        "reliability": draw_reliability(best, forecasts, note),
+        "fortnight": draw_fortnight(best, forecasts, pretty, note),
+    }

@@ -22,6 +22,6 @@ def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: 
 
 def finish(
     name: str, members: list[keras.Model], inputs: Inputs, schedule: dict[str, Any]
-) -> tuple[keras.Model, None]:
-    """The trained model as it is; there is nothing to say about it."""
-    return members[0], None
+) -> tuple[keras.Model, dict[str, Any]]:
+    """The trained model as it is; there is nothing more to say about it."""
+    return members[0], {}
