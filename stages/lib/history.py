@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 from stages.lib.errors import UserError
 from stages.lib.files import reading
