@@ -14,7 +14,7 @@ from stages.lib.params import params
 from stages.lib.units import slug, unit
 
 REFERENCES = ("ridge", "persistence")
-WEEK = 168  # hours: a block of the bootstrap
+WEEK = 7  # days: a block of the bootstrap
 DRAWS = 1000  # of the bootstrap
 FORTNIGHT = 14  # days of forecasts in the figure
 
@@ -35,18 +35,20 @@ def errors(model: str, lead: float) -> pd.Series:
 def compare(best: str, reference: str, lead: float, every: float) -> dict[str, float]:
     """How much lower the MAE of `best` is than that of `reference` at `lead` hours, and how sure that is.
 
-    `difference` is the mean, `low` and `high` its 95 % interval by a block bootstrap over weeks, `confidence` the
-    probability by the test of Diebold and Mariano (1995), in the form of Harvey, Leybourne and Newbold (1997) for
-    forecasts that overlap, that it is above 0.
+    `difference` is the mean, `low` and `high` its 95 % interval by a bootstrap of daily means in blocks of a week,
+    `confidence` the probability that it is above 0 by the test of Diebold and Mariano (1995), in the form of Harvey,
+    Leybourne and Newbold (1997) for forecasts that overlap.
     """
     gain = (errors(reference, lead) - errors(best, lead)).dropna()
     steps = round(lead / every)
     series = xr.DataArray(gain.to_numpy()[None], {"pair": [0], "h": ("pair", [steps])}, ("pair", "origin"))
     test = diebold_mariano(series, "pair", "h", method="HLN", statistic_distribution="t")
     np.random.seed(0)  # `scores` draws from numpy's global generator
-    block = min(round(WEEK / every), len(gain))
-    drawn = block_bootstrap(series[0].drop_vars(["pair", "h"]), blocks={"origin": block}, n_iteration=DRAWS)
-    low, high = np.quantile(drawn.mean("origin"), [0.025, 0.975])
+    days = xr.DataArray(
+        gain.resample("D").mean().dropna().to_numpy(), dims="day"
+    )  # `scores` takes minutes over hours
+    drawn = block_bootstrap(days, blocks={"day": min(WEEK, len(days))}, n_iteration=DRAWS)
+    low, high = np.quantile(drawn.mean("day"), [0.025, 0.975])
     return {
         "difference": float(gain.mean()),
         "low": float(low),
@@ -80,7 +82,7 @@ def draw_skill(tables: dict[str, pd.DataFrame], note: str) -> Figure:
         axes.plot(table["lead"], table["skill"], label=name, **look)
     low = min(0.0, *(float(table["skill"].quantile(0.1)) for table in tables.values()))
     axes.set(xlabel="Lead (hours)", ylabel="Skill", xmargin=0.01, ylim=(max(low, -0.5) - 0.05, None))
-    figure.legend(loc="outside upper right", ncols=4)
+    figure.legend(loc="outside lower center", ncols=6)
     return figure
 
 
@@ -108,7 +110,7 @@ def draw_reliability(best: str, forecasts: pd.DataFrame, note: str) -> Figure:
         (line,) = axes.plot(below, label=f"truth at most the {level:g} quantile")
         axes.axhline(level, color=line.get_color(), linestyle=":", linewidth=1)
     axes.set(xlabel="Lead (hours)", ylabel="Share of windows", xmargin=0.01, ylim=(0, 1))
-    figure.legend(loc="outside upper right", ncols=3)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -130,7 +132,7 @@ def draw_fortnight(best: str, forecasts: pd.DataFrame, target: str, note: str) -
         axes.plot(day["q0.5"], color=VALIDATION, linewidth=1.3, **({"label": "median"} if not index else {}))
     axes.plot(shown["truth"], color=TRUTH, linewidth=1.3, label="truth")
     axes.set(xlabel="Time", ylabel=target, xmargin=0.01)
-    figure.legend(loc="outside upper right", ncols=3)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
