@@ -35,9 +35,9 @@ def errors(model: str, lead: float) -> pd.Series:
 def compare(best: str, reference: str, lead: float, every: float) -> dict[str, float]:
     """How much lower the MAE of `best` is than that of `reference` at `lead` hours, and how sure that is.
 
-    `difference` is the mean, `low` and `high` its 95 % interval by a bootstrap of daily means in blocks of a week,
-    `confidence` the probability that it is above 0 by the test of Diebold and Mariano (1995), in the form of Harvey,
-    Leybourne and Newbold (1997) for forecasts that overlap.
+    `difference` is the mean, `low` and `high` its 95 % interval by a bootstrap of daily means in blocks of a week.
+    `confidence` is the probability that it is above 0 by the test of Diebold and Mariano (1995), in the form of
+    Harvey, Leybourne and Newbold (1997) for forecasts that overlap.
     """
     gain = (errors(reference, lead) - errors(best, lead)).dropna()
     steps = round(lead / every)
