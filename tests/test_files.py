@@ -295,7 +295,7 @@ def test_a_history_that_is_cut_anywhere_is_named(data):
     history = [{"epoch": n + 1, "loss": 1 / (n + 3), "val_loss": 0.25} for n in range(3)]
     write_history(Path(), [history], [], {"threads": 1})
     assert read_history(Path(), "train@x") == history
-    for name in ("history.csv", "training.json"):
+    for name in ("history.csv", "model.json"):
         text = Path(name).read_bytes()
         Path(name).write_bytes(text[: data.draw(st.integers(0, len(text) - 3), name)])
         with pytest.raises(UserError, match=rf"^{name}: .*make it again with `dvc repro -f train@x`$"):
