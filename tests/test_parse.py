@@ -481,12 +481,18 @@ def test_another_separator_and_columns_that_are_no_measurement(root):
     table, report = parsed({"a.csv": content}, **options, leave_out=["no", "station"])
     assert table.column_names == ["when", "temp, degC", "rain"] == ["when", *report["columns"]]
     assert table["temp, degC"].to_pylist() == [-8.5, -8]
+    named = options | {"target": "T (degC)", "rename": {"temp, degC": "T (degC)"}}
+    assert parsed({"a.csv": content}, **named, leave_out=["no", "station"])[0].column_names[1:] == [
+        "T (degC)",
+        "rain",
+    ]
     bad = content.replace("-8;x;1.5", "-8;y;z")
     for path in (stage.RECORD, stage.QUALITY):
         path.unlink()
     refused({"a.csv": bad}, "line 3, column 'rain'", "'z'", "leave_out", **options, leave_out=["no", "station"])
     refused({"a.csv": content}, "line 2, column 'station'", "'Ulm'", "leave_out", **options, leave_out=["no"])
     refused({"a.csv": content}, "line 1", "columns 'No', 'x'", "leave_out", **options, leave_out=["No", "x", "no"])
+    refused({"a.csv": content}, "line 1", "columns 'No'", "rename", **options, rename={"No": "n"}, leave_out=["no"])
     options["separator"] = ","
     refused({"a.csv": content.replace(",", "")}, "line 1", "dataset.separator, ','", **options)
 

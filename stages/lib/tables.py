@@ -37,11 +37,19 @@ def contents(path: Path) -> tuple[str, bytes]:
 
 
 def header(line: str, where: str, section: Record) -> list[str]:
-    """Return the column names in `line`; UserError, its message beginning with `where`, if they will not do."""
+    """Return the column names in `line`, renamed; UserError, which begins with `where`, if they will not do."""
     try:
         columns = next(csv.reader([line], delimiter=section.separator), [])
     except csv.Error as error:
         raise UserError(f"{where}: expected column names, cannot read them ({error})") from None
+    listed = ", ".join(map(repr, columns)) or "an empty line"
+    for key, names in (("rename", section.rename), ("leave_out", section.leave_out)):
+        if strays := [column for column in names if column not in columns]:
+            raise UserError(
+                f"{where}: expected the columns {', '.join(map(repr, strays))} (dataset.{key} in params.yaml), "
+                f"found {listed}; correct their names, or take them out of {key}"
+            )
+    columns = [section.rename.get(column, column) for column in columns]
     listed = ", ".join(map(repr, columns)) or "an empty line"
     for key in ("time", "target"):
         if (column := getattr(section, key)) not in columns:
@@ -49,11 +57,6 @@ def header(line: str, where: str, section: Record) -> list[str]:
                 f"{where}: expected the column {column!r} (dataset.{key} in params.yaml), found {listed}"
                 + (f"; is dataset.separator, {section.separator!r}, another one?" if len(columns) == 1 else "")
             )
-    if strays := [column for column in section.leave_out if column not in columns]:
-        raise UserError(
-            f"{where}: expected the columns {', '.join(map(repr, strays))} (dataset.leave_out in params.yaml), "
-            f"found {listed}; correct their names, or take them out of leave_out"
-        )
     if len(set(columns)) < len(columns):
         raise UserError(f"{where}: expected every column name once, found {listed}")
     return columns

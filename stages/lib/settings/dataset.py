@@ -20,6 +20,7 @@ class Record(Section):
         str, Field(pattern=r"^[^\"\r\n0-9+.-]$", description='one character, such as "," or ";"')
     ] = ","
     leave_out: list[Text] = Field(default_factory=list, description="a list of column names")
+    rename: dict[Text, Text] = Field(default_factory=dict, description="column names, each with its new name")
     missing: list[str] = Field(default_factory=list, description='a list of texts in quotes, such as ["", "NA"]')
 
     @field_validator("format")
