@@ -2,6 +2,7 @@
 
 Each field carries a `description` of what is expected there, which its message quotes; where a description is not
 enough, a field validator raises a ValueError whose text says what is expected and what was found.
+Pydantic and the models cost a stage about 0.13 s of processor time at its start.
 """
 
 import difflib
