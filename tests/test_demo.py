@@ -113,7 +113,7 @@ TOLERANCE |= {"val_skill": {"abs": 0.03}, "parameters": {"abs": 0}, "epochs": {"
 PARAMS = demo.SHORT | {
     "dataset": demo.SHORT["dataset"]
     | {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "encoding": "utf-8", "target": "T (degC)"}
-    | {"sentinels": [-9999], "separator": ",", "leave_out": [], "missing": []},
+    | {"sentinels": [-9999], "separator": ",", "rename": {}, "leave_out": [], "missing": []},
     "split": demo.SHORT["split"] | {"val_batch": 128},
     "inputs": {"hourly": {"lookback": 1440, "step": 6, "delay": 144}},
     "training": {"batch_size": 128, "learning_rate": 0.001, "max_epochs": 2, "seed": 1, "threads": 1},

@@ -35,6 +35,7 @@ PARAMS = {
         "target": "T (degC)",
         "sentinels": [-9999],
         "separator": ",",
+        "rename": {},
         "leave_out": [],
         "missing": [],
     },

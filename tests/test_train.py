@@ -157,35 +157,6 @@ def test_a_checkpoint_is_restored(root, variables):
     assert np.asarray(variables[0]).tolist() == [1, 2] and int(variables[1]) == 3
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda good: b"",
-        lambda good: b"junk" * 50,
-        lambda good: good[: len(good) // 2],
-        lambda good: good[:-30],
-        lambda good: good.replace(np.array([1, 2], "<f4").tobytes(), np.array([1, 3], "<f4").tobytes()),
-    ],
-)
-def test_a_spoiled_checkpoint_is_ignored(root, variables, spoil):
-    checkpoint = stage.Checkpoint("x", "me")
-    checkpoint.save([{"epoch": 1}], variables[::-1], [])
-    checkpoint.path.write_bytes(spoil(checkpoint.path.read_bytes()))
-    fresh = [keras.Variable(0, dtype="int32", trainable=False), keras.Variable([8.0, 9.0])]
-    assert checkpoint.restore(fresh, epochs=1) == ([], [])
-    assert int(fresh[0]) == 0 and np.asarray(fresh[1]).tolist() == [8, 9]
-
-
-def test_a_checkpoint_of_another_identity_or_of_more_epochs_is_ignored(root, variables):
-    stage.Checkpoint("x", "me").save([{"epoch": 1}, {"epoch": 2}], variables, [])
-    variables[0].assign([8.0, 9.0])
-    assert stage.Checkpoint("x", "you").restore(variables, epochs=2) == ([], [])
-    assert stage.Checkpoint("x", "me").restore(variables, epochs=1) == ([], [])
-    assert stage.Checkpoint("y", "me").restore(variables, epochs=2) == ([], [])
-    assert np.asarray(variables[0]).tolist() == [8, 9]
-    assert len(stage.Checkpoint("x", "me").restore(variables, epochs=3)[0]) == 2
-
-
 # --- Training ------------------------------------------------------------------------------------
 
 
