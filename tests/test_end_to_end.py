@@ -235,10 +235,10 @@ def test_the_graph_from_end_to_end(clone):
     clone.run(DVC, "plots", "diff")
     assert (clone.path / "dvc_plots/index.html").is_file()
 
-    # An earlier state comes from the cache.
+    # An earlier state comes from the cache, all but the reports.
     clone.run("git", "checkout", "--quiet", "--", "stages")
     (clone.path / "params.yaml").write_text(json.dumps(PARAMS))
-    assert clone.repro() == set()
+    assert clone.repro() <= {"report_forecast", "report_reviews"}
     assert clone.results() == results
 
     # Anew, two models at a time: one that fails is named and stops no other, and every byte is as before.
