@@ -4,12 +4,16 @@ JOBS ?= 2
 BIN := .venv/bin
 unexport PYTHON  # it builds .venv; the stages run in that
 
-.PHONY: help demo test coverage repro bench lint
+.PHONY: help demo predict test coverage repro bench lint
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: .venv/ready  ## the whole graph on the embedded sample, in demo/
 	$(BIN)/python scripts/demo.py
+
+predict: .venv/ready  ## a forecast from a station's file: make predict FILE=... [MODEL=...] [AT=...] [OUTPUT=...]
+	$(if $(FILE),,$(error expected FILE=..., the CSV file of a station))
+	@./run predict "$(FILE)" --model "$(MODEL)" --at "$(AT)" --output "$(OUTPUT)"
 
 test: .venv/ready-dev  ## all tests
 	$(BIN)/python -m pytest -q

@@ -30,8 +30,9 @@ def evaluate(name: str) -> None:
     history = read_history(trained, f"train@{name}")
     with reading(trained / "model.keras", f"train@{name}") as path:
         model = keras.models.load_model(path, compile=False)
-    outputs = {split: forecasts(model, inputs, getattr(inputs, split)) for split in ("val", "test")}
     scoring = importlib.import_module(f"stages.lib.tasks.{task}.scoring")
+    run = getattr(scoring, "forecasts", forecasts)  # a station's are those that `predict` gives
+    outputs = {split: run(model, inputs, getattr(inputs, split)) for split in ("val", "test")}
     metrics, tables = scoring.score(name, outputs, inputs, schedule)
     if schedule["members"] == 1:
         best = int(history[best_epoch(history, schedule["monitor"])]["epoch"]) if history else 0

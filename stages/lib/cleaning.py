@@ -42,15 +42,19 @@ def spacing(times: np.ndarray, where: str) -> tuple[int, int]:
     return interval, int(phases[counts.argmax()])
 
 
-def regular(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return `table`, whose first column holds times, on its own grid, and what was counted on the way.
+def regular(
+    table: pd.DataFrame, where: str, spaced: tuple[int, int] | None = None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return `table`, whose first column holds times, on a grid, and what was counted on the way.
+
+    `spaced` is the grid's interval and phase in s; without it the grid is the record's own.
 
     The result is indexed by time, one row a grid point from the first to the last; a point without a row is
     NaN. A row belongs to the grid point nearest to it, at most half an interval away; of several rows at one
     point the nearest stays, of equally near ones the first in the record.
     """
     time = table.columns[0]
-    interval, phase = spacing(table[time].to_numpy(), where)
+    interval, phase = spaced or spacing(table[time].to_numpy(), where)
     recurring = table[table[time].duplicated(keep=False)]
     repeated = recurring.index[recurring.duplicated()]
     rows = table.drop(repeated)
@@ -183,15 +187,20 @@ def filled(grid: pd.DataFrame, limit: float, breaks: np.ndarray | None = None) -
 
 
 def cleaned(
-    record: dict[str, np.ndarray], clean: Clean, sentinels: list[float], target: str, where: str
+    record: dict[str, np.ndarray],
+    clean: Clean,
+    sentinels: list[float],
+    target: str,
+    where: str,
+    spaced: tuple[int, int] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the measured values of `record` on its grid, NaN where there are none, and the report on it.
 
     `record` holds the times as datetime64[s] and then the columns, as lib.record.read returns it; `where` is what
-    messages call it. A column in which nothing was measured is dropped. Raises UserError where that is the
-    target, where a column of params.yaml is missing, or where a unit cannot be right.
+    messages call it; `spaced` is for `regular`. A column in which nothing was measured is dropped. Raises UserError
+    where that is the target, where a column of params.yaml is missing, or where a unit cannot be right.
     """
-    grid, report = regular(pd.DataFrame(record), where)
+    grid, report = regular(pd.DataFrame(record), where, spaced)
     wanted = {"dataset.target": target}
     if clean.wind is not None:
         wanted |= {"clean.wind.speed": clean.wind.speed, "clean.wind.direction": clean.wind.direction}

@@ -1,8 +1,14 @@
-"""The command line of every stage: `./run STAGE [ARGUMENT ...]` calls the function STAGE of stages/STAGE.py."""
+"""The command line of every stage: `./run STAGE [ARGUMENT ...]` calls the function STAGE of stages/STAGE.py.
+
+So it does of the COMMANDS of scripts/. A parameter with a default is an option, `--NAME VALUE`; the text of an
+`Annotated` parameter is its help.
+"""
 
 import os
 import signal
 import sys
+
+COMMANDS = ("predict",)  # of scripts/: run by hand, unknown to DVC
 
 
 def main() -> None:
@@ -44,10 +50,16 @@ def run(name: str, arguments: list[str]) -> None:
 
     files.guard()
     try:
-        stage = getattr(importlib.import_module(f"stages.{name}"), name)
+        package = "scripts" if name in COMMANDS else "stages"
+        stage = getattr(importlib.import_module(f"{package}.{name}"), name)
         parser = argparse.ArgumentParser(prog=f"./run {name}", description=inspect.getdoc(stage))
-        for parameter in inspect.signature(stage).parameters:
-            parser.add_argument(parameter, help="as in params.yaml and dvc.yaml")
+        for parameter in inspect.signature(stage).parameters.values():
+            help, *_ = getattr(parameter.annotation, "__metadata__", ["as in params.yaml and dvc.yaml"])
+            help = help.replace("%", "%%")
+            if parameter.default is parameter.empty:
+                parser.add_argument(parameter.name, help=help, metavar=parameter.name.upper())
+            else:
+                parser.add_argument(f"--{parameter.name}", default=parameter.default, help=help)
         values = vars(parser.parse_args(arguments))
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from scores.continuous import additive_bias, mae, mse, quantile_score
 
-from stages.lib.nn.batches import forecasts
+from stages.lib.tasks.station.forecasting import forecasts
 from stages.lib.tasks.station.training import QUANTILES, persistence, ridge
 from stages.lib.windows import Inputs, Split
 

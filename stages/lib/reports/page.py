@@ -1,0 +1,94 @@
+"""Pages of one file each: nothing from the web, no script, light and dark, readable on a phone."""
+
+import html
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+# What figures are drawn in, and the variable of STYLE that stands for it on the page.
+INK, MUTED, GRID, LINE, BAND, OTHER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+VARIABLES = dict(
+    zip((INK, MUTED, GRID, LINE, BAND, OTHER), ("ink", "muted", "grid", "line", "band", "other"), strict=True)
+)
+LOOK: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "grid.color": GRID,
+    **dict.fromkeys(["text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"], INK),
+    **dict.fromkeys(["axes.edgecolor", "xtick.color", "ytick.color"], MUTED),
+}
+STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --card: #f4f5f7; --ink: #1b1e23; --muted: #5d6570; --grid: #dfe2e6;
+  --line: #0072b2; --band: #56b4e9; --other: #b04a00 }
+@media (prefers-color-scheme: dark) { :root { --paper: #14171c; --card: #1f242b; --ink: #e9ecf0; --muted: #a2abb7;
+  --grid: #363d47; --line: #6cc0f5; --band: #2f78a8; --other: #f0a35e } }
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 1rem; max-width: 60rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word }
+h1 { font-size: 1.5rem; line-height: 1.2; margin: .5rem 0 } h2 { font-size: 1.15rem; margin: 1.8rem 0 .4rem }
+h3 { font-size: 1rem; margin: 1.2rem 0 .3rem } p { margin: .4rem 0 } a { color: var(--line) }
+.note { color: var(--muted); font-size: .9rem } .warning { color: var(--other) }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem; margin: .8rem 0 }
+.card { background: var(--card); border-radius: .5rem; padding: .6rem .8rem } .card b { font-size: 1.3rem }
+figure { margin: .4rem 0 } svg { display: block; width: 100%; height: auto } .phone { display: none }
+img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: .4rem }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem }
+th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap }
+th { color: var(--muted); font-weight: 600 } th:first-child, td:first-child { text-align: left; padding-left: 0 }
+@media (max-width: 40rem) { .phone { display: block } .desk { display: none }
+  table { font-size: .84rem } th, td { padding: .2rem .3rem } th { white-space: normal } }
+summary { cursor: pointer; margin: .6rem 0 }
+"""
+
+
+def page(title: str, body: str) -> str:
+    """Return the page; `title` is text, `body` HTML."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of texts."""
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
+    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
+        + "".join(f"<tr>{line}</tr>\n" for line in lines)
+        + "</tbody></table></div>"
+    )
+
+
+def svg(figure: Figure, name: str, description: str) -> str:
+    """Return `figure`, drawn within LOOK, as an element to stand in a page; `name` is its own on that page.
+
+    Its bytes depend on what is drawn alone. Colours are the page's, and so is the font.
+    """
+    drawn = io.StringIO()
+    nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(drawn, format="svg", metadata=nothing, transparent=True)
+    text = drawn.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="[a-zA-Z.]+_\d+"', "", text)  # not unique on a page of several, and nothing refers to them
+    text = re.sub(r"(font: [^;\"]*?px )[^;\"]*", r"\1system-ui, sans-serif", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var(--{variable})")
+    label = html.escape(description, quote=True)
+    return re.sub(
+        r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', text
+    )
