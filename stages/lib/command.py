@@ -57,7 +57,7 @@ def run(name: str, arguments: list[str]) -> None:
             help, *_ = getattr(parameter.annotation, "__metadata__", ["as in params.yaml and dvc.yaml"])
             help = help.replace("%", "%%")
             if parameter.default is parameter.empty:
-                parser.add_argument(parameter.name, help=help, metavar=parameter.name.upper())
+                parser.add_argument(parameter.name, help=help)
             else:
                 parser.add_argument(f"--{parameter.name}", default=parameter.default, help=help)
         values = vars(parser.parse_args(arguments))
