@@ -101,7 +101,7 @@ class Options(Section, extra="allow"):
     dropout: Rate = 0.0
     recurrent_dropout: Rate = 0.0
     dense: Sizes = 1
-    hours: Count = 1
+    noise: Annotated[float, Field(ge=0, description="a number from 0")] = 0.0
 
 
 # A model's keys in params.yaml that are about its training; the others go to its `build`.
