@@ -69,9 +69,8 @@ def same_hour(window: Any, inputs: Inputs) -> Any:
 def differences(window: Any, inputs: Inputs) -> Any:
     """What the last values are, and what they were not before: (batch, features), in standard deviations.
 
-    The last value of every measurement, its changes over 1 to 24 hours, and how far it lies from the mean, maximum
-    and minimum of the last one, two and three days. Levels instead of differences cost a fifth of the skill. Then the
-    calendar of the origin.
+    The last value of every measurement, its changes over 1 to 24 hours, how far it lies from the mean, maximum and
+    minimum of the last one, two and three days, and the calendar. Levels for differences cost a fifth of the skill.
     """
     values, now = window[:, :, :-CALENDAR], window[:, -1, :-CALENDAR]
     steps = {round(hours / inputs.meta.every) for hours in (1, 3, 6, 12, 24)} - {0}
