@@ -139,8 +139,8 @@ def windows_device(name: str, count: int, jit: bool) -> Callable[[], Figures]:
     import tensorflow as tf
 
     from stages.lib.nn.batches import Gather, feed
+    from stages.lib.nn.fitting import draw
     from stages.lib.windows import load
-    from stages.train import draw
 
     inputs = load(Path("data/inputs", name))
     schedule = {"seed": 1, "batch_size": BATCH, "steps_per_epoch": (count // BUNDLE + WARM) * BUNDLE}
@@ -254,9 +254,9 @@ def full_bundles(batches: int, windows: int, size: int) -> int:
 
 
 def steps_ours(name: str, steps: int, evaluations: int) -> Callable[[], Figures]:
-    """What stages.train.fit does in an epoch, over `steps` steps and `evaluations` batches of validation."""
+    """An epoch of stages.lib.nn.fitting.fit, over `steps` steps and `evaluations` batches of validation."""
     from stages.lib.nn.batches import EVALUATION_BATCH, feed, windowed
-    from stages.train import draw
+    from stages.lib.nn.fitting import draw
 
     model, inputs, schedule = prepared(name)
     learner = windowed(model, inputs)

@@ -19,6 +19,7 @@ import stages.models
 from stages import train as stage
 from stages.inputs import inputs
 from stages.lib.errors import UserError
+from stages.lib.nn import fitting
 from stages.lib.windows import load
 
 
@@ -46,7 +47,7 @@ def interrupted(name, monkeypatch, after):
         return ""
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stage, "describe", describe)
+        patch.setattr(fitting, "describe", describe)
         trained(name)
     assert not Path("data/models").exists()
     assert [path.name for path in Path(".resume").iterdir()] == [f"{name}.npz"]
@@ -69,7 +70,7 @@ def interrupted(name, monkeypatch, after):
 )
 def test_build_names_what_is_wrong(data, name, options, expected):
     with pytest.raises(UserError) as raised:
-        stage.build(name, load("data/inputs/tiny"), options)
+        fitting.build(name, load("data/inputs/tiny"), options)
     for text in ["params.yaml: ", *expected]:
         assert text in str(raised.value), str(raised.value)
 
@@ -78,7 +79,7 @@ def test_a_failing_import_of_a_model_is_no_missing_file(data, tmp_path, monkeypa
     (tmp_path / "broken.py").write_text("import a_library_that_is_not_there\n")
     monkeypatch.setattr(stages.models, "__path__", [str(tmp_path)])
     with pytest.raises(ModuleNotFoundError, match="a_library_that_is_not_there"):
-        stage.build("broken", load("data/inputs/tiny"), {})
+        fitting.build("broken", load("data/inputs/tiny"), {})
 
 
 # --- Draws and choices ---------------------------------------------------------------------------
@@ -87,16 +88,16 @@ def test_a_failing_import_of_a_model_is_no_missing_file(data, tmp_path, monkeypa
 @given(st.integers(1, 50), st.integers(0, 9), st.integers(0, 2**40), st.integers(1, 6), st.integers(1, 8))
 def test_draw(windows, epoch, seed, steps, batch):
     schedule = {"seed": seed, "steps_per_epoch": steps, "batch_size": batch}
-    found = stage.draw(windows, epoch, schedule)
+    found = fitting.draw(windows, epoch, schedule)
     assert len(found) == steps * batch and found.min() >= 0 and found.max() < windows
-    np.testing.assert_array_equal(found, stage.draw(windows, epoch, schedule | {"units": 3}))
-    whole = stage.draw(windows, epoch, schedule | {"steps_per_epoch": None})
+    np.testing.assert_array_equal(found, fitting.draw(windows, epoch, schedule | {"units": 3}))
+    whole = fitting.draw(windows, epoch, schedule | {"steps_per_epoch": None})
     assert sorted(whole.tolist()) == list(range(windows))
 
 
 def test_draws_differ_between_epochs_and_seeds_and_reach_every_window():
     draws = [
-        stage.draw(100, epoch, {"seed": seed, "steps_per_epoch": 500, "batch_size": 4}).tolist()
+        fitting.draw(100, epoch, {"seed": seed, "steps_per_epoch": 500, "batch_size": 4}).tolist()
         for epoch in range(3)
         for seed in range(3)
     ]
@@ -115,7 +116,7 @@ def test_draws_differ_between_epochs_and_seeds_and_reach_every_window():
     ],
 )
 def test_best_epoch_is_the_first_of_the_best(monitor, values, best):
-    assert stage.best_epoch([{monitor: value} for value in values], monitor) == best
+    assert fitting.best_epoch([{monitor: value} for value in values], monitor) == best
 
 
 # --- Files ---------------------------------------------------------------------------------------
