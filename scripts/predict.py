@@ -331,7 +331,7 @@ def stale(end: np.datetime64, where: str, now: np.datetime64) -> list[str]:
     if now - end <= OLD:
         return []
     return [
-        f"{where} ends on {end}, {(now - end) / HOUR:,.0f} hours ago: this is no forecast for tomorrow; "
+        f"{where} ends on {end}, {(now - end) / (24 * HOUR):,.0f} days ago: this is no forecast for tomorrow; "
         "for a past one, name its time with --at"
     ]
 
@@ -390,22 +390,20 @@ def text(result: dict[str, Any], chosen: str) -> str:
     own, rows = result["unit"].replace("degC", "°C"), result["forecast"]
     shown = [row for row in rows if not row["lead_hours"] % 3] or rows
     lines = [
-        f"{result['target']} forecast from {result['origin'].replace('T', ' ')}",
+        f"{result['target']}, forecast from {result['origin'].replace('T', ' ')}",
         "",
         f"{'valid':<18}{own:>8}   80 % interval",
     ]
     for row in shown:
-        lines.append(
-            f"{datetime.fromisoformat(row['valid']):%a %d %b %H:%M}  {row['median']:8.1f}   "
-            f"{row['low']:.1f} to {row['high']:.1f}"
-        )
+        valid = datetime.fromisoformat(row["valid"])
+        lines.append(f"{valid:%a %d %b %H:%M}  {row['median']:z8.1f}   {row['low']:z.1f} to {row['high']:z.1f}")
     lines.append("")
     for day in result["days"]:
         hours_of = "" if day["whole"] else f" ({day['first'][11:16]} to {day['last'][11:16]})"
         low, high = day["minimum"], day["maximum"]
         lines.append(
-            f"{day['date']}{hours_of}: minimum {low['median']:.1f} {own} at {low['valid'][11:16]}, "
-            f"maximum {high['median']:.1f} {own} at {high['valid'][11:16]}"
+            f"{day['date']}{hours_of}: minimum {low['median']:z.1f} {own} at {low['valid'][11:16]}, "
+            f"maximum {high['median']:z.1f} {own} at {high['valid'][11:16]}"
         )
     scores = {row["lead_hours"]: row for row in result["verification"]}
     leads = [lead for lead in (3, 12, 24, 48) if lead in scores] or list(scores)[-1:]
@@ -414,8 +412,8 @@ def text(result: dict[str, Any], chosen: str) -> str:
     held = scores[leads[-1]]
     lines += [
         "",
-        f"Verified mean absolute error on the test period: {errors}; {held['n']:,} forecasts, of which "
-        f"{100 * held['coverage']:.0f} % in the interval at {leads[-1]:g} h.",
+        f"Mean absolute error on the test period: {errors}.",
+        f"Of its {held['n']:,} forecasts, {100 * held['coverage']:.0f} % held the truth {leads[-1]:g} h ahead.",
         f"Model: {result['model']} ({chosen}), trained on {first} to {last}.",
     ]
     return "\n".join(lines)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 
 from stages.lib import files, params
 
@@ -102,3 +103,18 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no {folder / 'data'}")
     return folder
+
+
+@pytest.fixture
+def reports(root: Path) -> Path:
+    """Reports of two of the three tasks."""
+    for task in ("forecast", "station"):
+        (root / "data/report" / task / "loss").mkdir(parents=True)
+        Figure(figsize=(10, 4)).savefig(root / f"data/report/{task}/skill_by_lead.png")
+        (root / f"data/report/{task}/loss/gru.csv").write_text("epoch,loss\n")
+        Path("metrics").mkdir(exist_ok=True)
+        heads = " | ".join(f"a long heading {number}" for number in range(12))
+        Path(f"metrics/{task}.md").write_text(
+            f"# Forecasts <of> {task}\n\n| {heads} |\n{'|--' * 12}|\n{'| 1.0 ' * 12}|\n"
+        )
+    return root

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.lib.reports.page import BAND, INK, LINE, LOOK, MUTED, OTHER, page, svg, table
+from stages.lib.page import BAND, INK, LINE, LOOK, MUTED, OTHER, page, svg, table
 
 BEFORE = pd.Timedelta(days=3)  # of measurements
 WIDE, NARROW = (9.2, 3.8), (3.7, 3.4)  # inches: a desk, a phone
@@ -72,7 +72,7 @@ def prediction_page(result: dict[str, Any], measured: pd.Series, by_lead: pd.Dat
     label = result["target"].replace("degC", "°C")
     cards = "".join(
         f'<div class="card">{pd.Timestamp(day["date"]):%A %d %B}{part(day)}<br>'
-        f"<b>{day['minimum']['median']:.1f}</b> to <b>{day['maximum']['median']:.1f}</b> {unit}"
+        f"<b>{day['minimum']['median']:z.1f}</b> to <b>{day['maximum']['median']:z.1f}</b> {unit}"
         f'<div class="note">lowest at {day["minimum"]["valid"][11:16]}, highest at {day["maximum"]["valid"][11:16]}'
         "</div></div>"
         for day in result["days"]
@@ -80,7 +80,7 @@ def prediction_page(result: dict[str, Any], measured: pd.Series, by_lead: pd.Dat
     later = measured.index > pd.Timestamp(result["origin"])
     known = " (dotted: what was measured later)" if measured[later].notna().any() else ""
     rows = [
-        (moment(row.valid), f"{row.lead_hours:g} h", f"{row.median:.1f}", f"{row.low:.1f} to {row.high:.1f}")
+        (moment(row.valid), f"{row.lead_hours:g} h", f"{row.median:z.1f}", f"{row.low:z.1f} to {row.high:z.1f}")
         for row in records(forecast)
     ]
     heads = ("valid", "ahead", unit, "80 % interval")
@@ -91,10 +91,9 @@ def prediction_page(result: dict[str, Any], measured: pd.Series, by_lead: pd.Dat
         (
             f"{v.lead:g} h",
             f"{v.mae:.2f}",
-            f"{v.bias:+.2f}",
+            f"{v.bias:+z.2f}",
             f"{100 * v.coverage:.0f} %",
             f"{v.skill:.2f}",
-            f"{v.n:,}",
         )
         for v in records(verified)
     ]
@@ -113,8 +112,8 @@ trained on {first} to {last}. File: {html.escape(result["file"])}. Times are the
 <h2>How good such forecasts have been</h2>
 {both(draw_verification, "verification", f"{error} by lead", by_lead, error)}
 <p class="note">Mean absolute error on the test period, which the model has never seen. Dashed: persistence, the
-same hour of the last day measured.</p>
-{table(("ahead", f"error, {unit}", f"bias, {unit}", "in the interval", "skill", "forecasts"), scores)}"""
+same hour of the last day measured. The table is of up to {by_lead["n"].max():,} forecasts a line.</p>
+{table(("ahead", f"error, {unit}", f"bias, {unit}", "in the interval", "skill"), scores)}"""
     return page(f"{label}, forecast from {result['origin']}", body)
 
 

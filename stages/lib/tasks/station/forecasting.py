@@ -18,7 +18,8 @@ def answers(model: keras.Model, windows: np.ndarray | Windows) -> np.ndarray:
     Every batch has BATCH windows, the last one filled up with its own first. Without XLA, whose compilation takes
     seconds and saves less.
     """
-    model.compile(jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
+    if not model.compiled:
+        model.compile(jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
     found = []
     for start in range(0, len(windows), BATCH):
         batch = np.ascontiguousarray(windows[start : start + BATCH])

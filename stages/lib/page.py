@@ -84,8 +84,10 @@ def svg(figure: Figure, name: str, description: str) -> str:
     text = drawn.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="[a-zA-Z.]+_\d+"', "", text)  # not unique on a page of several, and nothing refers to them
-    text = re.sub(r"(font: [^;\"]*?px )[^;\"]*", r"\1system-ui, sans-serif", text)
+    text = re.sub(
+        r' id="[a-zA-Z0-9.]+_\d+"', "", text
+    )  # not unique on a page of several, and nothing refers to them
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var(--{variable})")
     label = html.escape(description, quote=True)

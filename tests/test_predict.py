@@ -1,0 +1,388 @@
+"""`./run predict`: from a station's file to a forecast, the same that `evaluate` gave, or a clear refusal."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from scripts import predict as command
+from stages.clock import clock
+from stages.lib.cleaning import cleaned
+from stages.lib.errors import UserError
+from stages.lib.hours import CALENDAR, hours, starts
+from stages.lib.settings.base import checked
+from stages.lib.settings.clean import Clean
+
+ROOT = Path(__file__).parents[1]
+COLUMNS = ["p (mbar)", "T (degC)", "wv (m/s)"]
+LOOKBACK, LEADS = 24, 6
+DESCRIPTION = {
+    "model": "station_gru",
+    "columns": [*COLUMNS, *CALENDAR],
+    "target": "T (degC)",
+    "every_hours": 1,
+    "lookback": LOOKBACK,
+    "lead_hours": list(range(1, LEADS + 1)),
+    "quantiles": [0.1, 0.5, 0.9],
+    "training": ["2009-01-01T00:00:00", "2009-01-15T23:00:00"],
+    "validation": ["2009-01-16T00:00:00", "2009-01-20T23:00:00"],
+}
+OPTIONS = settings(max_examples=25)
+
+
+def weather(hours: int = 80, start: str = "2009-03-01 00:00", minutes: int = 60) -> pd.DataFrame:
+    """Rows of a station's file: times and COLUMNS."""
+    random = np.random.default_rng(hours)
+    times = pd.date_range(start, periods=hours * 60 // minutes, freq=f"{minutes}min", name="Date Time")
+    drawn = random.normal([990, 8, 3], [5, 4, 0.5], (len(times), 3)).round(2)
+    return pd.DataFrame(drawn, index=times, columns=COLUMNS)
+
+
+def write(table: pd.DataFrame, path: str = "latest.csv") -> str:
+    table.to_csv(path, date_format="%d.%m.%Y %H:%M:%S", lineterminator="\n")
+    return path
+
+
+@pytest.fixture
+def project(root: Path) -> Path:
+    """The committed settings but for a record without wind direction, and what `clean` and `train` leave."""
+    sections = YAML(typ="safe").load(ROOT / "params.yaml")
+    sections["dataset"]["missing"] = [""]
+    sections["clean"]["wind"] = None
+    sections["clock"] = {"station": {"every": 1, "lookback": LOOKBACK, "leads": LEADS}}
+    sections["periods"] = {"train": "2009-01-01", "val": "2009-01-16", "test": "2009-01-21", "end": None}
+    Path("params.yaml").write_text(json.dumps(sections))
+    Path("data").mkdir()
+    Path("data/clean.json").write_text(json.dumps({"interval_minutes": 60.0, "phase_minutes": 0.0}))
+    return root
+
+
+def latest(table: pd.DataFrame, at: str = "", **description: Any) -> command.Latest:
+    return command.latest_window(Path(write(table)), DESCRIPTION | description, command.moment_of(at))
+
+
+# --- The window --------------------------------------------------------------------------------------
+
+
+def test_the_forecast_starts_from_the_last_complete_hour(project: Path) -> None:
+    table = weather()
+    found = latest(table)
+    assert (str(found.origin), str(found.end)) == ("2009-03-04T07:00:00", "2009-03-04T07:00:00")
+    np.testing.assert_array_equal(found.window[:, :3], table.to_numpy(np.float32)[-LOOKBACK:])
+    assert found.window[:, 3].tolist() == [hour % 24 for hour in range(8, 32)]
+    table.iloc[-2:, 1] = np.nan
+    assert str(latest(table).origin) == "2009-03-04T05:00:00"
+
+
+def test_an_hour_that_has_not_ended_is_no_origin(project: Path) -> None:
+    Path("data/clean.json").write_text(json.dumps({"interval_minutes": 10.0, "phase_minutes": 0.0}))
+    table = weather(40, minutes=10)
+    found = latest(table)
+    assert (str(table.index[-1]), str(found.origin)) == ("2009-03-02 15:50:00", "2009-03-02T15:00:00")
+    means = table["p (mbar)"].to_numpy()[1 : 15 * 6 + 24 * 6 + 1].reshape(-1, 6).mean(axis=1)
+    np.testing.assert_allclose(found.window[:, 0], means[-LOOKBACK:].astype(np.float32))
+
+
+def test_the_hours_are_those_of_the_training_data(project: Path) -> None:
+    """Of a record that drifts, the grid is the one that the model has learnt, whatever the file's own is."""
+    Path("data/clean.json").write_text(json.dumps({"interval_minutes": 60.0, "phase_minutes": 30.0}))
+    found = latest(weather(80, start="2009-03-01 00:10"))
+    assert str(found.origin) == "2009-03-04T07:30:00"
+    assert found.window[-1, 3] == 7.5
+
+
+@OPTIONS
+@given(data=st.data())
+def test_a_window_is_that_of_the_training_data_to_the_last_bit(data: st.DataObject) -> None:
+    """Whatever part of a record with gaps is in the file, as long as the window is in it."""
+    table = weather(120)
+    for _ in range(data.draw(st.integers(0, 5))):
+        first = data.draw(st.integers(0, 110))
+        table.iloc[first : first + data.draw(st.integers(1, 5)), data.draw(st.integers(0, 2))] = np.nan
+    lost = data.draw(st.lists(st.integers(1, 118), max_size=4))
+    table = table.drop(table.index[lost])
+    clean = checked(Clean, {"max_gap": 3, "wind": None, "checks": {}}, "clean")
+    record = {"Date Time": table.index.to_numpy().astype("datetime64[s]")}
+    record |= {name: table[name].to_numpy() for name in COLUMNS}
+    grid, _ = cleaned(record, clean, [], "T (degC)", "record", (3600, 0))
+    expected = hours(grid, "T (degC)", 1, clean.max_gap)
+    windows = starts(expected, LOOKBACK, 1, np.datetime64("2009-01-01"), None)
+    event("windows" if len(windows) else "no windows")
+    for start in windows[:: max(1, len(windows) // 5)]:
+        origin = expected.time[start + LOOKBACK - 1]
+        before = data.draw(st.integers(0, int(start)))
+        part = table[(table.index >= expected.time[before]) & (table.index <= origin + np.timedelta64(5, "h"))]
+        if part.index[0] > expected.time[start] or part.notna().sum().min() < LOOKBACK:
+            continue  # the file begins with hours that are missing
+        cut = {"Date Time": part.index.to_numpy().astype("datetime64[s]")}
+        cut |= {name: part[name].to_numpy() for name in COLUMNS}
+        grid, _ = cleaned(cut, clean, [], "T (degC)", "part", (3600, 0))
+        if before and np.isnan(grid.iloc[0]).any():
+            continue  # a gap that the whole record fills from both sides
+        found = command.window_of(grid, cut, DESCRIPTION, clean, [], origin, "part")
+        np.testing.assert_array_equal(found.window, expected.rows[start : start + LOOKBACK])
+        assert found.origin == origin
+        event("compared")
+
+
+# --- Refusals ----------------------------------------------------------------------------------------
+
+
+def changed(change: Any, **options: Any) -> Any:
+    def make() -> pd.DataFrame:
+        table = weather(**options)
+        found = change(table)
+        return table if found is None else found
+
+    return make
+
+
+def put(rows: slice, column: str, value: float) -> Any:
+    def change(table: pd.DataFrame) -> None:
+        table.loc[table.index[rows], column] = value
+
+    return changed(change)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            changed(lambda t: t.iloc[:20]),
+            "expected at least 24 hours up to the origin, the lookback of station_gru, found 20,",
+        ),
+        (changed(lambda t: t.iloc[:1]), "expected rows at two times at least"),
+        (
+            changed(lambda t: t.drop(columns="wv (m/s)")),
+            "line 1: expected the columns .* found none called 'wv (m/s)'",
+        ),
+        (
+            put(slice(None), "wv (m/s)", np.nan),
+            "expected measured values in every column .* found none in 'wv (m/s)'",
+        ),
+        (changed(lambda t: t.assign(**{"rain (mm)": 1.0})), "found also 'rain (mm)'; another station's file?"),
+        (
+            changed(lambda t: t[["T (degC)", "p (mbar)", "wv (m/s)"]]),
+            "expected the columns in the order that station_gru",
+        ),
+        (
+            put(slice(-4, None), "T (degC)", np.nan),
+            "a gap of at most 3 hours at the end .* found 4: the last hour .* 03:00:00",
+        ),
+        (
+            put(slice(-15, -11), "p (mbar)", np.nan),
+            "column 'p (mbar)': expected no gap of more than 3 hours .* found one within",
+        ),
+        (
+            put(slice(-24, None), "wv (m/s)", 2.0),
+            "column 'wv (m/s)': expected values that change, found 2 in each of the last 24",
+        ),
+        (
+            put(slice(-14, None), "T (degC)", 5.5),
+            "column 'T (degC)': expected values that change, found 5.5 in each of the last 14",
+        ),
+        (
+            put(slice(-9, -8), "T (degC)", 61.5),
+            "column 'T (degC)': expected values from -50 to 50 .* found 61.5 at 2009-03-03T23:00",
+        ),
+        (put(slice(None), "T (degC)", 281.0), "column 'T (degC)': .* found a median of 281; is it in another unit"),
+        (changed(lambda t: t, hours=20, minutes=10), "expected a row every 60 minutes, .* found one every 10"),
+        (
+            changed(lambda t: t.rename(columns={"T (degC)": "Temp"})),
+            "line 1: expected the column 'T (degC)' (dataset.target",
+        ),
+    ],
+    ids=lambda value: None if callable(value) else value[:30],
+)
+def test_what_a_file_is_refused_for(project: Path, make: Any, message: str) -> None:
+    table = make()
+    with pytest.raises(UserError) as error:
+        latest(table)
+    found = str(error.value)
+    place = -1
+    for part in message.split(" .* "):
+        place = found.find(part, place + 1)
+        assert place >= 0, found
+    assert "\n" not in found and "latest.csv" in found
+
+
+def test_what_lies_before_the_window_is_no_reason_to_refuse(project: Path) -> None:
+    table = weather()
+    table.iloc[:20, 1] = np.nan
+    table.iloc[30, 1] = 61.5
+    latest(table)
+
+
+def test_overcast_days_are_no_stuck_sensor(project: Path) -> None:
+    table = weather().assign(cloudiness=8.0)
+    latest(table, columns=[*COLUMNS, "cloudiness", *CALENDAR])
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        ("tomorrow", "--at: expected a time of the station's own clock such as 2016-12-30T12:00, found 'tomorrow'"),
+        ("2009-03-02T12:00+01:00", "--at: expected a time of the station's own clock"),
+        ("2010-03-02T12:00", "--at: expected a time of latest.csv, 2009-03-01 00:00:00 to 2009-03-04 07:00:00"),
+        ("2009-03-03T12:20", "--at: expected a time at which latest.csv has an hour, such as 2009-03-03T12:00:00"),
+        ("2009-03-03T14:00", "at which every column was measured, found 2009-03-03T14:00:00 without 'T (degC)'"),
+        ("2009-03-01T22:00", "expected at least 24 hours up to the origin"),
+    ],
+)
+def test_times_that_no_forecast_can_start_from(project: Path, at: str, message: str) -> None:
+    table = weather()
+    table.loc["2009-03-03 14:00", "T (degC)"] = np.nan
+    with pytest.raises(UserError, match=message.replace("(", r"\(").replace(")", r"\)").replace("+", r"\+")):
+        latest(table, at)
+
+
+def test_a_file_older_than_a_day_is_warned_of(project: Path) -> None:
+    end = np.datetime64("2009-03-04T07:00:00")
+    assert command.stale(end, "latest.csv", end + np.timedelta64(24, "h")) == []
+    (warning,) = command.stale(end, "latest.csv", end + np.timedelta64(49, "h"))
+    assert warning.startswith("latest.csv ends on 2009-03-04T07:00:00, 2 days ago")
+
+
+def test_models_that_cannot_answer(project: Path) -> None:
+    with pytest.raises(UserError, match=r"--model: expected a station model of params.yaml, found .gru.; it has "):
+        command.describe("gru")
+    with pytest.raises(UserError, match=r"model.json: not found; make it with `dvc repro train@ridge`"):
+        command.describe("ridge")
+    Path("data/models/station/ridge").mkdir(parents=True)
+    Path("data/models/station/ridge/model.json").write_text(json.dumps({"target": "Tdew (degC)"}))
+    with pytest.raises(UserError, match=r"expected a model of 'T .*found one of 'Tdew"):
+        command.describe("ridge")
+    with pytest.raises(UserError, match="expected the scores of a station's model, found none"):
+        command.best_model()
+
+
+def test_the_model_that_is_best_on_validation_answers(project: Path) -> None:
+    Path("metrics/station").mkdir(parents=True)
+    for name, mae in {"persistence": 2.0, "ridge": 1.5, "station_gru": 1.7, "unknown": 0.1}.items():
+        metrics = {"val_mae_degc_24h": mae, "test_mae_degc_24h": 3 - mae}
+        Path(f"metrics/station/{name}.json").write_text(json.dumps(metrics))
+    assert command.best_model() == "ridge"
+
+
+# --- The result --------------------------------------------------------------------------------------
+
+
+def test_the_days_lowest_and_highest_values() -> None:
+    rows = [
+        {"valid": f"2009-03-{4 + hour // 24:02}T{hour % 24:02}:00:00", "median": median}
+        for hour, median in zip(range(22, 49), [3, 2, *range(10, 34), 7], strict=True)
+    ]
+    first, second, third = command.days(rows, 1)
+    assert (first["minimum"]["median"], first["maximum"]["median"], first["whole"]) == (2, 3, False)
+    assert [second[key]["valid"][-8:] for key in ("minimum", "maximum")] == ["00:00:00", "23:00:00"]
+    assert second["whole"] and third["first"] == third["last"] == "2009-03-06T00:00:00"
+
+
+@given(st.lists(st.tuples(*[st.floats(-60, 60, width=32)] * 3), min_size=LEADS, max_size=LEADS))
+def test_the_files_hold_the_numbers_to_the_last_bit(quantiles: list[tuple[float, ...]]) -> None:
+    given = np.array(quantiles, np.float32)
+    by_lead = pd.DataFrame({"lead": [1.0], "mae": [1.0]})
+    result = command.summarize(DESCRIPTION, np.datetime64("2009-03-04T07:00:00"), given, by_lead, "f", [])
+    result = json.loads(json.dumps(result))
+    found = [[row[key] for key in ("low", "median", "high")] for row in result["forecast"]]
+    np.testing.assert_array_equal(np.array(found, np.float32), given)
+    assert [row["valid"] for row in result["forecast"]][::5] == ["2009-03-04T08:00:00", "2009-03-04T13:00:00"]
+
+
+# --- All of it ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(project: Path) -> pd.DataFrame:
+    """A record, and a small station_mlp that was trained and evaluated on it."""
+    from stages.evaluate import evaluate
+    from stages.train import train
+
+    table = weather(720, start="2009-01-01 00:00")
+    table.iloc[650:652, 0] = np.nan
+    sections = json.loads(Path("params.yaml").read_text())
+    small = {"epochs": 1, "members": 2, "units": [4]}
+    sections["models"] = {"station_mlp": {**sections["models"]["station_mlp"], **small}}
+    Path("params.yaml").write_text(json.dumps(sections))
+    columns = {"Date Time": table.index.to_numpy()} | {name: table[name].to_numpy() for name in COLUMNS}
+    pq.write_table(pa.table(columns), "data/clean.parquet")
+    clock("station")
+    train("station_mlp")
+    evaluate("station_mlp")
+    return table
+
+
+@pytest.mark.slow
+def test_what_a_window_gets_does_not_depend_on_the_others() -> None:
+    """Not so what Keras gives for batches of different sizes."""
+    from stages.lib.nn.environment import keras
+    from stages.lib.tasks.station.forecasting import BATCH, answers
+
+    window = keras.Input((LOOKBACK, 5))
+    state = keras.layers.Concatenate()([keras.layers.GRU(12)(window), keras.ops.sin(window[:, -1])])
+    dense = keras.layers.Dense(16, activation="relu")(state)
+    model = keras.Model(window, keras.layers.Reshape((LEADS, 3))(keras.layers.Dense(LEADS * 3)(dense)))
+    windows = np.random.default_rng(0).normal(size=(BATCH + 37, LOOKBACK, 5)).astype(np.float32)
+    together = answers(model, windows)
+    assert together.shape == (BATCH + 37, LEADS, 3)
+    for position in (0, 5, BATCH - 1, BATCH, BATCH + 36):
+        np.testing.assert_array_equal(answers(model, windows[position : position + 1])[0], together[position])
+    np.testing.assert_allclose(together, model(windows), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_from_a_time_of_the_test_period_the_forecast_is_that_of_evaluate(
+    trained: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluated = pd.read_parquet("data/evaluations/station/station_mlp/forecast.parquet")
+    origins = evaluated["origin"].drop_duplicates()
+    for position in (0, len(origins) // 2, len(origins) - 1):  # the last ones of evaluate are no whole batch
+        at = origins.iloc[position]
+        command.predict(write(trained[at - pd.Timedelta(days=3) :]), at=at.isoformat(), output="out")
+        found = pd.read_csv("out/forecast.csv").astype({"low": "f4", "median": "f4", "high": "f4"})
+        expected = evaluated[evaluated["origin"] == at]
+        assert [list(found[name]) for name in ("low", "median", "high")] == [
+            list(expected[name]) for name in ("q0.1", "q0.5", "q0.9")
+        ]
+        result = json.loads(Path("out/forecast.json").read_text())
+        assert (result["origin"], result["model"], result["warnings"]) == (at.isoformat(), "station_mlp", [])
+        assert len(result["verification"]) == LEADS
+        assert "<svg" in Path("out/forecast.html").read_text()
+    shown = capsys.readouterr().out
+    assert "Model: station_mlp (the best on validation), trained on 2009-01-01 to 2009-01-15." in shown
+
+
+@pytest.mark.slow
+def test_without_a_time_and_a_folder_the_files_lie_next_to_the_latest_file(
+    trained: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("from the logger").mkdir()
+    command.predict(write(trained, "from the logger/latest.csv"))
+    pages = [Path(f"from the logger/forecast.{kind}").read_bytes() for kind in ("csv", "json", "html")]
+    shown = capsys.readouterr()
+    assert "warning: from the logger/latest.csv ends on 2009-01-30T23:00:00" in shown.err
+    assert "Sat 31 Jan 02:00" in shown.out and "Sat 31 Jan 01:00" not in shown.out  # every three hours
+    command.predict("from the logger/latest.csv")
+    assert pages == [Path(f"from the logger/forecast.{kind}").read_bytes() for kind in ("csv", "json", "html")]
+
+
+def test_the_command_takes_a_file_from_where_it_is_called(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([ROOT / "run", "predict", *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    shown = run("--help")
+    assert shown.returncode == 0
+    assert all(word in " ".join(shown.stdout.split()) for word in ("--model MODEL", "--at AT", "80 %.", "file"))
+    done = run("no.csv")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {os.path.realpath(tmp_path)}/no.csv: not found; expected a station's CSV file\n"
