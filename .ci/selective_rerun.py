@@ -1,4 +1,4 @@
-"""What a changed input set reruns in demo/: `check`, itself, its models and their reports, and nothing else.
+"""What a changed input set reruns in demo/: `check`, itself, its models, their reports and the index, no more.
 
 What must rerun is worked out from the demo's own params.yaml, so editing models or input sets does not break this.
 """
@@ -23,6 +23,7 @@ def choose(params: dict[str, Any]) -> tuple[str, set[str]]:
     }
     chosen = min(users, key=lambda name: (not users[name], len(users[name])))
     stages = {"check", f"inputs@{chosen}", *(f"report_{task}" for task in users[chosen].values())}
+    stages |= {"index"} if users[chosen] else set()
     return chosen, stages | {f"{stage}@{model}" for model in users[chosen] for stage in ("train", "evaluate")}
 
 

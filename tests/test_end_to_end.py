@@ -79,7 +79,10 @@ REACHED = [
         {f"{s}@{m}" for s in ("train", "evaluate") for m in ("dense", "conv1d")},
     ),
     ({"split": {"test": [9001, 11000]}}, {"normalize", "inputs", "report_forecast"}),
-    ({"dataset": {"target": "p (mbar)"}}, {"parse", "inputs", "clean", "clock", "report_forecast"}),
+    (
+        {"dataset": {"target": "p (mbar)"}},
+        {"parse", "inputs", "clean", "clock", "report_forecast", "report_station"},
+    ),
     ({"reviews": {"vocabulary": 90000}}, {"tokens"}),
     ({"inputs": {"half_hourly": {"lookback": 72}}}, {"inputs@half_hourly"}),
     ({"clean": {"max_gap": 2}}, {"clean", "clock"}),
@@ -213,13 +216,13 @@ def test_the_graph_from_end_to_end(clone):
     clone.edit({"dataset": {"sentinels": [-9999, -8888]}, "tokens": {"reviews": {"length": 40}}})
     with (clone.path / "stages/models/dense.py").open("a") as file:
         file.write("# A comment that changes no weight.\n")
-    assert clone.repro() == {"parse", "normalize", "clean", "train@dense"} | REVIEWS - {"download@reviews"}
+    assert clone.repro() == {"parse", "normalize", "clean", "train@dense", "index"} | REVIEWS - {"download@reviews"}
 
     # An experiment with one model's width and one input set's lookback, and how DVC shows it.
     settings = ["models.dense.units=3", "inputs.half_hourly.lookback=72"]
     output = clone.run(DVC, "exp", "run", "--name", "narrow", *(f"--set-param={text}" for text in settings))
     # Every report takes the list of models from params.yaml.
-    assert {name for name in ran(output) if not name.startswith("report_")} == {
+    assert {name for name in ran(output) if not name.startswith(("report_", "index"))} == {
         "train@dense",
         "evaluate@dense",
         *LOOKBACK,
@@ -238,7 +241,7 @@ def test_the_graph_from_end_to_end(clone):
     # An earlier state comes from the cache, all but the reports.
     clone.run("git", "checkout", "--quiet", "--", "stages")
     (clone.path / "params.yaml").write_text(json.dumps(PARAMS))
-    assert clone.repro() <= {"report_forecast", "report_reviews"}
+    assert clone.repro() <= {"report_forecast", "report_reviews", "report_station", "index"}
     assert clone.results() == results
 
     # Anew, two models at a time: one that fails is named and stops no other, and every byte is as before.
@@ -249,7 +252,7 @@ def test_the_graph_from_end_to_end(clone):
     assert re.findall(r"^error: (\w+) failed$", output, re.MULTILINE) == ["dense"]
     assert "error: dense: epoch 1: the loss is not a number" in output and "Traceback" not in output
     assert {"train@dense"} == set(results) - set(clone.results()) - {
-        name for name in results if name.startswith("report_") or name == "evaluate@dense"
+        name for name in results if name.startswith(("report_", "index")) or name == "evaluate@dense"
     }
     (clone.path / "params.yaml").write_text(json.dumps(PARAMS))
     assert {"train@dense", "evaluate@dense", "report_forecast"} <= clone.repro()
