@@ -4,14 +4,12 @@ import stages.lib.nn.environment  # noqa: F401, before Keras
 
 # isort: split
 
-import itertools
 from typing import Any
 
 import keras
 from keras import layers
 
 from stages.lib.errors import UserError
-from stages.lib.nn.environment import device
 
 
 def compilation(model: keras.Model, device: str) -> bool | str:
@@ -23,15 +21,14 @@ def compilation(model: keras.Model, device: str) -> bool | str:
     """
     if not device.startswith("cpu") or keras.backend.backend() != "tensorflow":
         return "auto"
-    nested = [layer.layers if isinstance(layer, keras.Model) else [layer] for layer in model.layers]
-    kinds = [type(layer) for layer in itertools.chain(*nested)]
+    kinds = [type(layer) for layer in model.layers]
     return layers.Conv1D not in kinds and any(issubclass(kind, layers.RNN | layers.Bidirectional) for kind in kinds)
 
 
 def compile_model(
-    learner: keras.Model, model: keras.Model, optimizer: Any, loss: Any, metrics: list[Any], monitor: str
+    learner: keras.Model, optimizer: Any, loss: Any, metrics: list[Any], monitor: str, jit_compile: bool | str
 ) -> None:
-    """Compile `learner`, which wraps `model`.
+    """Compile `learner` for training.
 
     Raises UserError for a loss or metric that Keras does not have, or if `monitor` is neither.
     """
@@ -40,7 +37,7 @@ def compile_model(
             optimizer,
             keras.losses.get(loss),
             metrics=[keras.metrics.get(metric) for metric in metrics],
-            jit_compile=compilation(model, device()),
+            jit_compile=jit_compile,
             steps_per_execution=10,  # returns to Python less often, yet Ctrl-C still works at once
         )
     except ValueError as error:

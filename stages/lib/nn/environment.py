@@ -6,6 +6,7 @@ the import, and once more when the process ends.
 """
 
 import gc
+import logging
 import os
 import platform
 from importlib.metadata import version
@@ -21,6 +22,7 @@ try:
     import keras
 
     gc.freeze()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # such as of functions traced for every new model
 finally:
     gc.enable()
     os.dup2(_stderr, 2)

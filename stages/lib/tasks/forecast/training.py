@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 
-from stages.lib.nn.compiling import compile_model
+from stages.lib.nn.compiling import compilation, compile_model
+from stages.lib.nn.environment import device
 from stages.lib.windows import Inputs
 
 
@@ -12,7 +13,8 @@ def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: 
     """Compile `learner`, which wraps `model`; any loss and metric of Keras will do."""
     optimizer = keras.optimizers.RMSprop(schedule["learning_rate"])
     metrics = [schedule["metric"]] if schedule["metric"] != schedule["loss"] else []
-    compile_model(learner, model, optimizer, schedule["loss"], metrics, schedule["monitor"])
+    compiled = compilation(model, device())
+    compile_model(learner, optimizer, schedule["loss"], metrics, schedule["monitor"], compiled)
 
 
 def finish(

@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 
-from stages.lib.nn.compiling import compile_model
+from stages.lib.nn.compiling import compilation, compile_model
+from stages.lib.nn.environment import device
 from stages.lib.windows import Inputs
 
 
@@ -17,7 +18,7 @@ def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: 
     if schedule["metric"] == "accuracy":
         metrics = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0 if schedule["logits"] else 0.5)]
     optimizer = keras.optimizers.RMSprop(schedule["learning_rate"])
-    compile_model(learner, model, optimizer, loss, metrics, schedule["monitor"])
+    compile_model(learner, optimizer, loss, metrics, schedule["monitor"], compilation(model, device()))
 
 
 def finish(

@@ -206,7 +206,10 @@ def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: 
     some = thinned(inputs.train)
     origin = some.windows[:][:, -1, inputs.meta.target]
     change = np.nanstd(some.targets - origin[:, None], axis=0)
-    compile_model(learner, model, optimizer, pinball(weights / weights.mean() / change), [], schedule["monitor"])
+    loss = pinball(weights / weights.mean() / change)
+    # Without XLA around the GRU's own compiled loops: 23 ms a step instead of 50.
+    compiled = False if keras.backend.backend() == "tensorflow" else "auto"
+    compile_model(learner, optimizer, loss, [], schedule["monitor"], compiled)
 
 
 def finish(
