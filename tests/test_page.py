@@ -21,7 +21,7 @@ WIDTHS = {"desk": 1200, "phone": 360}
 
 def result() -> dict[str, Any]:
     """What forecast.json may hold."""
-    valid = pd.date_range("2009-03-04 08:00", periods=len(LEADS), freq="h")
+    valid = pd.date_range("2009-03-04 13:00", periods=len(LEADS), freq="h")
     rows = [
         {"valid": time.isoformat(), "lead_hours": lead, "median": 5 * np.sin(lead / 4), "low": -6.0, "high": 7.5}
         for time, lead in zip(valid, LEADS, strict=True)
@@ -30,7 +30,7 @@ def result() -> dict[str, Any]:
     return {
         "target": "T (degC)",
         "unit": "degC",
-        "origin": "2009-03-04T07:00:00",
+        "origin": "2009-03-04T12:00:00",
         "file": "a <long> file name of " + "some_station" * 6 + ".csv",
         "warnings": ["it ends long ago"],
         "model": "station_gru",

@@ -311,7 +311,7 @@ def trained(project: Path) -> pd.DataFrame:
     table = weather(720, start="2009-01-01 00:00")
     table.iloc[650:652, 0] = np.nan
     sections = json.loads(Path("params.yaml").read_text())
-    small = {"epochs": 1, "members": 2, "units": [4]}
+    small = {"epochs": 1, "members": 2, "units": 4}
     sections["models"] = {"station_mlp": {**sections["models"]["station_mlp"], **small}}
     Path("params.yaml").write_text(json.dumps(sections))
     columns = {"Date Time": table.index.to_numpy()} | {name: table[name].to_numpy() for name in COLUMNS}
@@ -323,21 +323,44 @@ def trained(project: Path) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-def test_what_a_window_gets_does_not_depend_on_the_others() -> None:
+@pytest.mark.parametrize("members", [1, 3])
+def test_what_a_window_gets_does_not_depend_on_the_others(members: int) -> None:
     """Not so what Keras gives for batches of different sizes."""
     from stages.lib.nn.environment import keras
     from stages.lib.tasks.station.forecasting import BATCH, answers
 
+    def member() -> Any:
+        window = keras.Input((LOOKBACK, 5))
+        values = keras.layers.Normalization(mean=[1.0] * 5, variance=[2.0] * 5)(window)
+        state = keras.layers.Concatenate()([keras.layers.GRU(12)(values), keras.ops.sin(window[:, -1])])
+        dense = keras.layers.Dropout(0.5)(keras.layers.Dense(16, activation="relu")(state))
+        return keras.Model(window, keras.layers.Reshape((LEADS, 3))(keras.layers.Dense(LEADS * 3)(dense)))
+
     window = keras.Input((LOOKBACK, 5))
-    state = keras.layers.Concatenate()([keras.layers.GRU(12)(window), keras.ops.sin(window[:, -1])])
-    dense = keras.layers.Dense(16, activation="relu")(state)
-    model = keras.Model(window, keras.layers.Reshape((LEADS, 3))(keras.layers.Dense(LEADS * 3)(dense)))
+    outputs = [member()(window) for _ in range(members)]
+    model = keras.Model(window, keras.layers.Average()(outputs) * 2 if members > 1 else outputs[0])
     windows = np.random.default_rng(0).normal(size=(BATCH + 37, LOOKBACK, 5)).astype(np.float32)
+    expected = model(windows)
     together = answers(model, windows)
-    assert together.shape == (BATCH + 37, LEADS, 3)
+    np.testing.assert_allclose(together, expected, atol=1e-5)
     for position in (0, 5, BATCH - 1, BATCH, BATCH + 36):
         np.testing.assert_array_equal(answers(model, windows[position : position + 1])[0], together[position])
-    np.testing.assert_allclose(together, model(windows), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_members_of_different_architecture_keep_their_own() -> None:
+    from stages.lib.nn.environment import keras
+    from stages.lib.tasks.station.forecasting import answers
+
+    window = keras.Input((LOOKBACK, 5))
+    outputs = []
+    for activation in ("relu", "tanh"):
+        inner = keras.Input((LOOKBACK, 5))
+        flat = keras.layers.Dense(LEADS * 3, activation=activation)(keras.layers.Flatten()(inner))
+        outputs.append(keras.Model(inner, keras.layers.Reshape((LEADS, 3))(flat))(window))
+    model = keras.Model(window, keras.layers.Average()(outputs))
+    windows = np.random.default_rng(0).normal(size=(7, LOOKBACK, 5)).astype(np.float32)
+    np.testing.assert_allclose(answers(model, windows), model(windows), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -9,10 +9,12 @@ import matplotlib
 import matplotlib.dates as dates
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.lib.page import BAND, INK, LINE, LOOK, MUTED, OTHER, page, svg, table
 
+NOON = pd.Timedelta(hours=12)
 BEFORE = pd.Timedelta(days=3)  # of measurements
 WIDE, NARROW = (9.2, 3.8), (3.7, 3.4)  # inches: a desk, a phone
 
@@ -22,10 +24,19 @@ def moment(time: Any) -> str:
     return f"{pd.Timestamp(time):%a %d %b %H:%M}"
 
 
+def framed(size: tuple[float, float], below: float) -> tuple[Figure, Axes]:
+    """A figure whose axes leave room for labels, `below` inches for those of x.
+
+    matplotlib's own layout would take as long again as the drawing.
+    """
+    figure = Figure(figsize=size)
+    axes = figure.add_axes((0.65 / size[0], below / size[1], 1 - 0.75 / size[0], 1 - (below + 0.1) / size[1]))
+    return figure, axes
+
+
 def draw_fan(measured: pd.Series, forecast: pd.DataFrame, label: str, size: tuple[float, float]) -> Figure:
     """The last days' measurements, the forecast with its interval, and what was measured afterwards, if known."""
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = framed(size, 0.25)
     origin = forecast["valid"].iloc[0] - pd.Timedelta(hours=forecast["lead_hours"].iloc[0])
     before = measured[(measured.index > origin - BEFORE) & (measured.index <= origin)]
     after = measured[(measured.index > origin) & (measured.index <= forecast["valid"].iloc[-1])]
@@ -38,7 +49,9 @@ def draw_fan(measured: pd.Series, forecast: pd.DataFrame, label: str, size: tupl
     axes.set(xlim=(start, end), ylabel=label)
     axes.xaxis.set_major_locator(dates.DayLocator())
     axes.xaxis.set_major_formatter("")
-    axes.xaxis.set_minor_locator(dates.HourLocator([12]))
+    noons = pd.date_range(start.ceil("D") - NOON, end, freq="D")
+    edge = NOON / (2 if size[0] < 5 else 4)  # a label nearer to it would be cut off
+    axes.set_xticks(noons[(noons > start + edge) & (noons < end - edge)], minor=True)
     axes.xaxis.set_minor_formatter(dates.DateFormatter("%a %d" if size[0] < 5 else "%a %d %b"))
     axes.tick_params(axis="x", which="minor", length=0)
     return figure
@@ -46,8 +59,7 @@ def draw_fan(measured: pd.Series, forecast: pd.DataFrame, label: str, size: tupl
 
 def draw_verification(by_lead: pd.DataFrame, label: str, size: tuple[float, float]) -> Figure:
     """The mean absolute error in the test period by lead, next to that of persistence."""
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = framed(size, 0.5)
     axes.plot(by_lead["lead"], by_lead["mae"] / (1 - by_lead["skill"]), color=OTHER, linewidth=1.3, linestyle="--")
     axes.plot(by_lead["lead"], by_lead["mae"], color=LINE, linewidth=1.8)
     axes.set(xlabel="Hours ahead", ylabel=label, ylim=(0, None), xlim=(0, by_lead["lead"].max()))

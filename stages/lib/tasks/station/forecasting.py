@@ -4,6 +4,11 @@ import stages.lib.nn.environment  # noqa: F401, before Keras
 
 # isort: split
 
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -15,17 +20,48 @@ BATCH = 256  # windows; a batch of another size may be rounded differently
 def answers(model: keras.Model, windows: np.ndarray | Windows) -> np.ndarray:
     """What `model` gives for `windows` (n, lookback, columns) in their own units: (n, leads, 3) float32.
 
-    Every batch has BATCH windows, the last one filled up with its own first. Without XLA, whose compilation takes
-    seconds and saves less.
+    Every batch has BATCH windows, the last one filled up with its own first.
     """
-    if not model.compiled:
-        model.compile(jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
-    found = []
+    run, found = compiled(model), []
     for start in range(0, len(windows), BATCH):
         batch = np.ascontiguousarray(windows[start : start + BATCH])
         filling = np.repeat(batch[:1], BATCH - len(batch), axis=0)
-        found.append(np.asarray(model.predict_on_batch(np.concatenate([batch, filling])))[: len(batch)])
+        found.append(np.asarray(run(np.concatenate([batch, filling])))[: len(batch)])
     return np.concatenate(found)
+
+
+def compiled(model: keras.Model) -> Callable[[np.ndarray], Any]:
+    """Return what runs `model` on a batch, without XLA, whose compilation takes seconds and saves less.
+
+    On TensorFlow, members of one architecture share a graph that takes their weights: to trace one for each takes
+    a second for five, ten times as long as a batch.
+    """
+    tensorflow = keras.backend.backend() == "tensorflow"
+    members = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    if not tensorflow or len(members) < 2 or len(set(map(architecture, members))) > 1:
+        model.compile(jit_compile=False if tensorflow else "auto")
+        return model.predict_on_batch
+    import tensorflow as tf
+
+    first = members[0]
+
+    @tf.function(autograph=False)
+    def shared(values: list[Any], windows: Any) -> Any:
+        with keras.StatelessScope(state_mapping=zip(first.variables, values, strict=True)):
+            return type(first).call(first, windows, training=False)
+
+    def call(member: keras.Model) -> Callable[..., Any]:
+        return lambda windows, training=None, mask=None: shared([v.value for v in member.variables], windows)
+
+    for member in members:
+        member.call = call(member)
+    return lambda windows: model(windows, training=False)
+
+
+def architecture(member: keras.Model) -> str:
+    """What a member computes, without its weights and the numbers in its layers' names."""
+    config = json.dumps(member.get_config() | {"name": ""})
+    return re.sub(r'_\d+(?=")', "", config)
 
 
 def forecasts(model: keras.Model, inputs: Inputs, split: Split) -> np.ndarray:
