@@ -1,0 +1,125 @@
+"""The station's models against LightGBM: same windows and inputs, skill 24 hours ahead, seconds on one thread.
+
+    python -m benchmarks.station [FOLDER]     # of an input set by the clock; default: data/inputs/station
+
+Prints a Markdown table. LightGBM is an optional install (`pip install lightgbm`); without it, its rows are empty.
+"""
+
+import stages.lib.nn.environment  # noqa: F401, before Keras
+
+# isort: split
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from stages.lib.errors import UserError
+from stages.lib.nn.batches import forecasts
+from stages.lib.nn.environment import use_threads
+from stages.lib.nn.fitting import fit_members
+from stages.lib.nn.resume import Checkpoint
+from stages.lib.settings.training import settings
+from stages.lib.tasks.station import training
+from stages.lib.windows import Inputs, Split, load
+
+LEAD = 24  # hours
+TREES = {"objective": "mae", "n_estimators": 600, "learning_rate": 0.03, "subsample_freq": 1}
+SETTINGS = {
+    "LightGBM, levels": {"num_leaves": 31, "min_child_samples": 100, "subsample": 0.7, "colsample_bytree": 0.5},
+    # The best of five on validation; and with the features that our models have.
+    "LightGBM, tuned": {"num_leaves": 8, "min_child_samples": 300, "subsample": 0.2, "colsample_bytree": 0.2},
+}
+Forecast = Callable[[Split], np.ndarray]
+
+
+def features(inputs: Inputs, split: Split, tuned: bool) -> np.ndarray:
+    """Lags, means and ranges over a day and two, and the calendar; if `tuned`, also the models' own differences."""
+    window = keras.Input(inputs.shape)
+    values = window[:, :, : -training.CALENDAR]
+    lags = [values[:, -1 - lag] for lag in (0, 1, 2, 3, 6, 9, 12, 18, 24, 48)]
+    spans = [values[:, -span:] for span in (24, 48)]
+    found = lags + [f(span, axis=1) for span in spans for f in (ops.mean, ops.max, ops.min)]
+    calendar = training.harmonics(training.last(window, -2), training.last(window, -1))
+    own = [training.differences(window, inputs)] if tuned else []
+    return forecasts(keras.Model(window, ops.concatenate([*found, calendar, *own], -1)), inputs, split)
+
+
+def lightgbm(inputs: Inputs, name: str) -> Forecast:
+    """Train LightGBM on the change from the last temperature to that of LEAD."""
+    import lightgbm
+
+    tuned = name.endswith("tuned")
+
+    def change(split: Split) -> np.ndarray:
+        return split.targets[:, LEAD - 1] - last(inputs, split)
+
+    y = change(inputs.train)
+    known = np.isfinite(y)
+    model = lightgbm.LGBMRegressor(**TREES | SETTINGS[name], n_jobs=1, verbose=-1, random_state=1)
+    model.fit(features(inputs, inputs.train, tuned)[known], y[known])
+    return lambda split: last(inputs, split) + model.predict(features(inputs, split, tuned))
+
+
+def last(inputs: Inputs, split: Split) -> np.ndarray:
+    return inputs.rows[split.windows.starts + inputs.meta.time - 1, inputs.meta.target]
+
+
+def network(inputs: Inputs, name: str, members: int) -> Forecast:
+    """Train a model of params.yaml with so many members."""
+    schedule: dict[str, Any] = settings(name) | {"members": members}
+    trained, _, labels = fit_members(name, f"bench.{name}", inputs, schedule, training)
+    for label in labels:
+        Checkpoint(label, "").path.unlink(missing_ok=True)
+    model, _ = training.finish(name, trained, inputs, schedule)
+    return lambda split: forecasts(model, inputs, split)[:, LEAD - 1, 1]
+
+
+def closed_form(inputs: Inputs) -> Forecast:
+    """Fit the ridge reference."""
+    model = training.ridge(inputs)
+    return lambda split: forecasts(model, inputs, split)[:, LEAD - 1, 1]
+
+
+def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "data/inputs/station")
+    use_threads(1)
+    inputs = load(folder)
+    contenders = {name: lambda name=name: lightgbm(inputs, name) for name in SETTINGS}
+    contenders |= {
+        "ridge": lambda: closed_form(inputs),
+        "station_mlp": lambda: network(inputs, "station_mlp", 1),
+        "station_gru, one member": lambda: network(inputs, "station_gru", 1),
+        "station_gru": lambda: network(inputs, "station_gru", settings("station_gru")["members"]),
+    }
+    reference = training.persistence(inputs)
+    errors = {
+        part: np.nanmean(abs(split.targets - forecasts(reference, inputs, split)[:, :, 1])[:, LEAD - 1])
+        for part, split in (("val", inputs.val), ("test", inputs.test))
+    }
+    print("| | skill, validation | skill, test | seconds to train |\n|---|--:|--:|--:|")
+    for name, train in contenders.items():
+        began = time.perf_counter()
+        try:
+            forecast = train()
+        except ImportError:
+            print(f"| {name} | not installed | | |", flush=True)
+            continue
+        seconds = time.perf_counter() - began
+        skill = [
+            1 - np.nanmean(abs(split.targets[:, LEAD - 1] - forecast(split))) / errors[part]
+            for part, split in (("val", inputs.val), ("test", inputs.test))
+        ]
+        print(f"| {name} | {skill[0]:.4f} | {skill[1]:.4f} | {seconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
