@@ -12,6 +12,7 @@ import stages.lib.nn.environment  # noqa: F401, before Keras
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def features(inputs: Inputs, split: Split, tuned: bool) -> np.ndarray:
 
 def lightgbm(inputs: Inputs, name: str) -> Forecast:
     """Train LightGBM on the change from the last temperature to that of LEAD."""
-    import lightgbm
+    import lightgbm  # type: ignore[import-not-found]
 
     tuned = name.endswith("tuned")
 
@@ -90,12 +91,12 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "data/inputs/station")
     use_threads(1)
     inputs = load(folder)
-    contenders = {name: lambda name=name: lightgbm(inputs, name) for name in SETTINGS}
+    contenders: dict[str, Callable[[], Forecast]] = {name: partial(lightgbm, inputs, name) for name in SETTINGS}
     contenders |= {
-        "ridge": lambda: closed_form(inputs),
-        "station_mlp": lambda: network(inputs, "station_mlp", 1),
-        "station_gru, one member": lambda: network(inputs, "station_gru", 1),
-        "station_gru": lambda: network(inputs, "station_gru", settings("station_gru")["members"]),
+        "ridge": partial(closed_form, inputs),
+        "station_mlp, one member": partial(network, inputs, "station_mlp", 1),
+        "station_gru, one member": partial(network, inputs, "station_gru", 1),
+        "station_gru": partial(network, inputs, "station_gru", settings("station_gru")["members"]),
     }
     reference = training.persistence(inputs)
     errors = {

@@ -161,7 +161,7 @@ def table(metrics: pd.DataFrame, label: str, unit: str) -> str:
 def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[str, dict[str, Figure]]:
     """Return the text with the station's table and verdict, and the figures by name."""
     target, periods = params("dataset", "target"), params("periods")
-    label = next(name for name in metrics if name.startswith("val_skill_")).removeprefix("val_skill_")
+    label = str(metrics.filter(regex="^val_skill_").columns[0]).removeprefix("val_skill_")
     lead, own = float(label.removesuffix("h")), unit(target)
     metrics = metrics.sort_values(f"val_mae_{slug(own)}_{label}", kind="stable")
     best, source = metrics.index[0], read_json("data/quality.json", "parse")["source"]
