@@ -190,7 +190,7 @@ def pinball(weights: np.ndarray) -> Any:
 def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]) -> None:
     """Compile `learner`, which wraps `model`: AdamW, its rate warmed up and then falling as a cosine to nothing.
 
-    Leads count by how little they change, those near 24 hours up to five times: they are what the model is for.
+    Leads count by how little they change, those near 24 hours up to seven times: they are what the model is for.
     """
     steps = schedule["epochs"] * -(-len(inputs.train.windows) // schedule["batch_size"])
     warmup = min(WARMUP, steps // 2)
@@ -202,7 +202,7 @@ def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: 
     )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=schedule["weight_decay"], global_clipnorm=1.0)
     lead = np.arange(1, inputs.meta.leads + 1) * inputs.meta.every
-    weights = 1 + 4 * np.exp(-(((lead - 24) / 3) ** 2))
+    weights = 1 + 6 * np.exp(-(((lead - 24) / 3) ** 2))
     some = thinned(inputs.train)
     origin = some.windows[:][:, -1, inputs.meta.target]
     change = np.nanstd(some.targets - origin[:, None], axis=0)
