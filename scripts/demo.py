@@ -24,7 +24,7 @@ SHORT = {
     "periods": {"train": "2009-01-01", "val": "2009-10-01", "test": "2009-12-01", "end": None},
     "reviews": {"source": "sample", "size": None, "sha256": None},
     "training": {"max_epochs": 2},
-    "tasks": {"forecast": {"steps_per_epoch": 50}},
+    "tasks": {"forecast": {"steps_per_epoch": 50}, "station": {"max_epochs": None, "members": 2}},
 }
 
 
@@ -100,7 +100,8 @@ def main() -> None:
     if not git("ls-files", "dvc.lock"):
         git("add", "dvc.lock", "metrics")
         git("commit", "--quiet", "--message", "Results on the sample")
-    print("\n" + "\n".join((DEMO / f"metrics/{task}.md").read_text() for task in ("forecast", "reviews")))
+    boards = [(DEMO / f"metrics/{task}.md").read_text() for task in ("forecast", "reviews", "station")]
+    print("\n" + "\n".join(boards))
     if code := forecast():
         sys.exit(code)
     print(NEXT)

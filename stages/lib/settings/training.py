@@ -149,4 +149,6 @@ def settings(name: str) -> dict[str, Any]:
     merged = own | Schedule(**{key: merged[key] for key in SCHEDULE & merged.keys()}).model_dump()
     if merged["max_epochs"] is not None:
         merged["epochs"] = min(merged["epochs"], merged["max_epochs"])
+    if not merged["epochs"]:
+        merged["members"] = 1  # nothing that another seed would change
     return merged
