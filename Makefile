@@ -21,8 +21,8 @@ test: .venv/ready-dev  ## all tests
 coverage: .venv/ready-dev  ## all tests; fails below the coverage floor of pyproject.toml
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered
 
-repro: .venv/ready  ## dvc repro, training JOBS models at a time (TASK=forecast: that task alone)
-	scripts/repro.sh $(JOBS) $(TASK)
+repro: .venv/ready  ## dvc repro, JOBS stages at a time, or on the cluster of SCHEDULER (TASK=forecast: that alone)
+	$(BIN)/python scripts/repro.py $(TASK) --jobs $(JOBS) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 bench: .venv/ready-dev demo  ## this project against the alternatives, on this machine
 	$(BIN)/python -m benchmarks.bench

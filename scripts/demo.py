@@ -93,8 +93,8 @@ def main() -> None:
         print("demo/ is a clone of another commit; for a fresh one: rm -rf demo && make demo\n")
     if code := subprocess.run(["./run", "check"], cwd=DEMO).returncode:
         sys.exit(code)
-    # The first time, two models at once: most of such a short training is start-up, which uses one core.
-    command = [DVC, "repro"] if (DEMO / "dvc.lock").exists() else ["scripts/repro.sh", "2"]
+    # The first time, two stages at once: most of such a short training is start-up, which uses one core.
+    command = [DVC, "repro"] if (DEMO / "dvc.lock").exists() else [sys.executable, "scripts/repro.py"]
     if code := subprocess.run(command, cwd=DEMO).returncode:
         sys.exit(code)
     if not git("ls-files", "dvc.lock"):

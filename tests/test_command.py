@@ -183,44 +183,6 @@ def test_a_background_job_ignores_ctrl_c_as_before(project):
     assert ended(process) == (0, "")
 
 
-# Waits, at the call WAIT (shared: the first one; model: that of a model), until it is interrupted, as a stage does.
-DVC = """#!/bin/sh
-case "$*" in *train@*) call=model ;; *) call=shared ;; esac
-[ $call = "$WAIT" ] || exit 0
-trap 'exit 255' INT
-echo started
-cat
-"""
-
-
-@pytest.mark.parametrize("wait", ["shared", "model"])
-def test_ctrl_c_on_all_models_says_how_to_resume(project, wait):
-    shutil.copytree(REPOSITORY / "scripts", project / "scripts")
-    (project / "run").write_text("#!/bin/sh\n")
-    (project / "bin").mkdir()
-    (project / "bin/dvc").write_text(DVC)
-    (project / "bin/dvc").chmod(0o755)
-    (project / "data/inputs/set").mkdir(parents=True)
-    (project / "data/inputs/set/meta.json").write_text('{"time": 3}')
-    (project / "params.yaml").write_text("models: {one: {task: forecast, inputs: set, epochs: 2}}\n")
-    process = subprocess.Popen(
-        ["scripts/repro.sh", "1"],
-        cwd=project,
-        env=os.environ | {"PATH": f"{project / 'bin'}:{Path(sys.executable).parent}:/usr/bin:/bin", "WAIT": wait},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stdout.readline() == "started\n"
-    os.killpg(process.pid, signal.SIGINT)
-    code, output = ended(process)
-    assert code == 130
-    assert output.splitlines()[-1] == "interrupted; run it again to resume"
-
-
 # --- Edits during a stage ------------------------------------------------------------------------
 
 EDITS = {

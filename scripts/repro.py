@@ -1,0 +1,314 @@
+"""`dvc repro` with its independent stages spread by Dask: over processes here, or over the workers of a cluster.
+
+A task of Dask's is one stage. Workers on this machine share this repository. Those of a cluster each clone its
+commit, pull what a stage needs from the DVC remote and push what it made; in the end this machine pulls that and
+writes the reports. A stage whose worker dies runs again on another; one that fails stops only what needs it.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dask
+from distributed import Client, LocalCluster, Worker, WorkerPlugin, as_completed, get_worker
+
+ROOT = Path(__file__).resolve().parents[1]
+Result = dict[str, Any]  # what git keeps of a stage: {path of a lock file: {stage: entry}, path of a metric: text}
+
+
+# --- On a worker -------------------------------------------------------------------------------------
+
+
+class Stages(WorkerPlugin):
+    """Runs stages on a worker, in `root` or, where that is None, in clones of `bundle` with the entries `lock`."""
+
+    def __init__(self, name: str, root: Path | None, bundle: bytes = b"", lock: Result | None = None) -> None:
+        self.name, self.root, self.bundle, self.lock = name, root, bundle, lock or {}
+
+    def setup(self, worker: Worker) -> None:
+        self.worker, self.running = worker, set[subprocess.Popen]()
+
+    def teardown(self, worker: Worker) -> None:
+        """Stop all stages of this worker."""
+        for process in list(self.running):
+            process.stdin.close()
+            process.wait()
+
+    def clone(self) -> Path:
+        """This thread's own clone."""
+        path = Path(self.worker.local_directory, f"{self.name}-{threading.get_ident()}")
+        if not path.exists():
+            temporary = path.with_suffix(".tmp")
+            path.with_suffix(".bundle").write_bytes(self.bundle)
+            subprocess.run(["git", "clone", "--quiet", path.with_suffix(".bundle"), temporary], check=True)
+            (temporary / ".venv").symlink_to(sys.prefix)  # what ./run looks for
+            merge(temporary, self.lock)
+            temporary.rename(path)
+        return path
+
+    def run(self, name: str, paths: list[str], upstream: list[str], results: list[Result]) -> Result:
+        """Run a stage after `upstream`, whose `results` this returned; return what git keeps of it, at `paths`."""
+        root = self.root or self.clone()
+        for result in results:
+            merge(root, result)
+        command = [
+            sys.executable,
+            "scripts/stage.py",
+            *(["shared", name] if self.root else ["clone", name, *upstream]),
+        ]
+        limits = dask.config.get("distributed.nanny.pre-spawn-environ")  # on threads: not those of `dvc repro`
+        environment = {key: value for key, value in os.environ.items() if key not in limits}
+        tail = deque[str](maxlen=20)
+        with subprocess.Popen(
+            command,
+            cwd=root,
+            env=environment | {"TQDM_DISABLE": "1", "PYTHON": sys.executable},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for the machine that asked
+        ) as process:
+            self.running.add(process)
+            self.worker.log_event(self.name, f"{name}: runs on {self.worker.address}")
+            for line in process.stdout:
+                self.worker.log_event(self.name, line.rstrip())
+                tail.append(line)
+        self.running.discard(process)
+        if process.returncode:
+            raise RuntimeError(name, "".join(tail))
+        if self.root:
+            return {}
+        name = name.split(":")[-1]
+        lock, *others = paths
+        return {lock: {name: entries(root, lock)[name]}} | {path: (root / path).read_text() for path in others}
+
+
+def run(plugin: str, *stage: Any) -> Result:
+    """Run a stage where this is called, on a worker."""
+    return get_worker().plugins[plugin].run(*stage)
+
+
+def entries(root: Path, lock: str) -> dict[str, Any]:
+    """The stages of a lock file; none where there is no file."""
+    from dvc.utils.serialize import load_yaml
+
+    return load_yaml(root / lock)["stages"] if (root / lock).exists() else {}
+
+
+def merge(root: Path, result: Result) -> None:
+    """Put what another machine made of a stage into the repository `root`."""
+    from dvc.utils.serialize import dump_yaml
+
+    for path, content in result.items():
+        if isinstance(content, str):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(content)
+        else:
+            dump_yaml(root / path, {"schema": "2.0", "stages": entries(root, path) | content})
+
+
+# --- On the machine that asks ------------------------------------------------------------------------
+
+
+def plan(repo: Any, task: str) -> tuple[list[Any], Any]:
+    """The stages that must run for the report of `task`, or for all of dvc.yaml, in order, and the graph of all
+    stages, from each to those that it needs."""
+    import networkx as nx
+
+    graph = repo.index.graph
+    ends = [
+        stage for stage in graph if stage.name == f"report_{task}" or (not task and lock_of(stage) == "dvc.lock")
+    ]
+    if not ends:
+        reports = sorted(stage.name.removeprefix("report_") for stage in graph if stage.name.startswith("report_"))
+        sys.exit(f"error: TASK: expected {', '.join(reports)}, or nothing for all of dvc.yaml, found '{task}'")
+    wanted, found = set(ends).union(*(nx.descendants(graph, stage) for stage in ends)), repo.status()
+    changed = {stage for stage in wanted if stage.addressing in found}
+    stale = changed.union(*(nx.ancestors(graph, stage) for stage in changed)) & wanted
+    return [stage for stage in nx.dfs_postorder_nodes(graph) if stage in stale], graph
+
+
+def urgencies(stages: list[Any], graph: Any) -> dict[Any, float]:
+    """How long the way from each stage to the end of the last one that needs it is, roughly."""
+    from dvc.utils.serialize import load_yaml
+
+    params, found = load_yaml(ROOT / "params.yaml"), dict[Any, float]()
+    for stage in reversed(stages):
+        after = max((found[other] for other in graph.predecessors(stage) if other in found), default=0)
+        found[stage] = after + work(stage.cmd.split()[1:], params)
+    return found
+
+
+def work(command: list[str], params: dict[str, Any]) -> float:
+    """About how long `./run COMMAND` takes: a training's epochs times its window's length; others nothing."""
+    if command[0] not in ("train", "backtest"):
+        return 1
+    model, windows = params["models"][command[1]], dict[str, float]()
+    for section, step in (("inputs", "step"), ("clock", "every")):
+        windows |= {name: window["lookback"] / window[step] for name, window in params[section].items()}
+    windows |= {name: window["length"] for name, window in params["tokens"].items()}
+    return 1 + model["epochs"] * model.get("members", 1) * windows[model["inputs"]]
+
+
+def lock_of(stage: Any) -> str:
+    return Path(stage.path_in_repo).with_suffix(".lock").as_posix()
+
+
+def kept(stage: Any) -> list[str]:
+    """What git keeps of a stage's results: the lock file, and its metrics."""
+    return [lock_of(stage), *(os.path.relpath(out.fs_path, ROOT) for out in stage.outs if not out.use_cache)]
+
+
+def unfit(repo: Any) -> str | None:
+    """Why other machines cannot work on this repository as it is; None where they can."""
+    if not repo.config.read("repo").get("core", {}).get("remote"):
+        return (
+            "no DVC remote, through which the machines exchange data; `dvc remote add -d NAME URL`, then commit "
+            ".dvc/config"
+        )
+    results = {path for stage in repo.index.stages for path in kept(stage)}
+    status = subprocess.check_output(["git", "status", "--porcelain", "-uall"], text=True)
+    changed = [path for line in status.splitlines() if (path := line[3:].strip('"')) not in results]
+    return f"{', '.join(changed)}: not committed, and other machines work on the commit" if changed else None
+
+
+def dvc(*arguments: str) -> int:
+    return subprocess.run([sys.executable, "-m", "dvc", *arguments]).returncode
+
+
+@contextlib.contextmanager
+def connected(scheduler: str | None, jobs: int) -> Iterator[Client]:
+    """A client of the user's cluster, or of one on this machine that ends with the block."""
+    if scheduler:
+        try:
+            client = Client(scheduler)
+        except (OSError, ValueError) as error:
+            sys.exit(f"error: SCHEDULER: expected a Dask scheduler, found none at {scheduler} ({error})")
+        with client:
+            yield client
+        return
+    usual = signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # for the workers: Ctrl-C reaches them through this process
+    settings = {"threads_per_worker": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
+    with LocalCluster(n_workers=jobs, dashboard_address="127.0.0.1:0", **settings) as cluster:
+        signal.signal(signal.SIGINT, usual)
+        with Client(cluster) as client:
+            yield client
+
+
+def spread(client: Client, plugin: Stages, stages: list[Any], graph: Any) -> dict[Any, BaseException]:
+    """Run `stages`, the most urgent first; return why those failed that did."""
+    client.register_plugin(plugin, name=plugin.name)
+    client.subscribe_topic(plugin.name, lambda event: print(event[1], flush=True))
+    print(f"{len(stages)} stages to run; Dask's dashboard: {client.dashboard_link}", flush=True)
+    futures, urgency, errors = {}, urgencies(stages, graph), {}
+    for stage in stages:
+        needs = list(graph.successors(stage))
+        done = [futures[other] for other in needs if other in futures]
+        futures[stage] = client.submit(
+            run,
+            *(plugin.name, stage.addressing, kept(stage), [other.addressing for other in needs], done),
+            key=f"{stage.addressing}-{uuid4().hex}",
+            priority=urgency[stage],
+            retries=0 if plugin.root else 1,  # it may have been that machine, or the network
+        )
+    names = {future.key: stage for stage, future in futures.items()}
+    try:
+        for number, future in enumerate(as_completed(futures.values()), 1):
+            stage = names[future.key]
+            if future.status == "finished":
+                merge(ROOT, future.result())
+                print(f"{stage.addressing}: done, {len(stages) - number} left", flush=True)
+            else:
+                errors[stage] = future.exception()
+    finally:
+        client.cancel(list(futures.values()))
+        client.unregister_worker_plugin(plugin.name)  # stops what still runs
+    return errors
+
+
+def repro(task: str, jobs: int, scheduler: str | None) -> int:
+    """Run what has changed; return the exit code."""
+    from dvc.repo import Repo
+
+    if code := subprocess.run(["./run", "check"]).returncode:  # DVC would blame dvc.yaml for a fault of params.yaml
+        return code
+    with Repo() as repo:
+        if scheduler and (why := unfit(repo)):
+            sys.exit(f"error: SCHEDULER: {why}; or leave SCHEDULER out, to run it here")
+        stages, graph = plan(repo, task)
+    if scheduler:  # files may be such that only this machine can see them
+        if downloads := [stage.addressing for stage in stages if stage.name.startswith("download")]:
+            dvc("repro", "--quiet", "--keep-going", *downloads)
+            with Repo() as repo:
+                stages, graph = plan(repo, task)
+        have = {other for stage in stages for other in graph.successors(stage)} - set(stages)
+        if have and dvc("push", "--quiet", *(stage.addressing for stage in have)):
+            return 1
+    reports = [stage for stage in stages if scheduler and stage.name.startswith("report_")]
+    tasks = [stage for stage in stages if not needs_any(graph, stage, reports)]  # reports need all that there is
+    errors = {}
+    if tasks:
+        plugin = Stages(f"stages-{uuid4().hex}", ROOT)
+        if scheduler:
+            bundle = subprocess.check_output(["git", "bundle", "create", "--quiet", "-", "HEAD"])
+            lock = {name: entries(ROOT, name) for name in {lock_of(stage) for stage in graph}}
+            plugin = Stages(plugin.name, None, bundle, lock)
+        with connected(scheduler, min(jobs, len(tasks))) as client:
+            errors = spread(client, plugin, tasks, graph)
+    code = 0
+    if scheduler and (done := [stage for stage in stages if not needs_any(graph, stage, errors)]):
+        code = dvc("repro", "--single-item", "--pull", *(stage.addressing for stage in done))
+    for stage, error in errors.items():
+        if needs_any(graph, stage, set(errors) - {stage}):
+            print(f"error: {stage.addressing}: not run, for what it needs failed", file=sys.stderr)
+        elif isinstance(error, RuntimeError):
+            print(f"error: {stage.addressing} failed, see above", file=sys.stderr)
+        else:
+            print(f"error: {stage.addressing} failed: {error}", file=sys.stderr)
+    if not (tasks or stages):
+        print("Nothing has changed.")
+    return 1 if errors else code
+
+
+def needs_any(graph: Any, stage: Any, others: Container[Any]) -> bool:
+    """Whether a stage is one of `others` or needs one, however far."""
+    import networkx as nx
+
+    return any(other in others for other in (stage, *nx.descendants(graph, stage)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "task", nargs="?", default="", help="forecast, station, reviews or backtest: that report alone"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="how many stages at a time on this machine (2)")
+    parser.add_argument("--scheduler", help="address of a Dask scheduler, such as tcp://host:8786")
+    arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error(f"JOBS: expected a whole number from 1, found {arguments.jobs}")
+    os.chdir(ROOT)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return repro(arguments.task, arguments.jobs, arguments.scheduler)
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing runs any more, run it again to resume", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""`make repro`: the same results on other machines, a worker that dies, what is refused, nothing left running."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from test_end_to_end import DVC, LIMIT, PARAMS, Clone
+
+COMMAND = (sys.executable, "scripts/repro.py")
+
+
+@pytest.fixture
+def clone(tmp_path) -> Clone:
+    return Clone(tmp_path / "clone")
+
+
+@pytest.fixture
+def cluster(tmp_path, clone) -> Iterator[str]:
+    """The address of a scheduler with two workers, each with a folder of its own, as a user would start them."""
+    address = tmp_path / "scheduler.json"
+    module, file = [sys.executable, "-m"], ["--scheduler-file", str(address)]
+    quiet = ["--no-dashboard", "--host", "127.0.0.1"]
+    commands = [[*module, "distributed.cli.dask_scheduler", *file, "--port", "0", *quiet]]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        worker = [*module, "distributed.cli.dask_worker", *file, "--nthreads", "1", *quiet]
+        commands.append([*worker, "--local-directory", str(tmp_path / name)])
+    started = [
+        subprocess.Popen(command, env=clone.environment | credentials(), stderr=subprocess.DEVNULL)
+        for command in commands
+    ]
+    until(address.exists)
+    yield json.loads(address.read_text())["address"]
+    for process in reversed(started):
+        process.terminate()
+    for process in started:
+        process.wait(LIMIT)
+
+
+def credentials() -> dict[str, str]:
+    return {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture(params=["directory", "s3"])
+def remote(request, tmp_path, clone) -> Iterator[None]:
+    """A DVC remote, committed: a directory, or a bucket of moto's server."""
+    clone.environment |= credentials()
+    if request.param == "directory":
+        clone.run(DVC, "remote", "add", "--default", "store", str(tmp_path / "remote"))
+        clone.commit()
+        yield
+        return
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("dvc_s3")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    access = {key.lower().replace("default_region", "region_name"): value for key, value in credentials().items()}
+    boto3.client("s3", endpoint_url=url, **access).create_bucket(Bucket="store")
+    clone.run(DVC, "remote", "add", "--default", "store", "s3://store/jena")
+    clone.run(DVC, "remote", "modify", "store", "endpointurl", url)
+    clone.commit()
+    yield
+    server.stop()
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def stages_running(path: Path) -> list[psutil.Process]:
+    """The processes of scripts/stage.py below `path`, and what they started."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        if process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(path) and process.info["cmdline"]:
+            found += [process] if {"scripts/stage.py", "stages.lib.command"} & set(process.info["cmdline"]) else []
+    return found
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"^(\S+): runs on tcp://", output, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_other_machines_give_the_same_bytes_though_one_dies(clone, remote, cluster, tmp_path):
+    clone.repro()
+    results, metrics = clone.results(), {name: (clone.path / name).read_bytes() for name in clone.files("metrics")}
+    for path in ("dvc.lock", ".dvc/cache", *(f"data/{folder.name}" for folder in (clone.path / "data").iterdir())):
+        file = clone.path / path
+        if file.name != "README.md":
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    clone.run("git", "clean", "--quiet", "--force", "-d", "metrics")
+
+    process = clone.start(*COMMAND, "--scheduler", cluster)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if (
+            line.startswith("train@dense: runs on")
+            and lines.count(line) == 1
+            and not any("died" in x for x in lines)
+        ):
+            (stage,) = [found for found in stages_running(tmp_path) if "train@dense" in found.cmdline()]
+            stage.parent().kill()
+            lines.append("died\n")
+    output = "".join(lines)
+    assert process.wait(LIMIT) == 0, output
+    assert clone.results() == results
+    assert {name: (clone.path / name).read_bytes() for name in clone.files("metrics")} == metrics
+    assert clone.changed() == set()
+
+    # Every stage ran once, on one of the machines or, at both ends, here; but that of the worker that died.
+    spread = (
+        set(results) - {name for name in results if name.startswith(("report_", "index", "download"))} - {"check"}
+    )
+    assert sorted(ran(output)) == sorted([*spread, "train@dense"])
+    assert "0 left" in output and "dashboard: http://" in output
+    assert stages_running(tmp_path) == []
+
+    # Nothing has changed; then one model has, which must be committed.
+    assert ran(clone.run(*COMMAND, "--scheduler", cluster)) == []
+    clone.edit({"models": {"dense": {"learning_rate": 1e38}}})
+    output = clone.run(*COMMAND, "--scheduler", cluster, code=1)
+    assert output.splitlines()[-1].startswith("error: SCHEDULER: params.yaml: not committed")
+    clone.commit()
+    output = clone.run(*COMMAND, "--scheduler", cluster, code=1)
+    assert set(ran(output)) == {"train@dense"}
+    assert "error: train@dense failed, see above" in output
+    assert "error: evaluate@dense: not run" in output
+    assert "the loss is not a number" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_running(clone, sign):
+    clone.edit({"training": {"max_epochs": None}, "models": {"dense": {"epochs": 1_000_000}}})
+    process = clone.start(*COMMAND, "forecast")
+    for line in process.stdout:
+        if line.startswith("dense 2/"):
+            break
+    assert len(stages_running(clone.path)) >= 2
+    os.kill(process.pid, sign)
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
+    assert output.splitlines()[-1] == "interrupted; nothing runs any more, run it again to resume"
+    assert stages_running(clone.path) == []
+    assert [child for child in psutil.Process().children(recursive=True) if child.pid == process.pid] == []
+    assert clone.results()  # dvc.lock is whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--jobs", "0"], "JOBS: expected a whole number from 1, found 0"),
+        (["--jobs", "two"], "invalid int value: 'two'"),
+        (["weather"], "error: TASK: expected forecast, reviews, station"),
+        (["--scheduler", "tcp://127.0.0.1:9"], "error: SCHEDULER: no DVC remote"),
+    ],
+)
+def test_what_cannot_run_is_refused(clone, arguments, message):
+    assert message in clone.run(*COMMAND, *arguments, code=None)
+
+
+def test_the_longest_way_goes_first(clone):
+    code = (
+        "import sys; sys.path.insert(0, 'scripts'); from repro import *; from dvc.repo import Repo\n"
+        "stages, graph = plan(Repo(), '')\n"
+        "found = urgencies(stages, graph)\n"
+        "print(*(s.addressing for s in sorted(found, key=found.get, reverse=True)), sep='\\n')"
+    )
+    clone.edit({"models": {"dense": {"epochs": 9}}})
+    order = clone.run(sys.executable, "-c", code).split()
+    assert order[:2] == ["check", "download@dataset"]
+    assert order.index("train@dense") < order.index("train@conv1d") < order.index("train@persistence")
+    assert order.index("inputs@hourly") < order.index("inputs@half_hourly") < order.index("clock@station")
+    assert {name.split("@")[0] for name in order[-4:]} <= {
+        "index",
+        "report_forecast",
+        "report_station",
+        "report_reviews",
+    }
+    assert len(order) == len(set(order)) > 2 * len(PARAMS["models"])
