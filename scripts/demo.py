@@ -25,6 +25,7 @@ SHORT = {
     "reviews": {"source": "sample", "size": None, "sha256": None},
     "training": {"max_epochs": 2},
     "tasks": {"forecast": {"steps_per_epoch": 50}, "station": {"max_epochs": None, "members": 2}},
+    "backtest": {"models": ["persistence", "ridge"], "folds": ["2009-12-01", "2010-01-01"], "months": 1, "val": 2},
 }
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -159,7 +159,8 @@ def work(command: list[str], params: dict[str, Any]) -> float:
     for section, step in (("inputs", "step"), ("clock", "every")):
         windows |= {name: window["lookback"] / window[step] for name, window in params[section].items()}
     windows |= {name: window["length"] for name, window in params["tokens"].items()}
-    return 1 + model["epochs"] * model.get("members", 1) * windows[model["inputs"]]
+    members = (params["tasks"][model["task"]] | model).get("members", 1) if command[0] == "train" else 1
+    return 1 + model["epochs"] * members * windows[model["inputs"]]
 
 
 def lock_of(stage: Any) -> str:
@@ -209,35 +210,54 @@ def connected(scheduler: str | None, jobs: int) -> Iterator[Client]:
             yield client
 
 
-def spread(client: Client, plugin: Stages, stages: list[Any], graph: Any) -> dict[Any, BaseException]:
-    """Run `stages`, the most urgent first; return why those failed that did."""
+def ready(stage: Any, graph: Any, stages: list[Any], done: Collection[Any]) -> bool:
+    """Whether all that `stage` needs is `done` or not among `stages`."""
+    return all(other in done or other not in stages for other in graph.successors(stage))
+
+
+def spread(client: Client, plugin: Stages, stages: list[Any], graph: Any) -> tuple[set[Any], dict[Any, Any]]:
+    """Run `stages`, the most urgent first; return those that are done, and why others failed.
+
+    A stage goes to Dask once the results of those that it needs are here, so that none is lost with a worker.
+    """
     client.register_plugin(plugin, name=plugin.name)
     client.subscribe_topic(plugin.name, lambda event: print(event[1], flush=True))
     print(f"{len(stages)} stages to run; Dask's dashboard: {client.dashboard_link}", flush=True)
-    futures, urgency, errors = {}, urgencies(stages, graph), {}
-    for stage in stages:
-        needs = list(graph.successors(stage))
-        done = [futures[other] for other in needs if other in futures]
-        futures[stage] = client.submit(
-            run,
-            *(plugin.name, stage.addressing, kept(stage), [other.addressing for other in needs], done),
-            key=f"{stage.addressing}-{uuid4().hex}",
-            priority=urgency[stage],
-            retries=0 if plugin.root else 1,  # it may have been that machine, or the network
-        )
-    names = {future.key: stage for stage, future in futures.items()}
+    urgency, futures, results, errors = urgencies(stages, graph), dict[Any, Any](), dict[Any, Result](), {}
+    queue = as_completed()
+
+    def submit() -> None:
+        for stage in stages:
+            if stage in futures.values() or not ready(stage, graph, stages, results):
+                continue
+            needs = list(graph.successors(stage))
+            found = [results[other] for other in needs if other in results]
+            future = client.submit(
+                run,
+                *(plugin.name, stage.addressing, kept(stage), [other.addressing for other in needs], found),
+                key=f"{stage.addressing}-{uuid4().hex}",
+                priority=urgency[stage],
+                retries=0 if plugin.root else 1,  # it may have been that machine, or the network
+            )
+            futures[future] = stage
+            queue.add(future)
+
     try:
-        for number, future in enumerate(as_completed(futures.values()), 1):
-            stage = names[future.key]
+        submit()
+        for future in queue:
+            stage = futures[future]
             if future.status == "finished":
-                merge(ROOT, future.result())
-                print(f"{stage.addressing}: done, {len(stages) - number} left", flush=True)
+                results[stage] = future.result()
+                merge(ROOT, results[stage])
+                print(f"{stage.addressing}: done, {len(stages) - len(results)} left", flush=True)
+                submit()
             else:
                 errors[stage] = future.exception()
+            future.release()
     finally:
-        client.cancel(list(futures.values()))
+        client.cancel(list(futures))
         client.unregister_worker_plugin(plugin.name)  # stops what still runs
-    return errors
+    return set(results), errors
 
 
 def repro(task: str, jobs: int, scheduler: str | None) -> int:
@@ -250,45 +270,44 @@ def repro(task: str, jobs: int, scheduler: str | None) -> int:
         if scheduler and (why := unfit(repo)):
             sys.exit(f"error: SCHEDULER: {why}; or leave SCHEDULER out, to run it here")
         stages, graph = plan(repo, task)
-    if scheduler:  # files may be such that only this machine can see them
-        if downloads := [stage.addressing for stage in stages if stage.name.startswith("download")]:
-            dvc("repro", "--quiet", "--keep-going", *downloads)
-            with Repo() as repo:
-                stages, graph = plan(repo, task)
-        have = {other for stage in stages for other in graph.successors(stage)} - set(stages)
-        if have and dvc("push", "--quiet", *(stage.addressing for stage in have)):
-            return 1
-    reports = [stage for stage in stages if scheduler and stage.name.startswith("report_")]
-    tasks = [stage for stage in stages if not needs_any(graph, stage, reports)]  # reports need all that there is
-    errors = {}
-    if tasks:
-        plugin = Stages(f"stages-{uuid4().hex}", ROOT)
-        if scheduler:
-            bundle = subprocess.check_output(["git", "bundle", "create", "--quiet", "-", "HEAD"])
-            lock = {name: entries(ROOT, name) for name in {lock_of(stage) for stage in graph}}
-            plugin = Stages(plugin.name, None, bundle, lock)
-        with connected(scheduler, min(jobs, len(tasks))) as client:
-            errors = spread(client, plugin, tasks, graph)
-    code = 0
-    if scheduler and (done := [stage for stage in stages if not needs_any(graph, stage, errors)]):
-        code = dvc("repro", "--single-item", "--pull", *(stage.addressing for stage in done))
-    for stage, error in errors.items():
-        if needs_any(graph, stage, set(errors) - {stage}):
-            print(f"error: {stage.addressing}: not run, for what it needs failed", file=sys.stderr)
-        elif isinstance(error, RuntimeError):
-            print(f"error: {stage.addressing} failed, see above", file=sys.stderr)
-        else:
-            print(f"error: {stage.addressing} failed: {error}", file=sys.stderr)
-    if not (tasks or stages):
+    if scheduler and (downloads := [stage.addressing for stage in stages if stage.name.startswith("download")]):
+        dvc("repro", "--quiet", "--keep-going", *downloads)  # perhaps only this machine can see the files
+        with Repo() as repo:
+            stages, graph = plan(repo, task)
+    if not stages:
         print("Nothing has changed.")
+        return 0
+    tasks, plugin = stages, Stages(f"stages-{uuid4().hex}", ROOT)
+    if scheduler:
+        tasks = []
+        for stage in stages:  # reports need all that there is, and so does what needs them
+            if not stage.name.startswith("report_") and ready(stage, graph, stages, tasks):
+                tasks.append(stage)
+        there = {other for stage in tasks for other in graph.successors(stage)} - set(stages)
+        if there and dvc("push", "--quiet", *(stage.addressing for stage in there)):
+            return 1
+        bundle = subprocess.check_output(["git", "bundle", "create", "--quiet", "-", "HEAD"])
+        lock = {name: entries(ROOT, name) for name in {lock_of(stage) for stage in graph}}
+        plugin = Stages(plugin.name, None, bundle, lock)
+    done, errors = set[Any](), dict[Any, Any]()
+    if tasks:
+        with connected(scheduler, min(jobs, len(tasks))) as client:
+            done, errors = spread(client, plugin, tasks, graph)
+    code = 0
+    if scheduler:
+        for stage in stages:
+            if stage not in tasks and ready(stage, graph, stages, done):
+                done.add(stage)
+        here = [stage.addressing for stage in stages if stage in done]
+        code = dvc("repro", "--single-item", "--pull", *here) if here else 0
+    for stage in stages:
+        if isinstance(errors.get(stage), RuntimeError):
+            print(f"error: {stage.addressing} failed, see above", file=sys.stderr)
+        elif stage in errors:
+            print(f"error: {stage.addressing} failed: {errors[stage]}", file=sys.stderr)
+        elif stage not in done:
+            print(f"error: {stage.addressing}: not run, for what it needs failed", file=sys.stderr)
     return 1 if errors else code
-
-
-def needs_any(graph: Any, stage: Any, others: Container[Any]) -> bool:
-    """Whether a stage is one of `others` or needs one, however far."""
-    import networkx as nx
-
-    return any(other in others for other in (stage, *nx.descendants(graph, stage)))
 
 
 def main() -> int:

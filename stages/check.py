@@ -12,6 +12,7 @@ from stages.lib.errors import UserError
 from stages.lib.files import watch, whole
 from stages.lib.leftovers import check_leftovers
 from stages.lib.params import params
+from stages.lib.settings.backtest import Backtest
 from stages.lib.settings.base import Name, Section, line, shown, suggestion, wrong
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.clock import Clock
@@ -47,6 +48,7 @@ class Params(Section):
     training: Annotated[Any, Field(description="the settings that models share")]
     tasks: dict[Name, Any]
     models: dict[Name, Any]
+    backtest: Backtest
 
 
 INPUTS = {"forecast": "inputs", "station": "clock", "reviews": "tokens"}  # where the input sets of a task are
@@ -71,6 +73,22 @@ def input_faults(values: dict[str, Any]) -> Iterator[str]:
         ):
             text = f"expected an input set of {INPUTS[task]}, for the task is {task}, found {shown(wanted)}"
             yield line(text + suggestion(wanted, sets[INPUTS[task]]), "models", name, "inputs")
+
+
+def backtest_faults(values: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each model of the backtest that is not of its input set, and each reference it lacks."""
+    own = values["backtest"]
+    models = {
+        name
+        for name, model in mapping(values, "models").items()
+        if isinstance(model, dict) and model.get("task") == "station" and model.get("inputs") == own["inputs"]
+    }
+    for name in own["models"]:
+        if name not in models:
+            text = f"expected models of the task station with the inputs {own['inputs']}, found {name}"
+            yield line(text + suggestion(name, models), "backtest", "models")
+    if missing := [name for name in ("persistence", "ridge") if name not in own["models"]]:
+        yield line(f"expected the references among them, found no {' and no '.join(missing)}", "backtest", "models")
 
 
 def mapping(values: dict[str, Any], key: str) -> dict[str, Any]:
@@ -134,6 +152,8 @@ def check() -> None:
             if isinstance(model, dict) and isinstance(name, str):
                 found += architecture_faults(name, model)
         found += input_faults(values)
+        if not any(fault.startswith("params.yaml: backtest") for fault in found):
+            found += backtest_faults(values)
     if found:
         raise UserError("\n".join(dict.fromkeys(found)))
     check_leftovers(values["models"])

@@ -51,8 +51,10 @@ def clock(name: str) -> None:
     table = hours(grid, target, window.every, max_gap, bounds)
     lookback, leads = window.lookback // window.every, window.leads // window.every
     splits = splits_of(table, lookback, leads, bounds)
+    everywhere = starts(table, lookback, leads, table.start[0], None)
+    splits["all"] = (everywhere, None, table.time[everywhere + lookback - 1])
     position = table.columns.index(target)
     meta = Meta(lookback, table.columns, position, leads=leads, every=window.every)
     with whole(Path("data/inputs", name)) as directory:
         save(directory, table.rows, splits, meta, table.targets)
-    print(f"{name}: " + ", ".join(f"{key} {len(value[0]):,}" for key, value in splits.items()) + " windows")
+    print(f"{name}: " + ", ".join(f"{key} {len(splits[key][0]):,}" for key in SPLITS) + " windows")

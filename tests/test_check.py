@@ -33,17 +33,25 @@ VALID = {
     "tasks": {
         "forecast": {"loss": "mae", "metric": "mae", "monitor": "val_loss", "steps_per_epoch": 3},
         "reviews": {"loss": "binary_crossentropy", "metric": "accuracy", "monitor": "val_accuracy"},
+        "station": {"loss": "pinball", "metric": "pinball", "monitor": "val_loss"},
     },
     "models": {
         "naive": {"task": "forecast", "inputs": "hourly", "epochs": 0},
         "flat": {"task": "forecast", "inputs": "hourly", "epochs": 2, "units": 3},
         "free": {"task": "reviews", "inputs": "words", "epochs": 2, "units": 3, "anything": [1]},
+        "persistence": {"task": "station", "inputs": "station", "epochs": 0},
+        "ridge": {"task": "station", "inputs": "station", "epochs": 0},
+    },
+    "backtest": {
+        **{"inputs": "station", "models": ["persistence", "ridge"], "folds": ["2012-01-01", "2012-07-01"]},
+        **{"months": 6, "val": 12, "train": None, "seeds": [1]},
     },
 }
 ARCHITECTURES = {
     "naive": "def build(inputs):\n    pass\n",
     "flat": "import absent\ndef build(inputs, units: int, *, bias: bool = True, pool=2):\n    pass\n",
     "free": "def build(inputs, units, **others):\n    pass\n",
+    **dict.fromkeys(["persistence", "ridge"], "def build(inputs):\n    pass\n"),
     "borrowed": "from stages.models.flat import build\n",
     "torn": "def build(inputs:\n",
     "empty": "",
@@ -98,7 +106,7 @@ def test_no_library_that_is_slow_to_import_is_taken(root):
         [("models", "flat", REMOVED)],
         [("models", "borrowed", {"task": "forecast", "inputs": "hourly", "epochs": 0, "anything": 1})],
         [("training", "learning_rate", 1)],
-        [("tasks", "station", {"loss": "mae"})],
+        [("tasks", "reviews", "learning_rate", 1)],
     ],
 )
 def test_what_is_right_passes(project, changes):
@@ -147,8 +155,8 @@ LINE = {"task": "forecast", "inputs": "hourly", "epochs": 0}
             'models.flat.task: expected a task, found "forcast"; did you mean fore',
         ),
         (
-            ("models", "flat", "task", "station"),
-            'models.flat.task: expected a task, found "station"; expected one of f',
+            ("models", "flat", "task", "weather"),
+            'models.flat.task: expected a task, found "weather"; expected one of f',
         ),
         (
             ("models", "flat", "inputs", "hurly"),

@@ -64,6 +64,13 @@ PARAMS = {
             **{"embedding": 2, "filters": 2, "kernel": 3, "pool": 5},
         },
         "persistence": {"task": "station", "inputs": "station", "epochs": 0},
+        "ridge": {"task": "station", "inputs": "station", "epochs": 0},
+    },
+    "backtest": {
+        "inputs": "station",
+        "models": ["persistence", "ridge"],
+        "folds": ["2009-09-01", "2009-10-01", "2009-12-01"],
+        **{"months": 1, "val": 1, "train": None, "seeds": [1]},
     },
 }
 
@@ -160,7 +167,7 @@ class Clone:
     def changed(self) -> set[str]:
         """The stages that would run, without `check` and without those that would only follow from others."""
         with Repo(str(self.path)) as repo:
-            return {name.split(":")[-1] for name in repo.status()} - {"check"}
+            return {name.split(":")[-1] for name in repo.status() if "backtest/" not in name} - {"check"}
 
     def results(self) -> dict[str, dict[str, str]]:
         """The hash of every output in dvc.lock, by stage and path."""

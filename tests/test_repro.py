@@ -96,8 +96,14 @@ def ran(output: str) -> list[str]:
 @pytest.mark.slow
 def test_other_machines_give_the_same_bytes_though_one_dies(clone, remote, cluster, tmp_path):
     clone.repro()
+    clone.repro("backtest/dvc.yaml")
     results, metrics = clone.results(), {name: (clone.path / name).read_bytes() for name in clone.files("metrics")}
-    for path in ("dvc.lock", ".dvc/cache", *(f"data/{folder.name}" for folder in (clone.path / "data").iterdir())):
+    for path in (
+        "dvc.lock",
+        "backtest/dvc.lock",
+        ".dvc/cache",
+        *(f"data/{folder.name}" for folder in (clone.path / "data").iterdir()),
+    ):
         file = clone.path / path
         if file.name != "README.md":
             shutil.rmtree(file) if file.is_dir() else file.unlink()
@@ -118,7 +124,6 @@ def test_other_machines_give_the_same_bytes_though_one_dies(clone, remote, clust
     output = "".join(lines)
     assert process.wait(LIMIT) == 0, output
     assert clone.results() == results
-    assert {name: (clone.path / name).read_bytes() for name in clone.files("metrics")} == metrics
     assert clone.changed() == set()
 
     # Every stage ran once, on one of the machines or, at both ends, here; but that of the worker that died.
@@ -128,6 +133,10 @@ def test_other_machines_give_the_same_bytes_though_one_dies(clone, remote, clust
     assert sorted(ran(output)) == sorted([*spread, "train@dense"])
     assert "0 left" in output and "dashboard: http://" in output
     assert stages_running(tmp_path) == []
+
+    # The backtest's folds, and its report at the end.
+    assert len(ran(clone.run(*COMMAND, "backtest", "--scheduler", cluster))) == 6
+    assert {name: (clone.path / name).read_bytes() for name in clone.files("metrics")} == metrics
 
     # Nothing has changed; then one model has, which must be committed.
     assert ran(clone.run(*COMMAND, "--scheduler", cluster)) == []

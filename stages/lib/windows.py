@@ -1,13 +1,14 @@
 """The contract between the input sets and the models: flat rows, and where each window starts in them.
 
-Every input set is a directory: `rows.npy`, one `<split>.npy` for train, val and test, `meta.json`.
+Every input set is a directory: `rows.npy`, one `<split>.npy` for train, val and test, `meta.json`. By the clock,
+`all.npy` has the windows of every split and of none, from which `load` makes other splits.
 A window is `time` consecutive entries of `rows`, so that nothing is stored twice and reading one is
 one contiguous copy. Input sets by the clock keep their targets once, too, in `targets.npy`, an entry a row.
 The stages `inputs`, `tokens` and `clock` write such directories; all later stages read them.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -89,14 +90,13 @@ def save(
     meta: Meta,
     measured: np.ndarray | None = None,
 ) -> None:
-    """Write an input set; `splits` maps train, val and test to (starts, targets, times).
+    """Write an input set; `splits` maps train, val and test, by the clock also all, to (starts, targets, times).
 
     With meta.leads the targets come from `measured` (entries,), the target's value of every row, instead.
     """
     directory.mkdir()
     np.save(directory / "rows.npy", rows)
-    for name in SPLITS:
-        starts, targets, times = splits[name]
+    for name, (starts, targets, times) in splits.items():
         table = np.empty(len(starts), [("start", "<i4"), ("target", "<f4"), ("time", "<M8[s]")])
         table["start"], table["target"] = starts, np.nan if targets is None else targets
         table["time"] = np.datetime64("NaT") if times is None else times
@@ -109,20 +109,30 @@ def save(
     (directory / "meta.json").write_text(json.dumps(known, indent=2) + "\n")
 
 
-def load(directory: str | Path) -> Inputs:
-    """Read an input set; raises UserError where it has not been made or is damaged."""
+def load(directory: str | Path, bounds: Sequence[np.datetime64 | None] | None = None) -> Inputs:
+    """Read an input set; raises UserError where it has not been made or is damaged.
+
+    By the clock, `bounds` are the beginnings of other splits than its own, train, val and test, and the end of test
+    (None: that of the record). A split holds the windows that lie within it, targets included.
+    """
     directory = Path(directory)
     with reading(directory / "meta.json", f"inputs@{directory.name}") as path:
         meta = Meta(**json.loads(path.read_text()))
     arrays = {}
-    for name in ("rows", *SPLITS, *(["targets"] if meta.leads else [])):
+    splits = ("all",) if bounds else SPLITS
+    for name in ("rows", *splits, *(["targets"] if meta.leads else [])):
         with reading(directory / f"{name}.npy", f"inputs@{directory.name}") as path:
             arrays[name] = np.load(path)
     rows, measured = arrays.pop("rows"), arrays.pop("targets", None)
-    splits = {}
+    if bounds:
+        table, hour = arrays.pop("all"), np.timedelta64(meta.every, "h")
+        first, last = table["time"] - meta.time * hour, table["time"] + meta.leads * hour
+        for name, begin, end in zip(SPLITS, bounds, bounds[1:], strict=False):
+            arrays[name] = table[(first >= begin) & ((last < end) if end is not None else True)]
+    found = {}
     for name, table in arrays.items():
         starts, targets, times = (np.ascontiguousarray(table[key]) for key in ("start", "target", "time"))
         if measured is not None:
             targets = np.lib.stride_tricks.sliding_window_view(measured[meta.time :], meta.leads)[starts]
-        splits[name] = Split(Windows(rows, starts, meta.time), targets, times)
-    return Inputs(rows, meta, **splits)
+        found[name] = Split(Windows(rows, starts, meta.time), targets, times)
+    return Inputs(rows, meta, **found)

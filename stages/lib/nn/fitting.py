@@ -6,6 +6,7 @@ import stages.lib.nn.environment  # noqa: F401, before Keras
 
 import os
 import time
+import zlib
 from types import ModuleType
 from typing import Any
 
@@ -64,7 +65,8 @@ def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
     task.prepare(learner, model, inputs, schedule)
     learner.optimizer.build(learner.trainable_variables)
     variables = [*model.variables, *learner.optimizer.variables]
-    checkpoint = Checkpoint(label, fingerprint(label, schedule))
+    windows = {part: zlib.crc32(getattr(inputs, part).windows.starts) for part in ("train", "val")}
+    checkpoint = Checkpoint(label, fingerprint(label, schedule | windows))
     history, best = checkpoint.restore(variables, schedule["epochs"])
     if history:
         print(f"{label}: resuming after epoch {len(history)}", flush=True)

@@ -32,14 +32,15 @@ def errors(model: str, lead: float) -> pd.Series:
     return (table["q0.5"] - table["truth"]).abs().set_axis(table["origin"])
 
 
-def compare(best: str, reference: str, lead: float, every: float) -> dict[str, float]:
-    """How much lower the MAE of `best` is than that of `reference` at `lead` hours, and how sure that is.
+def compare(own: pd.Series, other: pd.Series, lead: float, every: float) -> dict[str, float]:
+    """How much lower the mean of a model's absolute errors is than that of a reference's, and how sure that is.
 
+    Both are `errors` at `lead` hours, by origin, of which there is one `every` so many hours.
     `difference` is the mean, `low` and `high` its 95 % interval by a bootstrap of daily means in blocks of a week.
     `confidence` is the probability that it is above 0 by the test of Diebold and Mariano (1995), in the form of
     Harvey, Leybourne and Newbold (1997) for forecasts that overlap.
     """
-    gain = (errors(reference, lead) - errors(best, lead)).dropna()
+    gain = (other - own).dropna()
     steps = round(lead / every)
     series = xr.DataArray(gain.to_numpy()[None], {"pair": [0], "h": ("pair", [steps])}, ("pair", "origin"))
     test = diebold_mariano(series, "pair", "h", method="HLN", statistic_distribution="t")
@@ -57,21 +58,25 @@ def compare(best: str, reference: str, lead: float, every: float) -> dict[str, f
     }
 
 
+def sentence(model: str, reference: str, found: dict[str, float], lead: float, unit: str) -> str:
+    """Whether `model` beats `reference`, by what `compare` found."""
+    interval = f"95 % interval {found['low']:.3f} to {found['high']:.3f}"
+    if found["low"] > 0 and found["confidence"] > 0.975:
+        says = f"beats {reference}: its MAE is {found['difference']:.3f} {unit} lower ({interval}"
+    elif found["high"] < 0 and found["confidence"] < 0.025:
+        says = f"loses to {reference}: its MAE is {-found['difference']:.3f} {unit} higher ({interval} lower"
+    else:
+        says = f"cannot be told from {reference}: its MAE is {found['difference']:.3f} {unit} lower ({interval}"
+    probability = min(found["confidence"], 0.9999)
+    return f"At {lead:g} hours `{model}` {says}, Diebold-Mariano probability {probability:.4f})."
+
+
 def verdict(best: str, lead: float, every: float, unit: str, references: list[str]) -> str:
     """Whether the model that is best on validation beats the references on the test windows, in a sentence each."""
-    sentences = []
-    for reference in references:
-        found = compare(best, reference, lead, every)
-        interval = f"95 % interval {found['low']:.3f} to {found['high']:.3f}"
-        if found["low"] > 0 and found["confidence"] > 0.975:
-            says = f"beats {reference}: its MAE is {found['difference']:.3f} {unit} lower ({interval}"
-        elif found["high"] < 0 and found["confidence"] < 0.025:
-            says = f"loses to {reference}: its MAE is {-found['difference']:.3f} {unit} higher ({interval} lower"
-        else:
-            says = f"cannot be told from {reference}: its MAE is {found['difference']:.3f} {unit} lower ({interval}"
-        probability = min(found["confidence"], 0.9999)
-        sentences.append(f"At {lead:g} hours `{best}` {says}, Diebold-Mariano probability {probability:.4f}).")
-    return " ".join(sentences)
+    own = errors(best, lead)
+    return " ".join(
+        sentence(best, name, compare(own, errors(name, lead), lead, every), lead, unit) for name in references
+    )
 
 
 def draw_skill(tables: dict[str, pd.DataFrame], note: str) -> Figure:

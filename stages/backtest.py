@@ -1,0 +1,60 @@
+"""Train one model on what was before a test period, and forecast that period."""
+
+import stages.lib.nn.environment  # noqa: F401, before Keras
+
+# isort: split
+
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+from stages.lib.errors import UserError
+from stages.lib.files import whole
+from stages.lib.nn.batches import forecasts
+from stages.lib.nn.environment import use_threads
+from stages.lib.nn.fitting import fit_members
+from stages.lib.nn.resume import Checkpoint
+from stages.lib.params import params
+from stages.lib.settings.backtest import Backtest
+from stages.lib.settings.base import settings_of
+from stages.lib.settings.training import settings
+from stages.lib.tasks.station import training
+from stages.lib.tasks.station.scoring import HEADLINE, table
+from stages.lib.windows import SPLITS, Inputs, load
+
+
+def fold_inputs(own: Backtest, fold: str) -> Inputs:
+    """The input set with the splits of `fold`; raises UserError where one of them has no window."""
+    bounds = own.bounds(fold, params("periods", "train"))
+    inputs = load(Path("data/inputs", own.inputs), bounds)
+    for name, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
+        if not len(getattr(inputs, name).windows):
+            raise UserError(
+                f"params.yaml: backtest.folds: expected windows for {name} from {first} to {last}, found none; "
+                f"choose another day than {fold}, or other months"
+            )
+    return inputs
+
+
+def backtest(name: str, fold: str) -> None:
+    """Write data/backtest/NAME/FOLD.parquet: its forecasts at the headline lead, a row a window and seed."""
+    own, schedule = settings_of(Backtest, "backtest"), settings(name)
+    use_threads(schedule["threads"])
+    inputs = fold_inputs(own, fold)
+    tables, done = [], []
+    for seed in own.seeds if schedule["epochs"] else own.seeds[:1]:  # no seed enters where nothing is trained
+        keras.utils.clear_session()
+        label, one = f"{name}.{fold}.{seed}", schedule | {"seed": seed, "members": 1}
+        members, _, labels = fit_members(name, label, inputs, one, training)
+        model, _ = training.finish(name, members, inputs, one)
+        found = table(forecasts(model, inputs, inputs.test), inputs.test, inputs.meta.every)
+        lead = found["lead"].unique()[abs(found["lead"].unique() - HEADLINE).argmin()]
+        tables.append(found[found["lead"] == lead].assign(seed=seed))
+        done += labels
+    with whole(Path("data/backtest", name, f"{fold}.parquet")) as path:
+        pd.concat(tables).to_parquet(path, index=False)
+    for label in done:
+        Checkpoint(label, "").path.unlink(missing_ok=True)
+    error = (tables[0]["q0.5"] - tables[0]["truth"]).abs().mean()
+    print(f"{name} {fold}: {len(tables[0]):,} windows, MAE {error:.3f} at {lead:g} hours")

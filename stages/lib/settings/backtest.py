@@ -1,0 +1,73 @@
+"""Rolling tests of the station's models: the section `backtest`."""
+
+from calendar import monthrange
+from datetime import date, datetime
+from itertools import pairwise
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
+
+from stages.lib.settings.base import Count, Name, Section, shown
+
+FOLDS = 'a list of first test days in quotes, in order, such as ["2012-01-01"]'
+SEEDS = "a list of different whole numbers from 0"
+MONTHS = "a number of months from 1, or null"
+
+
+class Backtest(Section):
+    """Which models are trained anew for which test periods, `months` long, each from one of the days `folds`.
+
+    A fold validates on the `val` months before its test period and trains on the `train` months before those, or,
+    where that is None, on all from periods.train on.
+    """
+
+    inputs: Name
+    models: Annotated[list[Name], Field(min_length=1, description="a list of models")]
+    folds: Annotated[list[str], Field(min_length=1, description=FOLDS)]
+    months: Count
+    val: Count
+    train: Annotated[int | None, Field(ge=1, description=MONTHS)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1, description=SEEDS)]
+
+    @field_validator("seeds")
+    @classmethod
+    def check_seeds(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"expected {SEEDS}, found {shown(seeds)}")
+        return seeds
+
+    @field_validator("folds")
+    @classmethod
+    def check_days(cls, folds: list[str]) -> list[str]:
+        for fold in folds:
+            try:
+                assert date.fromisoformat(fold).isoformat() == fold
+            except (ValueError, AssertionError):
+                raise ValueError(f"expected {FOLDS}, found {shown(fold)}") from None
+        return folds
+
+    @field_validator("months")
+    @classmethod
+    def check_overlap(cls, months: int, others: ValidationInfo) -> int:
+        folds = others.data.get("folds", [])
+        for before, after in pairwise(folds):
+            if date.fromisoformat(after) < shifted(before, months):
+                raise ValueError(
+                    f"expected no test period to begin before the last one ends, found {after} after {before}"
+                )
+        return months
+
+    def bounds(self, fold: str, first: str) -> list[np.datetime64]:
+        """The beginnings of train, val and test of `fold`, and the end of test; `first` is periods.train."""
+        train = np.datetime64(datetime.fromisoformat(first), "s")
+        if self.train is not None:
+            train = max(train, np.datetime64(shifted(fold, -self.val - self.train), "s"))
+        return [train, *(np.datetime64(shifted(fold, months), "s") for months in (-self.val, 0, self.months))]
+
+
+def shifted(day: str, months: int) -> date:
+    """The same day of the month so many months later, or the month's last where it has no such day."""
+    start = date.fromisoformat(day)
+    year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
+    return date(year, month + 1, min(start.day, monthrange(year, month + 1)[1]))

@@ -1,0 +1,134 @@
+"""Skill by fold and model, whether each model beats the references over all folds, and a figure."""
+
+from pathlib import Path
+
+import matplotlib.style
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stages.lib.errors import UserError
+from stages.lib.figures import NAIVE, STYLE, titled
+from stages.lib.files import reading, whole
+from stages.lib.leaderboard import provenance, read_json
+from stages.lib.params import params
+from stages.lib.reports.station import REFERENCES, compare, sentence
+from stages.lib.settings.backtest import Backtest
+from stages.lib.settings.base import settings_of
+from stages.lib.units import unit
+
+FOLDER = Path("data/backtest")
+
+
+def read_errors(own: Backtest) -> pd.DataFrame:
+    """The absolute errors at the headline lead: model, fold, seed, origin, lead, error; none without a truth.
+
+    Raises UserError where a forecast is missing, or one lies there that no fold asks for.
+    """
+    wanted = {FOLDER / name / f"{fold}.parquet": (name, fold) for name in own.models for fold in own.folds}
+    if stray := sorted(set(FOLDER.glob("[!.]*/[!.]*")) - wanted.keys()):
+        raise UserError(
+            "forecasts of models or folds that params.yaml `backtest` does not name; name them again, or remove "
+            f"them:\n  rm -r {' '.join(map(str, stray))}"
+        )
+    tables = []
+    for path, (name, fold) in wanted.items():
+        with reading(path, f"backtest/dvc.yaml:backtest@{name}-{fold}") as file:
+            table = pd.read_parquet(file)
+        table["error"] = (table["q0.5"] - table["truth"]).abs()
+        table = table.dropna(subset="error").assign(model=name, fold=fold)
+        tables.append(table[["model", "fold", "seed", "origin", "lead", "error"]])
+    return pd.concat(tables)
+
+
+def skills(errors: pd.DataFrame) -> pd.DataFrame:
+    """A row for each model, fold and seed: n, mae, and skill against persistence on the same windows."""
+    found = errors.groupby(["model", "fold", "seed"], sort=False)["error"].agg(n="size", mae="mean").reset_index()
+    reference = found[found["model"] == "persistence"].set_index("fold")["mae"]
+    return found.assign(skill=1 - found["mae"] / found["fold"].map(reference))
+
+
+def summary(found: pd.DataFrame, own: str) -> str:
+    """The Markdown tables: skill by fold, a column a model; then a row a model over all folds."""
+    by_fold = found.groupby(["fold", "model"], sort=False)["skill"].agg(["mean", "std", "size"])
+    texts = [
+        f"{row['mean']:.3f}" + (f" ± {row['std']:.3f}" if row["size"] > 1 else "") for _, row in by_fold.iterrows()
+    ]
+    table = pd.Series(texts, by_fold.index).unstack("model")[list(found["model"].unique())]
+    rows = []
+    for name, part in found.groupby("model", sort=False):
+        means = part.groupby("fold")["skill"].mean()
+        seeds = part.groupby("fold")["skill"].std().mean()
+        rows.append(
+            {
+                "model": name,
+                f"MAE, {own}": f"{(part['mae'] * part['n']).sum() / part['n'].sum():.3f}",
+                "skill, mean of folds": f"{means.mean():.3f}",
+                "sd over folds": f"{means.std():.3f}",
+                "sd over seeds": "-" if pd.isna(seeds) else f"{seeds:.3f}",
+                "worst fold": f"{means.idxmin()} ({means.min():.3f})",
+                "best fold": f"{means.idxmax()} ({means.max():.3f})",
+            }
+        )
+    return "\n\n".join(
+        cells.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * (cells.shape[1] - 1)])
+        for cells in (table.rename_axis("test from").reset_index(), pd.DataFrame(rows))
+    )
+
+
+def verdicts(errors: pd.DataFrame, own: str) -> str:
+    """Whether each model beats the references over all folds, a line a model; a seed's errors are averaged."""
+    lead = float(errors["lead"].iloc[0])
+    series = {
+        str(name): part.groupby("origin")["error"].mean() for name, part in errors.groupby("model", sort=False)
+    }
+    every = series["persistence"].index.to_series().diff().min() / pd.Timedelta(hours=1)
+    lines = []
+    for name in series:
+        others = [other for other in REFERENCES if name not in (other, "persistence")]
+        found = [compare(series[name], series[other], lead, every) for other in others]
+        if found:
+            pairs = zip(others, found, strict=True)
+            lines.append("- " + " ".join(sentence(name, other, result, lead, own) for other, result in pairs))
+    return "\n".join(lines)
+
+
+def draw(found: pd.DataFrame, lead: float, note: str) -> Figure:
+    """Skill by fold, a line a model, with bars from the worst seed to the best."""
+    figure, ((axes,),) = titled(f"Skill against persistence {lead:g} hours ahead, by fold{note}")
+    for name, part in found.groupby("model", sort=False):
+        seeds = part.groupby("fold")["skill"].agg(["mean", "min", "max"])
+        bars = [seeds["mean"] - seeds["min"], seeds["max"] - seeds["mean"]]
+        look = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {"marker": "o"}
+        axes.errorbar(seeds.index, seeds["mean"], bars, label=name, capsize=3, **look)
+    axes.set(xlabel="First day of the test period", ylabel="Skill")
+    axes.tick_params(axis="x", rotation=30)
+    figure.legend(loc="outside lower center", ncols=6)
+    return figure
+
+
+def report_backtest() -> None:
+    """Write metrics/backtest.md, and the figure and every fold's scores to data/report/backtest."""
+    own, target = settings_of(Backtest, "backtest"), params("dataset", "target")
+    errors = read_errors(own)
+    found, lead = skills(errors), float(errors["lead"].iloc[0])
+    source = read_json("data/quality.json", "parse")["source"]
+    before = f"the {own.train} months" if own.train else "all that was measured"
+    months = f"{own.months} month{'s' * (own.months > 1)}"
+    text = (
+        f"# Rolling test of {target}, {lead:g} hours ahead\n\n{provenance(source)}\n\n"
+        f"{len(own.folds)} test periods of {months}; before each, every model was trained anew on {before} before "
+        f"the last {own.val} months, which validated it and calibrated its interval. Skill is 1 - MAE / MAE of "
+        f"persistence on the same windows{', mean ± standard deviation over seeds' * (len(own.seeds) > 1)}.\n\n"
+        f"{summary(found, unit(target))}\n\n{verdicts(errors, unit(target))}\n"
+    )
+    with (
+        matplotlib.style.context(["default", STYLE]),
+        whole("data/report/backtest") as directory,
+        whole("metrics/backtest.md") as path,
+    ):
+        directory.mkdir()
+        found.to_csv(directory / "folds.csv", index=False, lineterminator="\n")
+        figure = draw(found, lead, " (synthetic)" * source["synthetic"])
+        figure.savefig(directory / "skill.png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+        path.write_text(text, encoding="utf-8")
+    print(text, end="")

@@ -1,0 +1,81 @@
+"""The rolling test's report: skill by fold against plain arithmetic, what is named, what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.lib.errors import UserError
+from stages.report_backtest import report_backtest
+
+FOLDS = ["2011-01-01", "2011-07-01", "2012-01-01"]
+SCALE = {"persistence": [2.0, 2.0, 2.0], "ridge": [1.6, 1.8, 1.4], "mlp": [1.0, 1.5, 1.2]}
+PARAMS = {
+    "dataset": {"target": "T (degC)"},
+    "backtest": {
+        **{"inputs": "station", "models": list(SCALE), "folds": FOLDS, "months": 6, "val": 12, "train": None},
+        "seeds": [1, 2],
+    },
+}
+
+
+@pytest.fixture
+def tables(root) -> dict[tuple[str, str], pd.DataFrame]:
+    Path("params.yaml").write_text(json.dumps(PARAMS))
+    Path("data").mkdir()
+    Path("data/quality.json").write_text(json.dumps({"source": {"source": "x.csv", "synthetic": False}}))
+    random, made = np.random.default_rng(5), {}
+    for name, scales in SCALE.items():
+        for fold, scale in zip(FOLDS, scales, strict=True):
+            origin = pd.date_range(fold, periods=24 * 40, freq="h")
+            truth = random.normal(size=len(origin))
+            truth[7] = np.nan
+            parts = []
+            for seed in (1, 2) if name == "mlp" else (1,):
+                median = np.nan_to_num(truth) + random.normal(0, scale, len(origin))
+                columns = {"origin": origin, "lead": 24.0, "truth": truth}
+                parts.append(pd.DataFrame(columns | {"q0.1": median, "q0.5": median, "q0.9": median, "seed": seed}))
+            made[name, fold] = pd.concat(parts)
+            path = Path("data/backtest", name, f"{fold}.parquet")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made[name, fold].to_parquet(path)
+    return made
+
+
+def test_skill_is_one_less_the_ratio_to_persistence_in_every_fold_and_seed(tables):
+    report_backtest()
+    found = pd.read_csv("data/report/backtest/folds.csv")
+    assert len(found) == 3 + 3 + 6
+    for row in found.itertuples():
+        own, reference = tables[row.model, row.fold], tables["persistence", row.fold]
+        own = own[own["seed"] == row.seed]
+        mae, other = (float((table["q0.5"] - table["truth"]).abs().mean()) for table in (own, reference))
+        assert row.mae == pytest.approx(mae) and row.n == 24 * 40 - 1
+        assert row.skill == pytest.approx(1 - mae / other)
+    assert Path("data/report/backtest/skill.png").stat().st_size > 10_000
+
+
+def test_the_report_names_the_best_and_the_worst_fold_and_judges_every_model(tables):
+    report_backtest()
+    text = Path("metrics/backtest.md").read_text()
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    assert rows["mlp"].split("|")[-3].strip().startswith("2011-07-01")
+    assert rows["mlp"].split("|")[-2].strip().startswith("2011-01-01")
+    assert rows["ridge"].split("|")[-2].strip().startswith("2012-01-01")
+    assert "±" in rows["2011-01-01"] and rows["persistence"].count("0.000") >= 2
+    assert "`mlp` beats ridge" in text and "`mlp` beats persistence" in text
+    assert "`ridge` beats persistence" in text and "`persistence`" not in text
+
+
+def test_what_is_missing_or_left_over_is_named(tables):
+    path = Path("data/backtest/mlp/2011-07-01.parquet")
+    content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(UserError, match=r"backtest/dvc.yaml:backtest@mlp-2011-07-01"):
+        report_backtest()
+    path.write_bytes(content)
+    path.with_name("2010-01-01.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"rm -r data/backtest/mlp/2010-01-01.parquet"):
+        report_backtest()
