@@ -12,7 +12,7 @@ import pandas as pd
 from stages.lib.errors import UserError
 from stages.lib.files import whole
 from stages.lib.nn.batches import forecasts
-from stages.lib.nn.environment import use_threads
+from stages.lib.nn.environment import machine, use_threads
 from stages.lib.nn.fitting import fit_members
 from stages.lib.nn.resume import Checkpoint
 from stages.lib.params import params
@@ -52,8 +52,10 @@ def backtest(name: str, fold: str) -> None:
         lead = found["lead"].unique()[abs(found["lead"].unique() - HEADLINE).argmin()]
         tables.append(found[found["lead"] == lead].assign(seed=seed))
         done += labels
+    forecast = pd.concat(tables)
+    forecast.attrs = machine(schedule["threads"])  # in the file: its last digits depend on them
     with whole(Path("data/backtest", name, f"{fold}.parquet")) as path:
-        pd.concat(tables).to_parquet(path, index=False)
+        forecast.to_parquet(path, index=False)
     for label in done:
         Checkpoint(label, "").path.unlink(missing_ok=True)
     error = (tables[0]["q0.5"] - tables[0]["truth"]).abs().mean()

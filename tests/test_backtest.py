@@ -90,6 +90,7 @@ def test_a_seed_is_one_member_and_enters_only_where_something_is_trained(station
     assert found["origin"].min() >= pd.Timestamp("2011-04-01T23:00")
     assert found["origin"].max() + pd.Timedelta(hours=LEADS) < pd.Timestamp("2011-05-01")
     assert not list(Path(".resume").glob("*"))
+    assert found.attrs["threads"] == 1 and found.attrs["processor"]
 
 
 def test_a_fold_without_windows_is_named(station):
