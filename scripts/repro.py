@@ -59,8 +59,7 @@ class Stages(WorkerPlugin):
     def run(self, name: str, paths: list[str], upstream: list[str], results: list[Result]) -> Result:
         """Run a stage after `upstream`, whose `results` this returned; return what git keeps of it, at `paths`."""
         root = self.root or self.clone()
-        for result in results:
-            merge(root, result)
+        merge(root, *results)
         command = [
             sys.executable,
             "scripts/stage.py",
@@ -107,16 +106,19 @@ def entries(root: Path, lock: str) -> dict[str, Any]:
     return load_yaml(root / lock)["stages"] if (root / lock).exists() else {}
 
 
-def merge(root: Path, result: Result) -> None:
-    """Put what another machine made of a stage into the repository `root`."""
+def merge(root: Path, *results: Result) -> None:
+    """Put what other machines made of stages into the repository `root`; lock files are slow, so once."""
     from dvc.utils.serialize import dump_yaml
 
-    for path, content in result.items():
-        if isinstance(content, str):
+    locks: dict[str, Any] = {}
+    for path, content in (item for result in results for item in result.items()):
+        if isinstance(content, dict):
+            locks[path] = locks.get(path, {}) | content
+        else:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(content)
-        else:
-            dump_yaml(root / path, {"schema": "2.0", "stages": entries(root, path) | content})
+    for path, stages in locks.items():
+        dump_yaml(root / path, {"schema": "2.0", "stages": entries(root, path) | stages})
 
 
 # --- On the machine that asks ------------------------------------------------------------------------
@@ -224,7 +226,7 @@ def spread(client: Client, plugin: Stages, stages: list[Any], graph: Any) -> tup
     client.subscribe_topic(plugin.name, lambda event: print(event[1], flush=True))
     print(f"{len(stages)} stages to run; Dask's dashboard: {client.dashboard_link}", flush=True)
     urgency, futures, results, errors = urgencies(stages, graph), dict[Any, Any](), dict[Any, Result](), {}
-    queue = as_completed()
+    queue = as_completed(with_results=True, raise_errors=False)
 
     def submit() -> None:
         for stage in stages:
@@ -244,19 +246,19 @@ def spread(client: Client, plugin: Stages, stages: list[Any], graph: Any) -> tup
 
     try:
         submit()
-        for future in queue:
+        for future, result in queue:
             stage = futures[future]
             if future.status == "finished":
-                results[stage] = future.result()
-                merge(ROOT, results[stage])
-                print(f"{stage.addressing}: done, {len(stages) - len(results)} left", flush=True)
+                future.release()  # from here on, its worker may die
+                results[stage] = result
                 submit()
+                print(f"{stage.addressing}: done, {len(stages) - len(results)} left", flush=True)
             else:
                 errors[stage] = future.exception()
-            future.release()
     finally:
         client.cancel(list(futures))
         client.unregister_worker_plugin(plugin.name)  # stops what still runs
+        merge(ROOT, *results.values())
     return set(results), errors
 
 

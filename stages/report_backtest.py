@@ -113,11 +113,11 @@ def report_backtest() -> None:
     found, lead = skills(errors), float(errors["lead"].iloc[0])
     source = read_json("data/quality.json", "parse")["source"]
     before = f"the {own.train} months" if own.train else "all that was measured"
-    months = f"{own.months} month{'s' * (own.months > 1)}"
+    months, val = (f"{count} month{'s' * (count > 1)}" for count in (own.months, own.val))
     text = (
         f"# Rolling test of {target}, {lead:g} hours ahead\n\n{provenance(source)}\n\n"
         f"{len(own.folds)} test periods of {months}; before each, every model was trained anew on {before} before "
-        f"the last {own.val} months, which validated it and calibrated its interval. Skill is 1 - MAE / MAE of "
+        f"the last {val}, which validated it and calibrated its interval. Skill is 1 - MAE / MAE of "
         f"persistence on the same windows{', mean ± standard deviation over seeds' * (len(own.seeds) > 1)}.\n\n"
         f"{summary(found, unit(target))}\n\n{verdicts(errors, unit(target))}\n"
     )
