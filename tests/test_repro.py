@@ -170,7 +170,7 @@ def test_an_interrupted_run_leaves_nothing_running(clone, sign):
     [
         (["--jobs", "0"], "JOBS: expected a whole number from 1, found 0"),
         (["--jobs", "two"], "invalid int value: 'two'"),
-        (["weather"], "error: TASK: expected forecast, reviews, station"),
+        (["weather"], "error: TASK: expected backtest, forecast, reviews, station"),
         (["--scheduler", "tcp://127.0.0.1:9"], "error: SCHEDULER: no DVC remote"),
     ],
 )
