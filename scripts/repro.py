@@ -212,6 +212,12 @@ def connected(scheduler: str | None, jobs: int) -> Iterator[Client]:
             yield client
 
 
+def say(text: str) -> None:
+    """Print a line at once and in one piece: Dask's thread prints too."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def ready(stage: Any, graph: Any, stages: list[Any], done: Collection[Any]) -> bool:
     """Whether all that `stage` needs is `done` or not among `stages`."""
     return all(other in done or other not in stages for other in graph.successors(stage))
@@ -223,8 +229,8 @@ def spread(client: Client, plugin: Stages, stages: list[Any], graph: Any) -> tup
     A stage goes to Dask once the results of those that it needs are here, so that none is lost with a worker.
     """
     client.register_plugin(plugin, name=plugin.name)
-    client.subscribe_topic(plugin.name, lambda event: print(event[1], flush=True))
-    print(f"{len(stages)} stages to run; Dask's dashboard: {client.dashboard_link}", flush=True)
+    client.subscribe_topic(plugin.name, lambda event: say(event[1]))
+    say(f"{len(stages)} stages to run; Dask's dashboard: {client.dashboard_link}")
     urgency, futures, results, errors = urgencies(stages, graph), dict[Any, Any](), dict[Any, Result](), {}
     queue = as_completed(with_results=True, raise_errors=False)
 
@@ -252,7 +258,7 @@ def spread(client: Client, plugin: Stages, stages: list[Any], graph: Any) -> tup
                 future.release()  # from here on, its worker may die
                 results[stage] = result
                 submit()
-                print(f"{stage.addressing}: done, {len(stages) - len(results)} left", flush=True)
+                say(f"{stage.addressing}: done, {len(stages) - len(results)} left")
             else:
                 errors[stage] = future.exception()
     finally:
