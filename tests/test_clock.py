@@ -86,14 +86,20 @@ class Plain:
             found.append(other if other in self.table[name] else None)
         return found
 
-    def long_gap(self, name, time):
-        if self.measured(name, time) is not None:
+    def long_gap(self, name, time, first, last):
+        """Whether what is missing at `time`, within [first, last), is more than max_gap."""
+
+        def missing(moment):
+            within = moment >= first and (last is None or moment < last)
+            return within and moment in self.table[name] and self.measured(name, moment) is None
+
+        if not missing(time):
             return False
         length, other = timedelta(0), time
-        while other in self.table[name] and self.measured(name, other) is None:
+        while missing(other):
             other -= self.interval
         other += self.interval
-        while other in self.table[name] and self.measured(name, other) is None:
+        while missing(other):
             length += self.interval
             other += self.interval
         return length > self.max_gap
@@ -103,7 +109,7 @@ class Plain:
         if (value := self.measured(name, time)) is not None:
             return value
         before, after = self.neighbours(name, time)
-        if self.long_gap(name, time) or before is None or after is None:
+        if self.long_gap(name, time, first, last) or before is None or after is None:
             return None
         if before < first or (last is not None and after >= last):
             return None
@@ -130,7 +136,7 @@ class Plain:
             return None
         if any(self.measured(name, origin) is None for name in self.grid):
             return None
-        if any(self.long_gap(TARGET, point) for time in after for point in self.points(time)):
+        if any(self.long_gap(TARGET, point, first, last) for time in after for point in self.points(time)):
             return None
         rows = [self.row(time, first, last) for time in inputs]
         targets = [self.measured(TARGET, time) for time in after]

@@ -58,7 +58,9 @@ def hours(
     position = grid.columns.get_loc(target)
     rows[:, position] = values[ends, position]
     measured = grid.notna().to_numpy()
-    lost = np.any(longer(~measured[:, position], limit)[blocks].reshape(len(ends), points), axis=1)
+    # A gap ends with its split, so that what the next one lacks decides on no window here.
+    gaps = np.concatenate([longer(part, limit) for part in np.split(~measured[:, position], borders)])
+    lost = np.any(gaps[blocks].reshape(len(ends), points), axis=1)
     index = pd.DatetimeIndex(grid.index[ends])
     time = index.to_numpy().astype("datetime64[s]")
     hour = (moments[ends] % (24 * HOUR)) / HOUR
