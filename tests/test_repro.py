@@ -94,6 +94,7 @@ def ran(output: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_other_machines_give_the_same_bytes_though_one_dies(clone, remote, cluster, tmp_path):
     clone.repro()
     clone.repro("backtest/dvc.yaml")
