@@ -63,7 +63,7 @@ def forecast(name: str) -> pd.DataFrame:
     return pd.read_parquet(f"data/backtest/{name}/2011-04-01.parquet")
 
 
-@pytest.mark.parametrize("name", ["ridge", "station_mlp"])
+@pytest.mark.parametrize("name", ["ridge", pytest.param("station_mlp", marks=pytest.mark.slow)])
 def test_nothing_from_a_forecasts_future_changes_it(station, name):
     before = forecast(name)
     middle = pd.Timestamp("2011-04-15")

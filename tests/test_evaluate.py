@@ -170,6 +170,6 @@ def test_reviews_from_training_to_the_metrics(data):
 
 
 def test_a_model_that_is_not_trained(data):
-    with pytest.raises(UserError, match=r"data/models/forecast/dense/training\.json: not found"):
+    with pytest.raises(UserError, match=r"data/models/forecast/dense/model\.json: not found"):
         stage.evaluate("dense")
     assert not Path("metrics").exists()

@@ -116,7 +116,8 @@ def climatology(window: Any, inputs: Inputs, leads: Any) -> Any:
     hour, day = rows[:, -2:-1], rows[:, -1:]
     features = np.asarray(harmonics(hour, day), np.float64)
     features = np.concatenate([features, np.ones_like(features[:, :1])], axis=1)
-    fitted, *_ = np.linalg.lstsq(features, rows[:, inputs.meta.target].astype(np.float64))
+    # Less than a year tells little of the year's waves: what it leaves open is 0, not anything.
+    fitted, *_ = np.linalg.lstsq(features, rows[:, inputs.meta.target].astype(np.float64), rcond=0.1)
     ahead = np.asarray(leads, np.float32)[:, None] * np.float32(inputs.meta.every)  # hours
     hour = window[:, -1:, -2:-1] + ahead
     day = window[:, -1:, -1:] + ahead / 24
