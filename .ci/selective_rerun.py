@@ -45,7 +45,8 @@ def main() -> None:
         subprocess.run([DVC, "metrics", "diff"], cwd=DEMO, check=True)
     finally:
         git("checkout", "--quiet", "--", "params.yaml", "dvc.lock", "metrics")
-        subprocess.run([DVC, "checkout", "--quiet"], cwd=DEMO, check=True)
+        # Of the graph alone: the rolling test's folds are in no cache until they have been asked for.
+        subprocess.run([DVC, "checkout", "--quiet", "dvc.yaml"], cwd=DEMO, check=True)
     print(f"selective rerun: a longer lookback for inputs.{name} ran {len(ran)} stages, as expected")
 
 
