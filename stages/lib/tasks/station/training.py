@@ -224,18 +224,18 @@ def finish(
     validation = forecasts(average, inputs, inputs.val)
     distance = margins(inputs.val.targets, validation)
     model = keras.Model(window, calibrated(mean, distance), name=name)
-    return model, description(name, forecasts(model, inputs, inputs.val), inputs, schedule)
+    return model, description(name, validation[:, :, 1], inputs, schedule)
 
 
-def description(name: str, outputs: np.ndarray, inputs: Inputs, schedule: dict[str, Any]) -> dict[str, Any]:
+def description(name: str, median: np.ndarray, inputs: Inputs, schedule: dict[str, Any]) -> dict[str, Any]:
     """What model.json says: the window that model.keras takes, what it gives, and how good that is on validation.
 
-    `outputs` (n, leads, 3) are its validation forecasts. The intervals were calibrated on these very windows, so
-    that their coverage there says nothing.
+    `median` (n, leads) are its validation forecasts. The intervals were calibrated on these very windows, so that
+    their coverage there would say nothing.
     """
     meta, val = inputs.meta, inputs.val
     reference = forecasts(persistence(inputs), inputs, val)
-    own, other = (np.nanmean(np.abs(val.targets - q[:, :, 1]), axis=0) for q in (outputs, reference))
+    own, other = (np.nanmean(np.abs(val.targets - q), axis=0) for q in (median, reference[:, :, 1]))
     ahead = np.timedelta64(round(meta.leads * meta.every * 3600), "s")
     behind = np.timedelta64(round((meta.time - 1) * meta.every * 3600), "s")
     periods = {
