@@ -77,6 +77,14 @@ NOTEBOOKS = {  # the arguments in the notebooks, and the weights that they print
         {"filters": 32, "kernel": 5, "pool": 3, "units": 32, "dropout": 0.1, "recurrent_dropout": 0.5},
         CONV1D + gru_weights(32, 32) + 33,
     ),
+    # Their suggestions, by our count.
+    "lstm": ({"units": 32}, lstm_weights(14, 32) + 33),
+    "lstm_dropout": ({"units": 32, "dropout": 0.2, "recurrent_dropout": 0.2}, lstm_weights(14, 32) + 33),
+    "gru_dense_head": (
+        {"units": 32, "dropout": 0.2, "recurrent_dropout": 0.2, "dense": [64, 64]},
+        gru_weights(14, 32) + 33 * 64 + 65 * 64 + 65,
+    ),
+    "dilated_conv1d": ({"filters": 32, "kernel": 2}, (2 * 14 + 1) * 32 + 7 * (2 * 32 + 1) * 32 + 33),
     "imdb_conv1d": ({"embedding": 128, "filters": 32, "kernel": 7, "pool": 5}, 1_315_937),
     "imdb_reversed_lstm": ({"embedding": 128, "units": 32}, 1_280_000 + lstm_weights(128, 32) + 33),
     "imdb_bidirectional_lstm": ({"embedding": 32, "units": 32}, 320_000 + 2 * lstm_weights(32, 32) + 65),
@@ -115,3 +123,28 @@ def test_reversed_gru_is_a_gru_on_reversed_windows():
     found = np.asarray(model(windows))
     np.testing.assert_allclose(found, np.asarray(plain(windows[:, ::-1])), rtol=1e-4, atol=1e-6)
     assert np.abs(found - np.asarray(plain(windows))).max() > 1e-3
+
+
+@pytest.mark.parametrize(("time", "kernel"), [(240, 2), (240, 3), (9, 2), (8, 2)])
+def test_dilated_conv1d_sees_the_whole_window_in_its_order(time, kernel):
+    dilated, inputs = pytest.importorskip("stages.models.dilated_conv1d"), input_set("forecast", time)
+    model = dilated.build(inputs, filters=4, kernel=kernel)
+    for weight in model.weights:  # all positive: no unit is dead, and nothing cancels
+        weight.assign(np.random.default_rng(0).uniform(0.2, 0.6, weight.shape))
+    window = np.abs(inputs.test.windows[:1])
+    base = float(np.asarray(model(window))[0, 0])
+    changed = np.repeat(window, time, axis=0)
+    changed[np.arange(time), np.arange(time)] *= 2  # one step in each
+    assert (np.asarray(model(changed))[:, 0] > base).all()
+    assert float(np.asarray(model(window[:, ::-1]))[0, 0]) != pytest.approx(base, rel=1e-6)
+
+
+def test_dilated_conv1d_is_causal_and_no_layer_looks_ahead():
+    dilated, inputs = pytest.importorskip("stages.models.dilated_conv1d"), input_set("forecast", 16)
+    model = dilated.build(inputs, filters=3, kernel=2)
+    steps = keras.Model(model.input, [layer.output for layer in model.layers if isinstance(layer, layers.Conv1D)])
+    window = inputs.test.windows[:1]
+    later = window.copy()
+    later[:, 10:] += 1
+    for before, after in zip(steps(window), steps(later), strict=True):
+        np.testing.assert_allclose(np.asarray(before)[:, :10], np.asarray(after)[:, :10], rtol=1e-5, atol=1e-6)
