@@ -18,12 +18,15 @@ from stages.lib.figures import draw_first_days, draw_forecast, draw_losses, draw
 from stages.lib.history import write_history
 from stages.lib.reports import forecast
 from stages.lib.reports.forecast import split_times
+from stages.lib.settings.inputs import Window
 from stages.report import read_results, report
 
 ROOT = Path(__file__).parents[1]
 SCORES = {"naive": 0.29, "mine": 0.31, "gru": 0.26}  # validation MAE; the notebooks have no `mine`
 FIGURES = {"temperature.png", "first_ten_days.png", "losses.png", "forecast.png", "mae.png"}
-SPLIT = {"train": [0, 100], "val": [101, 150], "test": [160, None]}
+SPLIT = {"train": [0, 100], "val": [101, 150], "test": [160, None], "val_batch": 8}
+WINDOW = {"lookback": 12, "step": 2, "delay": 3}
+SENTINELS = 8  # rows after the first that is tested
 
 
 def write(path: str, text: str) -> None:
@@ -33,8 +36,10 @@ def write(path: str, text: str) -> None:
 
 def write_models(task: str, metrics: dict[str, dict], histories: dict[str, list[list[dict]]]) -> None:
     """Write params.yaml, and what train and evaluate leave of the models."""
-    models = {name: {"task": task} for name in metrics}
-    write("params.yaml", json.dumps({"dataset": {"target": "p (mbar)"}, "split": SPLIT, "models": models}))
+    models = {name: {"task": task, "inputs": "tiny"} for name in metrics}
+    dataset = {"target": "p (mbar)", "sentinels": [-9999]}
+    params = {"dataset": dataset, "split": SPLIT, "inputs": {"tiny": WINDOW}, "models": models}
+    write("params.yaml", json.dumps(params))
     for name in metrics:
         write(f"metrics/{task}/{name}.json", json.dumps(metrics[name]))
         directory = Path("data/models", task, name)
@@ -43,7 +48,10 @@ def write_models(task: str, metrics: dict[str, dict], histories: dict[str, list[
 
 
 def forecasts(*names: str, rows: int = 3000, synthetic=False, test=2.0, sentinels=0) -> None:
-    """Write what the forecast report reads; `test` is the last model's test MAE in mbar."""
+    """Write what the forecast report reads, of a record with so many sentinels.
+
+    `test` is the last model's test MAE in mbar.
+    """
     metrics, histories = {}, {}
     for name in names:
         score, trained = SCORES[name], name != "naive"
@@ -56,10 +64,15 @@ def forecasts(*names: str, rows: int = 3000, synthetic=False, test=2.0, sentinel
     write_models("forecast", metrics, histories)
     time = pd.date_range("2020-01-01 00:10", periods=rows, freq="10min", unit="ms")
     pressure = 1000 + 10 * np.sin(np.arange(rows) / 300)
-    columns = {"rh (%)": {"sentinels": 0}, "p (mbar)": {"sentinels": sentinels}}
+    columns = {"rh (%)": {"sentinels": sentinels}, "p (mbar)": {"sentinels": 0}}
     quality = {"source": {"source": "some.csv", "synthetic": synthetic}, "rows": rows, "columns": columns}
     write("data/quality.json", json.dumps(quality | {"first": "2020-01-01T00:10:00", "last": "END"}))
-    pd.DataFrame({"Date Time": time, "rh (%)": 50.0, "p (mbar)": pressure}).to_parquet("data/record.parquet")
+    humidity = np.full(rows, 50.0)
+    first = SPLIT["test"][0] + WINDOW["lookback"] + SENTINELS
+    humidity[first : first + sentinels] = -9999
+    pd.DataFrame({"Date Time": time, "rh (%)": humidity, "p (mbar)": pressure}).to_parquet("data/record.parquet")
+    tested = slice(SPLIT["test"][0] + WINDOW["lookback"] + WINDOW["delay"], -1)  # the rows of the targets
+    time, pressure = time[tested], pressure[tested]
     for name in names:
         table = pd.DataFrame({"time": time, "truth": pressure, "forecast": pressure + SCORES[name]})
         Path(f"data/evaluations/forecast/{name}").mkdir(parents=True, exist_ok=True)
@@ -173,13 +186,48 @@ def test_naive_alone_on_fewer_synthetic_rows_than_the_figures_show(root: Path) -
 def test_mae_far_off_is_broken_bears_its_value_and_is_put_down_to_sentinels(root: Path, test, sentinels) -> None:
     forecasts("naive", "gru", rows=200, test=test, sentinels=sentinels)
     text, figures = forecast.report(*read_results("forecast"))
-    assert ("sentinels (3 in `p (mbar)`)" in text) == (test > 10 and sentinels > 0)
+    assert ("sentinels (3 in `rh (%)`)" in text) == ("test MAE mbar without sentinels" in text) == (sentinels > 0)
     (axes,) = figures["mae"].axes
     assert ("broken at 7.0 mbar" in figures["mae"].get_suptitle()) == (test > 10)
     assert axes.get_xlim()[1] == (pytest.approx(3 * 8 * 0.29) if test > 10 else pytest.approx(1.05 * 8 * 0.29))
     assert len(axes.lines) == 2 * (test > 10)  # the two strokes of a break
     assert all(line.get_ydata().mean() == pytest.approx(0.2) for line in axes.lines)
     assert [label.get_text() for label in axes.texts] == ["2.08", "2.32", f"{test:.2f}", "2.00"]
+
+
+@pytest.mark.parametrize("target", [False, True])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_windows_with_a_sentinel_are_those_of_the_generator(root: Path, step: int, target: bool) -> None:
+    random = np.random.default_rng(step)
+    record = {"Date Time": np.arange(120), **{name: random.normal(size=120) for name in ("p (mbar)", "T (degC)")}}
+    record["T (degC)" if target else "p (mbar)"][random.integers(0, 120, 4)] = -9999
+    write("params.yaml", json.dumps({"dataset": {"target": "T (degC)", "sentinels": [-9999, -999]}}))
+    rows = np.arange(12, 115)
+    found = forecast.touching(record, rows, Window(lookback=12, step=step, delay=5))
+    data = np.column_stack([record["p (mbar)"], record["T (degC)"]])
+    expected = [-9999 in data[r - 12 : r : step] or data[r + 5, 1] == -9999 for r in rows]
+    assert found.tolist() == expected and 0 < found.sum() < len(rows)
+
+
+def test_mae_without_sentinels_is_that_of_the_other_windows(root: Path) -> None:
+    forecasts("naive", "gru", rows=300, sentinels=2)
+    path = Path("data/evaluations/forecast/gru/forecast.parquet")
+    table = pd.read_parquet(path)
+    first = SENTINELS + WINDOW["step"]  # of the windows that end with one of the two
+    hit = table.index.isin(range(first, first + WINDOW["lookback"]))
+    table["forecast"] = table["truth"] + np.where(hit, 700.0, 0.5)
+    table.to_parquet(path)
+    report("forecast")
+    scores = json.loads(Path("metrics/forecast_without_sentinels.json").read_text())
+    assert scores["gru"] == {"test_mae_mbar": pytest.approx(0.5), "windows_left_out": WINDOW["lookback"]}
+    assert scores["naive"]["test_mae_mbar"] == pytest.approx(SCORES["naive"])
+    header, _, first, _ = cells(Path("metrics/forecast.md").read_text())
+    assert (header[4], first[4]) == ("test MAE mbar without sentinels", "0.500")
+    table[:-1].to_parquet(path)
+    with pytest.raises(
+        UserError, match=r"forecast/gru: expected 124 test windows, found 123; run ./run evaluate gru"
+    ):
+        report("forecast")
 
 
 def test_daily_range_takes_rows_in_any_order_and_leaves_days_without_rows_blank() -> None:

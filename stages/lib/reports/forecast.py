@@ -1,14 +1,23 @@
 """The report on the notebooks' forecasts: next to what they print, on their protocol."""
 
+import json
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from stages.lib.errors import UserError
 from stages.lib.figures import Spans, draw_first_days, draw_forecast, draw_losses, draw_mae, draw_record
-from stages.lib.files import reading
+from stages.lib.files import reading, whole
 from stages.lib.leaderboard import provenance, read_json, table
 from stages.lib.params import params
-from stages.lib.units import unit
+from stages.lib.record import read
+from stages.lib.settings.base import settings_of
+from stages.lib.settings.inputs import Window
+from stages.lib.settings.split import Split
+from stages.lib.splits import forecast_rows
+from stages.lib.units import slug, unit
 
 
 def split_times(times: pd.DatetimeIndex) -> Spans:
@@ -16,6 +25,47 @@ def split_times(times: pd.DatetimeIndex) -> Spans:
     rows = {name: params("split", name) for name in ("train", "val", "test")}
     within = {name: times[first:last] for name, (first, last) in rows.items()}
     return {name: (part[0], part[-1]) for name, part in within.items() if len(part)}
+
+
+def evaluation(name: str) -> pd.DataFrame:
+    """Return the test forecasts of a model, a row a window: `time`, `truth` and `forecast`."""
+    with reading(f"data/evaluations/forecast/{name}/forecast.parquet", f"evaluate@{name}") as path:
+        return pd.read_parquet(path)
+
+
+def touching(record: dict[str, np.ndarray], rows: np.ndarray, window: Window) -> np.ndarray:
+    """Which of the windows that forecast from `rows` hold a sentinel, in any input or in the target: (n,) bool."""
+    sentinels = params("dataset", "sentinels")
+    _, *columns = (np.isin(values, sentinels) for values in record.values())
+    anywhere = np.logical_or.reduce(columns)
+    found = np.isin(record[params("dataset", "target")][rows + window.delay], sentinels)
+    for offset in range(-window.lookback, 0, window.step):
+        found |= anywhere[rows + offset]
+    return found
+
+
+def without_sentinels(names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """For each model, its MAE over the test windows that hold no sentinel, and how many do.
+
+    Here and not in `evaluate`, because an input set is normalized: what was a sentinel is not in it.
+    """
+    record, target = read(), params("dataset", "target")
+    split, found, scores = settings_of(Split, "split"), {}, {}
+    for name in names:
+        inputs, table = params("models", name, "inputs"), evaluation(name)
+        if inputs not in found:
+            window = settings_of(Window, "inputs", inputs)
+            rows = forecast_rows(len(record[target]), split, window.lookback, window.delay)["test"]
+            found[inputs] = touching(record, rows, window)
+        left_out = found[inputs]
+        if len(table) != len(left_out):
+            raise UserError(
+                f"data/evaluations/forecast/{name}: expected {len(left_out):,} test windows, found {len(table):,}; "
+                f"run ./run evaluate {name}"
+            )
+        error = (table["forecast"].astype(float) - table["truth"]).abs()[~left_out].mean()
+        scores[name] = {f"test_mae_{slug(unit(target))}": float(error), "windows_left_out": int(left_out.sum())}
+    return scores
 
 
 def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[str, dict[str, Figure]]:
@@ -27,10 +77,17 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[s
     limit = 3 * naive.max().max()  # an MAE beyond it is far off
     quality = read_json("data/quality.json", "parse")
     own = unit(target)
+    scores = without_sentinels(list(metrics.index))
+    with whole("metrics/forecast_without_sentinels.json") as path:
+        path.write_text(json.dumps(scores, indent=2) + "\n")
+    metrics["test_mae_without_sentinels"], left_out = zip(
+        *(score.values() for score in scores.values()), strict=True
+    )
     columns = {
         "val MAE": ("val_mae", 4),
         f"val MAE {own}": (maes.columns[0], 3),
         f"test MAE {own}": (maes.columns[1], 3),
+        **({f"test MAE {own} without sentinels": ("test_mae_without_sentinels", 3)} if any(left_out) else {}),
         "val skill": ("val_skill", 3),
         "test skill": ("test_skill", 3),
     }
@@ -43,24 +100,23 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[s
         f" {target} over the training rows. Skill is 1 - MAE / naive MAE; the naive forecast is scored on the same"
         " windows as the model.\n"
     )
-    found = [f"{col['sentinels']} in `{name}`" for name, col in quality["columns"].items() if col["sentinels"]]
-    if found and maes.iloc[:, 1].max() > limit:
+    if any(left_out):
+        found = [f"{col['sentinels']} in `{name}`" for name, col in quality["columns"].items() if col["sentinels"]]
         text += (
             f"\nThe record contains sentinels ({', '.join(found)}), left in as in the notebooks. They can throw a"
-            " model far off in the test windows that contain them; its test MAE then says little else.\n"
+            f" model far off in the test windows that hold one ({max(left_out):,} at most), and its test MAE then"
+            " says little else; the column without sentinels leaves these windows out.\n"
         )
 
-    with reading("data/record.parquet", "parse") as path:
-        time = pq.read_schema(path).names[0]
-        series = pd.read_parquet(path, columns=[time, target]).set_index(time)[target]
-    forecasts = {}
-    for name in [*metrics.index.intersection(["naive"]), *metrics.index[metrics.index != "naive"][:1]]:
-        with reading(f"data/evaluations/forecast/{name}/forecast.parquet", f"evaluate@{name}") as path:
-            forecasts[name] = pd.read_parquet(path)
+    record = read()
+    times = pd.DatetimeIndex(next(iter(record.values())))
+    series = pd.Series(record[target], times)
+    shown = [*metrics.index.intersection(["naive"]), *metrics.index[metrics.index != "naive"][:1]]
+    forecasts = {name: evaluation(name) for name in shown}
     target, own = target.replace("degC", "°C"), own.replace("degC", "°C")
     note = " (synthetic)" * quality["source"]["synthetic"]
     return text, {
-        "temperature": draw_record(series, split_times(series.index), target, note),
+        "temperature": draw_record(series, split_times(times), target, note),
         "first_ten_days": draw_first_days(series, target, note),
         "losses": draw_losses(metrics, histories, note),
         "mae": draw_mae(maes, limit, own, note),
