@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 
 import keras
 import numpy as np
@@ -19,7 +20,8 @@ from stages.models import climatology, damped_persistence, station_gru, station_
 
 LOOKBACK, LEADS, HOURS = 48, 30, 1200
 SCHEDULE = {"seed": 1, "members": 2}
-GRU = {"units": 3, "pool": 3, "dense": 4, "noise": 0.1, "dropout": 0.1, "recurrent_dropout": 0.1}
+GRU = {"hours": 2, "units": 3, "dense": 4, "bins": 3, "curves": 2, "noise": 0.1}
+GRU |= {"dropout": 0.1, "recurrent_dropout": 0.1}
 COLUMNS = ["p (mbar)", "T (degC)", "hour of day (h)", "day of year (d)"]
 
 
@@ -175,6 +177,18 @@ def test_a_model_file_is_all_that_another_program_needs(inputs, tmp_path, module
     )
     subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), found[:3], rtol=1e-4, atol=1e-3)
+
+
+def test_pieces_are_the_part_of_every_bin_that_a_value_is_above(inputs):
+    window = keras.Input(inputs.shape)
+    found = forecasts(keras.Model(window, training.pieces(window, window[:, -1], inputs, 3)), inputs, inputs.val)
+    values = inputs.train.windows[:][:, -1]
+    for row, last in zip(found, inputs.val.windows[:][:, -1], strict=True):
+        for column, value in enumerate(last):
+            edges = [np.quantile(values[:, column], part) for part in (0, 1 / 3, 2 / 3, 1)]
+            plain = [(value - low) / (high - low) for low, high in pairwise(edges)]
+            mine = row.reshape(3, -1)[:, column]
+            np.testing.assert_allclose(mine, np.clip(plain, 0, 1), atol=1e-4)
 
 
 # --- Verification ------------------------------------------------------------------------------------

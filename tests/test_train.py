@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -250,6 +251,22 @@ def test_the_weights_of_the_best_epoch_are_kept(data):
     found, model = load("data/inputs/tiny"), keras.models.load_model("data/models/forecast/dense/model.keras")
     error = np.abs(np.asarray(model(found.val.windows[:]))[:, 0] - found.val.targets).mean()
     assert error == pytest.approx(min(float(row["val_loss"]) for row in rows), rel=1e-5)
+
+
+def test_from_average_from_on_the_mean_of_the_epochs_is_kept(data, monkeypatch):
+    def weights(**schedule):
+        data.write_params("models", "dense", **schedule)
+        trained("dense")
+        return keras.models.load_model("data/models/forecast/dense/model.keras").get_weights()
+
+    monkeypatch.setattr(fitting, "best_epoch", lambda history, _: len(history) - 1)
+    epochs = [weights(epochs=epoch) for epoch in (1, 2, 3, 4)]
+    for mean, *own in zip(weights(average_from=2), *epochs[1:], strict=True):
+        np.testing.assert_allclose(mean, np.mean(own, axis=0), atol=1e-6)
+    whole = trained("dense")
+    shutil.rmtree("data/models")
+    interrupted("dense", monkeypatch, after=3)
+    assert trained("dense") == whole
 
 
 @pytest.mark.parametrize(

@@ -57,14 +57,17 @@ def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
 
     A row holds epoch, loss, val_loss (and the metric's where it is not the loss); for a forecast's MAE the losses
     again in the target's unit. Every epoch draws its windows from (seed, epoch), so that a resumed training
-    ends with the very numbers of an uninterrupted one.
+    ends with the very numbers of an uninterrupted one. With schedule["average_from"], those weights are validated
+    and kept that are the mean of the weights at the end of that epoch and of each one since.
     """
     if not schedule["epochs"]:
         return []
     learner = windowed(model, inputs)
     task.prepare(learner, model, inputs, schedule)
     learner.optimizer.build(learner.trainable_variables)
-    variables = [*model.variables, *learner.optimizer.variables]
+    start = schedule["average_from"]
+    average = [keras.Variable(weight, trainable=False) for weight in model.get_weights()] if start else []
+    variables = [*model.variables, *learner.optimizer.variables, *average]
     windows = {part: zlib.crc32(getattr(inputs, part).windows.starts) for part in ("train", "val")}
     checkpoint = Checkpoint(label, fingerprint(label, schedule | windows))
     history, best = checkpoint.restore(variables, schedule["epochs"])
@@ -79,6 +82,12 @@ def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
         data = feed(inputs.train.windows.starts[index], inputs.train.targets[index], schedule["batch_size"])
         progress = Progress(f"{label} {epoch + 1}/{schedule['epochs']}", -(-len(index) // schedule["batch_size"]))
         trained = learner.fit(**data, shuffle=False, verbose=0, callbacks=[progress]).history
+        weights = model.get_weights()
+        if start:
+            count = max(epoch + 2 - start, 1)  # of epochs in the average
+            for mean, weight in zip(average, weights, strict=True):
+                mean.assign(mean + (weight - mean) / count)
+            model.set_weights([np.asarray(mean) for mean in average])
         validated = learner.evaluate(**validation, verbose=0, return_dict=True)
         row = {"epoch": epoch + 1} | {key: values[-1] for key, values in trained.items()}
         row |= {f"val_{key}": value for key, value in validated.items()}
@@ -89,6 +98,8 @@ def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
         history.append(row)
         if best_epoch(history, monitor) == epoch:
             best = model.get_weights()
+        if start:
+            model.set_weights(weights)  # training continues from its own
         checkpoint.save(history, variables, best)
         print(describe(label, history, schedule, unit), f"  {time.perf_counter() - began:.1f} s", flush=True)
     if history:

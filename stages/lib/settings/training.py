@@ -32,6 +32,7 @@ class Training(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to below 2**32")]
     threads: Count
     members: Count = 1
+    average_from: Annotated[int | None, Field(ge=1, description="an epoch from 1, or null")] = None
     weight_decay: Annotated[float, Field(ge=0, description="a number from 0")] = 0.0
 
 
@@ -97,6 +98,9 @@ class Options(Section, extra="allow"):
     filters: Sizes = 1
     kernel: Sizes = 1
     pool: Sizes = 1
+    hours: Count = 1
+    bins: Sizes = 1
+    curves: Sizes = 1
     embedding: Sizes = 1
     dropout: Rate = 0.0
     recurrent_dropout: Rate = 0.0

@@ -20,6 +20,8 @@ CALENDAR = 2  # columns at the end of a row
 RIDGE = 0.003  # penalty of the ridge reference, chosen on validation
 OUTER = 0.3  # weight of the outer quantiles in the loss
 WARMUP = 100  # steps
+FLOOR = 0.2  # of the learning rate, where it ends: the weights that are averaged should still differ
+HARMONICS = 24  # features of the calendar
 STATISTICS = 4000  # windows, about, that means and spreads are taken over
 HOUR, DAY = 2 * np.pi / 24, 2 * np.pi / 365.25  # radians an hour of the day, a day of the year
 
@@ -84,6 +86,18 @@ def differences(window: Any, inputs: Inputs) -> Any:
     spread = np.maximum(seen.std(axis=0), 1e-6)
     scaled = layers.Normalization(mean=seen.mean(axis=0), variance=spread**2, name="differences")(features)
     return ops.concatenate([ops.clip(scaled, -5, 5), harmonics(last(window, -2), last(window, -1))], -1)
+
+
+def pieces(window: Any, features: Any, inputs: Inputs, count: int) -> Any:
+    """Where `features` (batch, n) lie in `count` bins, each with as many windows: (batch, n * count).
+
+    A number goes from 0 at a bin's lower edge to 1 at its upper one, so that any curve of a feature is nearly
+    linear in its numbers: piecewise linear encoding (Gorishniy, Rubachev and Babenko, 2022).
+    """
+    seen = forecasts(keras.Model(window, features), inputs, thinned(inputs.train))
+    edges = np.quantile(seen, np.linspace(0, 1, count + 1), axis=0).astype(np.float32)
+    widths = np.maximum(np.diff(edges, axis=0), 1e-3)
+    return layers.Flatten()(ops.clip((features[:, None] - edges[:-1]) / widths, 0, 1))
 
 
 def thinned(split: Split) -> Split:
@@ -189,7 +203,7 @@ def pinball(weights: np.ndarray) -> Any:
 
 
 def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]) -> None:
-    """Compile `learner`, which wraps `model`: AdamW, its rate warmed up and then falling as a cosine to nothing.
+    """Compile `learner`, which wraps `model`: AdamW, its rate warmed up and then falling as a cosine to FLOOR.
 
     Leads count by how little they change, those near 24 hours up to seven times: they are what the model is for.
     """
@@ -200,6 +214,7 @@ def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: 
         steps - warmup,
         warmup_target=schedule["learning_rate"],
         warmup_steps=warmup,
+        alpha=FLOOR,
     )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=schedule["weight_decay"], global_clipnorm=1.0)
     lead = np.arange(1, inputs.meta.leads + 1) * inputs.meta.every
