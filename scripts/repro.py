@@ -8,32 +8,35 @@ writes the reports. A stage whose worker dies runs again on another; one that fa
 import argparse
 import contextlib
 import logging
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import dask
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, as_completed, get_worker
+from dvc.repo import Repo
+from dvc.utils.serialize import dump_yaml, load_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 Result = dict[str, Any]  # what git keeps of a stage: {path of a lock file: {stage: entry}, path of a metric: text}
+Needs = dict[Any, list[Any]]  # stages that must run, in order, each with the stages that it needs, changed or not
 
 
 # --- On a worker -------------------------------------------------------------------------------------
 
 
 class Stages(WorkerPlugin):
-    """Runs stages on a worker, in `root` or, where that is None, in clones of `bundle` with the entries `lock`."""
+    """Runs stages on a worker, in `root` or, where that is None, in clones of `bundle` with the entries `locks`."""
 
-    def __init__(self, name: str, root: Path | None, bundle: bytes = b"", lock: Result | None = None) -> None:
-        self.name, self.root, self.bundle, self.lock = name, root, bundle, lock or {}
+    def __init__(self, root: Path | None, bundle: bytes = b"", locks: Result | None = None) -> None:
+        self.name, self.root, self.bundle, self.locks = f"stages-{uuid4().hex}", root, bundle, locks
 
     def setup(self, worker: Worker) -> None:
         self.worker, self.running = worker, set[subprocess.Popen]()
@@ -48,30 +51,25 @@ class Stages(WorkerPlugin):
         """This thread's own clone."""
         path = Path(self.worker.local_directory, f"{self.name}-{threading.get_ident()}")
         if not path.exists():
-            temporary = path.with_suffix(".tmp")
-            path.with_suffix(".bundle").write_bytes(self.bundle)
-            subprocess.run(["git", "clone", "--quiet", path.with_suffix(".bundle"), temporary], check=True)
-            (temporary / ".venv").symlink_to(sys.prefix)  # what ./run looks for
-            merge(temporary, self.lock)
-            temporary.rename(path)
+            bundle = path.with_suffix(".bundle")
+            bundle.write_bytes(self.bundle)
+            subprocess.run(["git", "clone", "--quiet", bundle, path], check=True)
+            (path / ".venv").symlink_to(sys.prefix)  # what ./run looks for
+            merge(path, self.locks)
         return path
 
-    def run(self, name: str, paths: list[str], upstream: list[str], results: list[Result]) -> Result:
-        """Run a stage after `upstream`, whose `results` this returned; return what git keeps of it, at `paths`."""
+    def run(self, name: str, kept: list[str], upstream: list[str], results: list[Result]) -> Result:
+        """Run a stage after `upstream`, whose `results` this returned; return what git keeps of it, at `kept`."""
         root = self.root or self.clone()
         merge(root, *results)
-        command = [
-            sys.executable,
-            "scripts/stage.py",
-            *(["shared", name] if self.root else ["clone", name, *upstream]),
-        ]
+        arguments = ["shared", name] if self.root else ["clone", name, *upstream]
         limits = dask.config.get("distributed.nanny.pre-spawn-environ")  # on threads: not those of `dvc repro`
         environment = {key: value for key, value in os.environ.items() if key not in limits}
-        tail = deque[str](maxlen=20)
+        environment |= {"TQDM_DISABLE": "1", "PYTHON": sys.executable}
         with subprocess.Popen(
-            command,
+            [sys.executable, "scripts/stage.py", *arguments],
             cwd=root,
-            env=environment | {"TQDM_DISABLE": "1", "PYTHON": sys.executable},
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -83,15 +81,14 @@ class Stages(WorkerPlugin):
             self.worker.log_event(self.name, f"{name}: runs on {self.worker.address}")
             for line in process.stdout:
                 self.worker.log_event(self.name, line.rstrip())
-                tail.append(line)
         self.running.discard(process)
         if process.returncode:
-            raise RuntimeError(name, "".join(tail))
+            raise RuntimeError("see above")
         if self.root:
             return {}
+        lock, *metrics = kept
         name = name.split(":")[-1]
-        lock, *others = paths
-        return {lock: {name: entries(root, lock)[name]}} | {path: (root / path).read_text() for path in others}
+        return {lock: {name: entries(root, lock)[name]}} | {path: (root / path).read_text() for path in metrics}
 
 
 def run(plugin: str, *stage: Any) -> Result:
@@ -101,68 +98,44 @@ def run(plugin: str, *stage: Any) -> Result:
 
 def entries(root: Path, lock: str) -> dict[str, Any]:
     """The stages of a lock file; none where there is no file."""
-    from dvc.utils.serialize import load_yaml
-
     return load_yaml(root / lock)["stages"] if (root / lock).exists() else {}
 
 
 def merge(root: Path, *results: Result) -> None:
-    """Put what other machines made of stages into the repository `root`; lock files are slow, so once."""
-    from dvc.utils.serialize import dump_yaml
+    """Put what other machines made of stages into the repository `root`; lock files are slow, so once.
 
+    DVC's run cache would not do: it has no metrics, and may give each machine another result of the same inputs.
+    """
     locks: dict[str, Any] = {}
     for path, content in (item for result in results for item in result.items()):
         if isinstance(content, dict):
-            locks[path] = locks.get(path, {}) | content
+            locks.setdefault(path, entries(root, path)).update(content)
         else:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(content)
     for path, stages in locks.items():
-        dump_yaml(root / path, {"schema": "2.0", "stages": entries(root, path) | stages})
+        dump_yaml(root / path, {"schema": "2.0", "stages": stages})
 
 
 # --- On the machine that asks ------------------------------------------------------------------------
 
 
-def plan(repo: Any, task: str) -> tuple[list[Any], Any]:
-    """The stages that must run for the report of `task`, or for all of dvc.yaml, in order, and the graph of all
-    stages, from each to those that it needs."""
+def plan(repo: Repo, task: str) -> Needs:
+    """What must run for the report of `task`, or for all of dvc.yaml."""
     import networkx as nx
 
-    graph = repo.index.graph
-    ends = [
-        stage for stage in graph if stage.name == f"report_{task}" or (not task and lock_of(stage) == "dvc.lock")
-    ]
+    graph, changed = repo.index.graph, repo.status()
+    ends = [stage for stage in graph if (stage.name == f"report_{task}" if task else lock_of(stage) == "dvc.lock")]
     if not ends:
         reports = sorted(stage.name.removeprefix("report_") for stage in graph if stage.name.startswith("report_"))
         sys.exit(f"error: TASK: expected {', '.join(reports)}, or nothing for all of dvc.yaml, found '{task}'")
-    wanted, found = set(ends).union(*(nx.descendants(graph, stage) for stage in ends)), repo.status()
-    changed = {stage for stage in wanted if stage.addressing in found}
-    stale = changed.union(*(nx.ancestors(graph, stage) for stage in changed)) & wanted
-    return [stage for stage in nx.dfs_postorder_nodes(graph) if stage in stale], graph
-
-
-def urgencies(stages: list[Any], graph: Any) -> dict[Any, float]:
-    """How long the way from each stage to the end of the last one that needs it is, roughly."""
-    from dvc.utils.serialize import load_yaml
-
-    params, found = load_yaml(ROOT / "params.yaml"), dict[Any, float]()
-    for stage in reversed(stages):
-        after = max((found[other] for other in graph.predecessors(stage) if other in found), default=0)
-        found[stage] = after + work(stage.cmd.split()[1:], params)
-    return found
-
-
-def work(command: list[str], params: dict[str, Any]) -> float:
-    """About how long `./run COMMAND` takes: a training's epochs times its window's length; others nothing."""
-    if command[0] not in ("train", "backtest"):
-        return 1
-    model, windows = params["models"][command[1]], dict[str, float]()
-    for section, step in (("inputs", "step"), ("clock", "every")):
-        windows |= {name: window["lookback"] / window[step] for name, window in params[section].items()}
-    windows |= {name: window["length"] for name, window in params["tokens"].items()}
-    members = (params["tasks"][model["task"]] | model).get("members", 1) if command[0] == "train" else 1
-    return 1 + model["epochs"] * members * windows[model["inputs"]]
+    wanted = set(ends).union(*(nx.descendants(graph, stage) for stage in ends))
+    needs: Needs = {}
+    for stage in nx.dfs_postorder_nodes(graph):
+        others = list(graph.successors(stage))
+        if stage in wanted and (stage.addressing in changed or any(other in needs for other in others)):
+            needs[stage] = others
+    return needs
 
 
 def lock_of(stage: Any) -> str:
@@ -174,16 +147,22 @@ def kept(stage: Any) -> list[str]:
     return [lock_of(stage), *(os.path.relpath(out.fs_path, ROOT) for out in stage.outs if not out.use_cache)]
 
 
-def unfit(repo: Any) -> str | None:
+def ready(stage: Any, needs: Needs, done: Any) -> bool:
+    return all(other in done or other not in needs for other in needs[stage])
+
+
+def urgency(stage: Any, models: dict[str, Any]) -> float:
+    """Long trainings go first, lest one runs alone at the end; before them go the short stages they wait for."""
+    _, kind, *names = stage.cmd.split()
+    return models[names[0]]["epochs"] if kind in ("train", "backtest") else math.inf
+
+
+def unfit(repo: Repo) -> str | None:
     """Why other machines cannot work on this repository as it is; None where they can."""
     if not repo.config.read("repo").get("core", {}).get("remote"):
-        return (
-            "no DVC remote, through which the machines exchange data; `dvc remote add -d NAME URL`, then commit "
-            ".dvc/config"
-        )
-    results = {path for stage in repo.index.stages for path in kept(stage)}
-    status = subprocess.check_output(["git", "status", "--porcelain", "-uall"], text=True)
-    changed = [path for line in status.splitlines() if (path := line[3:].strip('"')) not in results]
+        return "no DVC remote to exchange data through; `dvc remote add -d NAME URL`, then commit .dvc/config"
+    command = ["git", "status", "--porcelain", "-uall", "--", ".", ":!metrics", ":!*dvc.lock"]
+    changed = [line[3:] for line in subprocess.check_output(command, text=True).splitlines()]
     return f"{', '.join(changed)}: not committed, and other machines work on the commit" if changed else None
 
 
@@ -202,13 +181,11 @@ def connected(scheduler: str | None, jobs: int) -> Iterator[Client]:
         with client:
             yield client
         return
-    usual = signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # for the workers: Ctrl-C reaches them through this process
     settings = {"threads_per_worker": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the workers: Ctrl-C is for this process alone
     with LocalCluster(n_workers=jobs, dashboard_address="127.0.0.1:0", **settings) as cluster:
         signal.signal(signal.SIGINT, usual)
-        with Client(cluster) as client:
+        with Client(cluster, timeout=300) as client:  # seconds; a busy machine takes its time to close it
             yield client
 
 
@@ -218,33 +195,29 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def ready(stage: Any, graph: Any, stages: list[Any], done: Collection[Any]) -> bool:
-    """Whether all that `stage` needs is `done` or not among `stages`."""
-    return all(other in done or other not in stages for other in graph.successors(stage))
-
-
-def spread(client: Client, plugin: Stages, stages: list[Any], graph: Any) -> tuple[set[Any], dict[Any, Any]]:
-    """Run `stages`, the most urgent first; return those that are done, and why others failed.
+def spread(client: Client, plugin: Stages, tasks: list[Any], needs: Needs) -> tuple[set[Any], dict[Any, Any]]:
+    """Run the stages `tasks`; return those that are done, and why others failed.
 
     A stage goes to Dask once the results of those that it needs are here, so that none is lost with a worker.
     """
-    client.register_plugin(plugin, name=plugin.name)
+    client.register_plugin(plugin)
     client.subscribe_topic(plugin.name, lambda event: say(event[1]))
-    say(f"{len(stages)} stages to run; Dask's dashboard: {client.dashboard_link}")
-    urgency, futures, results, errors = urgencies(stages, graph), dict[Any, Any](), dict[Any, Result](), {}
+    say(f"{len(tasks)} stages to run; Dask's dashboard: {client.dashboard_link}")
+    futures, results, errors = dict[Any, Any](), dict[Any, Result](), dict[Any, Any]()
     queue = as_completed(with_results=True, raise_errors=False)
+    models = load_yaml("params.yaml")["models"]
 
     def submit() -> None:
-        for stage in stages:
-            if stage in futures.values() or not ready(stage, graph, stages, results):
+        for stage in tasks:
+            if stage in futures.values() or not ready(stage, needs, results):
                 continue
-            needs = list(graph.successors(stage))
-            found = [results[other] for other in needs if other in results]
+            upstream = [other.addressing for other in needs[stage]]
+            found = [results[other] for other in needs[stage] if other in results]
             future = client.submit(
                 run,
-                *(plugin.name, stage.addressing, kept(stage), [other.addressing for other in needs], found),
+                *(plugin.name, stage.addressing, kept(stage), upstream, found),
                 key=f"{stage.addressing}-{uuid4().hex}",
-                priority=urgency[stage],
+                priority=urgency(stage, models),
                 retries=0 if plugin.root else 1,  # it may have been that machine, or the network
             )
             futures[future] = stage
@@ -258,7 +231,7 @@ def spread(client: Client, plugin: Stages, stages: list[Any], graph: Any) -> tup
                 future.release()  # from here on, its worker may die
                 results[stage] = result
                 submit()
-                say(f"{stage.addressing}: done, {len(stages) - len(results)} left")
+                say(f"{stage.addressing}: done, {len(tasks) - len(results)} left")
             else:
                 errors[stage] = future.exception()
     finally:
@@ -270,48 +243,43 @@ def spread(client: Client, plugin: Stages, stages: list[Any], graph: Any) -> tup
 
 def repro(task: str, jobs: int, scheduler: str | None) -> int:
     """Run what has changed; return the exit code."""
-    from dvc.repo import Repo
-
     if code := subprocess.run(["./run", "check"]).returncode:  # DVC would blame dvc.yaml for a fault of params.yaml
         return code
     with Repo() as repo:
         if scheduler and (why := unfit(repo)):
             sys.exit(f"error: SCHEDULER: {why}; or leave SCHEDULER out, to run it here")
-        stages, graph = plan(repo, task)
-    if scheduler and (downloads := [stage.addressing for stage in stages if stage.name.startswith("download")]):
+        needs = plan(repo, task)
+    if scheduler and (downloads := [stage.addressing for stage in needs if stage.name.startswith("download")]):
         dvc("repro", "--quiet", "--keep-going", *downloads)  # perhaps only this machine can see the files
         with Repo() as repo:
-            stages, graph = plan(repo, task)
-    if not stages:
+            needs = plan(repo, task)
+    if not needs:
         print("Nothing has changed.")
         return 0
-    tasks, plugin = stages, Stages(f"stages-{uuid4().hex}", ROOT)
+    tasks, plugin = list(needs), Stages(ROOT)
     if scheduler:
         tasks = []
-        for stage in stages:  # reports need all that there is, and so does what needs them
-            if not stage.name.startswith("report_") and ready(stage, graph, stages, tasks):
+        for stage in needs:  # reports need all that there is, and so does what needs them
+            if not stage.name.startswith("report_") and ready(stage, needs, tasks):
                 tasks.append(stage)
-        there = {other for stage in tasks for other in graph.successors(stage)} - set(stages)
+        there = {other for stage in tasks for other in needs[stage]} - set(needs)
         if there and dvc("push", "--quiet", *(stage.addressing for stage in there)):
             return 1
         bundle = subprocess.check_output(["git", "bundle", "create", "--quiet", "-", "HEAD"])
-        lock = {name: entries(ROOT, name) for name in {lock_of(stage) for stage in graph}}
-        plugin = Stages(plugin.name, None, bundle, lock)
+        plugin = Stages(None, bundle, {lock: entries(ROOT, lock) for lock in map(lock_of, there)})
     done, errors = set[Any](), dict[Any, Any]()
     if tasks:
         with connected(scheduler, min(jobs, len(tasks))) as client:
-            done, errors = spread(client, plugin, tasks, graph)
+            done, errors = spread(client, plugin, tasks, needs)
     code = 0
     if scheduler:
-        for stage in stages:
-            if stage not in tasks and ready(stage, graph, stages, done):
+        for stage in needs:
+            if stage not in tasks and ready(stage, needs, done):
                 done.add(stage)
-        here = [stage.addressing for stage in stages if stage in done]
+        here = [stage.addressing for stage in needs if stage in done]
         code = dvc("repro", "--single-item", "--pull", *here) if here else 0
-    for stage in stages:
-        if isinstance(errors.get(stage), RuntimeError):
-            print(f"error: {stage.addressing} failed, see above", file=sys.stderr)
-        elif stage in errors:
+    for stage in needs:
+        if stage in errors:
             print(f"error: {stage.addressing} failed: {errors[stage]}", file=sys.stderr)
         elif stage not in done:
             print(f"error: {stage.addressing}: not run, for what it needs failed", file=sys.stderr)
@@ -320,9 +288,7 @@ def repro(task: str, jobs: int, scheduler: str | None) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "task", nargs="?", default="", help="forecast, station, reviews or backtest: that report alone"
-    )
+    parser.add_argument("task", nargs="?", default="", help="forecast, station, reviews or backtest: that alone")
     parser.add_argument("--jobs", type=int, default=2, help="how many stages at a time on this machine (2)")
     parser.add_argument("--scheduler", help="address of a Dask scheduler, such as tcp://host:8786")
     arguments = parser.parse_args()

@@ -8,19 +8,16 @@ that dies, however it dies, leaves nothing running.
 import logging
 import os
 import shutil
-import signal
 import sys
 import threading
 import time
 
 
-def watch(place: str) -> None:
-    """Wait for the end of standard input; then stop this process and what it started."""
+def watch() -> None:
+    """Wait for the end of standard input; then stop what this process started."""
     import psutil
 
     os.read(0, 1)
-    if place == "clone":
-        os.killpg(0, signal.SIGKILL)
     while True:  # DVC ends by itself when its stage fails; killed, it might leave half a dvc.lock
         for process in psutil.Process().children(recursive=True):
             process.kill()
@@ -29,10 +26,12 @@ def watch(place: str) -> None:
 
 def main(place: str, name: str, *upstream: str) -> int:
     """Run the stage; return DVC's exit code."""
-    threading.Thread(target=watch, args=[place], daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
     from dvc.cli import main as dvc
+    from dvc.ui import ui
 
-    logging.disable(logging.INFO)  # with --quiet, DVC does not say what went wrong either
+    ui.enable = lambda: None  # what each stage says, and errors; --quiet would leave those out too
+    logging.disable(logging.INFO)
     if place == "shared":
         return dvc(["--wait-for-lock", "repro", "--single-item", name])
     commands = [["pull", *upstream]] if upstream else []
