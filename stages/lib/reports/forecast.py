@@ -1,7 +1,7 @@
 """The report on the notebooks' forecasts: next to what they print, on their protocol."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from stages.lib.settings.base import settings_of
 from stages.lib.settings.inputs import Window
 from stages.lib.settings.split import Split
 from stages.lib.splits import forecast_rows
-from stages.lib.units import slug, unit
+from stages.lib.units import unit
 
 
 def split_times(times: pd.DatetimeIndex) -> Spans:
@@ -44,18 +44,19 @@ def touching(record: dict[str, np.ndarray], rows: np.ndarray, window: Window) ->
     return found
 
 
-def without_sentinels(names: Sequence[str]) -> dict[str, dict[str, float]]:
+def without_sentinels(names: Iterable[str]) -> tuple[list[float], list[int]]:
     """For each model, its MAE over the test windows that hold no sentinel, and how many do.
 
     Here and not in `evaluate`, because an input set is normalized: what was a sentinel is not in it.
     """
-    record, target = read(), params("dataset", "target")
-    split, found, scores = settings_of(Split, "split"), {}, {}
+    record, split, found = read(), settings_of(Split, "split"), {}
+    maes, counts = [], []
     for name in names:
         inputs, table = params("models", name, "inputs"), evaluation(name)
         if inputs not in found:
             window = settings_of(Window, "inputs", inputs)
-            rows = forecast_rows(len(record[target]), split, window.lookback, window.delay)["test"]
+            count = len(record[params("dataset", "target")])
+            rows = forecast_rows(count, split, window.lookback, window.delay)["test"]
             found[inputs] = touching(record, rows, window)
         left_out = found[inputs]
         if len(table) != len(left_out):
@@ -63,9 +64,9 @@ def without_sentinels(names: Sequence[str]) -> dict[str, dict[str, float]]:
                 f"data/evaluations/forecast/{name}: expected {len(left_out):,} test windows, found {len(table):,}; "
                 f"run ./run evaluate {name}"
             )
-        error = (table["forecast"].astype(float) - table["truth"]).abs()[~left_out].mean()
-        scores[name] = {f"test_mae_{slug(unit(target))}": float(error), "windows_left_out": int(left_out.sum())}
-    return scores
+        maes.append(float((table["forecast"].astype(float) - table["truth"]).abs()[~left_out].mean()))
+        counts.append(int(left_out.sum()))
+    return maes, counts
 
 
 def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[str, dict[str, Figure]]:
@@ -77,17 +78,17 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[s
     limit = 3 * naive.max().max()  # an MAE beyond it is far off
     quality = read_json("data/quality.json", "parse")
     own = unit(target)
-    scores = without_sentinels(list(metrics.index))
+    clean, test = f"{maes.columns[1]}_without_sentinels", maes.columns[1]
+    metrics[clean], metrics["windows_left_out"] = without_sentinels(metrics.index.astype(str))
+    most = metrics["windows_left_out"].max()
     with whole("metrics/forecast_without_sentinels.json") as path:
+        scores = metrics[[test, clean, "windows_left_out"]].to_dict(orient="index")
         path.write_text(json.dumps(scores, indent=2) + "\n")
-    metrics["test_mae_without_sentinels"], left_out = zip(
-        *(score.values() for score in scores.values()), strict=True
-    )
     columns = {
         "val MAE": ("val_mae", 4),
         f"val MAE {own}": (maes.columns[0], 3),
-        f"test MAE {own}": (maes.columns[1], 3),
-        **({f"test MAE {own} without sentinels": ("test_mae_without_sentinels", 3)} if any(left_out) else {}),
+        f"test MAE {own}": (test, 3),
+        **({f"test MAE {own} without sentinels": (clean, 3)} if most else {}),
         "val skill": ("val_skill", 3),
         "test skill": ("test_skill", 3),
     }
@@ -100,11 +101,11 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[s
         f" {target} over the training rows. Skill is 1 - MAE / naive MAE; the naive forecast is scored on the same"
         " windows as the model.\n"
     )
-    if any(left_out):
+    if most:
         found = [f"{col['sentinels']} in `{name}`" for name, col in quality["columns"].items() if col["sentinels"]]
         text += (
             f"\nThe record contains sentinels ({', '.join(found)}), left in as in the notebooks. They can throw a"
-            f" model far off in the test windows that hold one ({max(left_out):,} at most), and its test MAE then"
+            f" model far off in the test windows that hold one ({most:,} at most), and its test MAE then"
             " says little else; the column without sentinels leaves these windows out.\n"
         )
 

@@ -1,0 +1,165 @@
+"""How far a task's scores vary from seed to seed: mean and spread of every model over commits and DVC experiments.
+
+    .venv/bin/python -m scripts.spread                                # HEAD and its experiments
+    .venv/bin/python -m scripts.spread seed1 seed2 seed3              # branches or commits, and their experiments
+    .venv/bin/python -m scripts.spread --task reviews --figure seeds.png
+
+Prints a Markdown table, best model first, and which neighbours in it the seeds tell apart. The seed and the other
+settings of a score are those of the dvc.lock next to it: a model that did not run again counts once, and a model
+with other settings, as in a grid, has a row of its own.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import matplotlib.style
+import pandas as pd
+from matplotlib.figure import Figure
+from ruamel.yaml import YAML
+
+from stages.lib.figures import STYLE, TEST, VALIDATION, titled
+from stages.lib.leaderboard import PUBLISHED
+
+# Heading and decimals of the scores in the table, as far as there are any; the first one ranks the models.
+COLUMNS = {
+    "val_mae": ("val MAE", 4),
+    "val_mae_degc": ("val MAE degC", 3),
+    "test_mae_degc": ("test MAE degC", 3),
+    "test_mae_degc_without_sentinels": ("test MAE degC without sentinels", 3),
+    "val_accuracy": ("val accuracy", 4),
+    "test_accuracy": ("test accuracy", 4),
+}
+
+
+def flat(value: Any, key: str = "") -> dict[str, str]:
+    """Nested settings on one level, as JSON: {"models.gru.units": "32"}."""
+    if not isinstance(value, dict):
+        return {key: json.dumps(value)}
+    return {k: v for name, inner in value.items() for k, v in flat(inner, f"{key}.{name}".lstrip(".")).items()}
+
+
+def experiments(revisions: list[str]) -> list[str]:
+    """The commits of `revisions` (none: HEAD), and those of their experiments that ended well."""
+    import dvc.api
+
+    rows = dvc.api.exp_show(revs=revisions or None)
+    return [row["rev"] for row in rows if row["rev"] != "workspace" and row["State"] in (None, "Success")]
+
+
+def show(commit: str, path: str) -> str:
+    """A file as it is in a commit; empty where it is not."""
+    return subprocess.run(["git", "show", f"{commit}:{path}"], capture_output=True, text=True).stdout
+
+
+def runs(task: str, read: Callable[[str], str]) -> Iterator[dict[str, Any]]:
+    """The trainings behind the metrics of one commit, whose files `read` gives: name, seed, settings and scores."""
+    others = json.loads(read(f"metrics/{task}_without_sentinels.json") or "{}")
+    for stage, entry in (YAML(typ="safe").load(read("dvc.lock")) or {"stages": {}})["stages"].items():
+        kind, _, name = stage.partition("@")
+        text = read(f"metrics/{task}/{name}.json") if kind == "evaluate" else ""
+        if text:
+            settings = flat(entry["params"]["params.yaml"])
+            seed = int(settings.pop("training.seed"))
+            settings |= {dep["path"]: dep["md5"] for dep in entry["deps"] if dep["path"].startswith("data/inputs/")}
+            scores, other = json.loads(text), others.get(name, {})
+            if scores.get("test_mae_degc") == other.get("test_mae_degc"):  # else from a report on another run
+                scores |= other
+            yield {"name": name, "seed": seed, "settings": settings, **scores}
+
+
+def collect(found: list[dict[str, Any]]) -> pd.DataFrame:
+    """A row a training, each once; `model` is its name and what sets it apart from others of that name."""
+    once = {(run["name"], run["seed"], *sorted(run["settings"].items())): run for run in found}
+    frame = pd.DataFrame(once.values())
+    frame["model"] = frame["name"]
+    for name, part in frame.groupby("name"):
+        settings = pd.DataFrame(list(part["settings"]), part.index)
+        varied = settings.loc[:, settings.nunique(dropna=False) > 1]
+        varied.columns = varied.columns.str.removeprefix(f"models.{name}.")
+        for key in varied:
+            frame.loc[part.index, "model"] += (f", {key} " + varied[key].str[:8]).fillna("")
+    return frame.drop(columns="settings")
+
+
+def rank(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the models' best mean of the first score first."""
+    key = next(key for key in COLUMNS if key in frame)
+    means = frame.groupby("model")[key].transform("mean") * (-1 if "accuracy" in key else 1)
+    return frame.assign(mean=means).sort_values(["mean", "model", "seed"], kind="stable")
+
+
+def table(frame: pd.DataFrame) -> str:
+    """The Markdown table: mean and standard deviation of every model over its seeds."""
+    rows = []
+    for model, part in frame.groupby("model", sort=False):
+        row = {"model": model, "seeds": f"{len(part)}"}
+        for key, (heading, decimals) in COLUMNS.items():
+            if key in frame:
+                deviation = f" ± {part[key].std():.{decimals}f}" * (len(part) > 1)
+                row[heading] = f"{part[key].mean():.{decimals}f}{deviation}"
+        rows.append(row | {"notebooks' best (epoch)": PUBLISHED.get(str(model), "")})
+    sides = ["left", *["right"] * (len(rows[0]) - 1)]
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True, colalign=sides)
+
+
+def verdict(frame: pd.DataFrame) -> str:
+    """Which neighbours the seeds tell apart: every run of the one is better than every run of the other."""
+    key = next(key for key in COLUMNS if key in frame)
+    ranges = frame.groupby("model", sort=False)[key].agg(["min", "max", "count"])
+    apart: list[str] = []
+    close: list[str] = []
+    for (better, one), (worse, other) in zip(ranges[:-1].iterrows(), ranges[1:].iterrows(), strict=True):
+        if min(one["count"], other["count"]) > 1:
+            clear = one["min"] > other["max"] if "accuracy" in key else one["max"] < other["min"]
+            (apart if clear else close).append(f"{better} and {worse}")
+    return (
+        "Every run of the one is better than every run of the other, among neighbours in the table: "
+        f"{', '.join(apart) or 'none'}. The runs overlap: {', '.join(close) or 'none'}."
+    )
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """Validation and test, a panel each: a dot a run, a line at the mean of a model."""
+    keys = [key for key in COLUMNS if key in frame]
+    keys = [keys[0], keys[-1]]
+    figure, (panels,) = titled("Every seed, and the mean of each model", 1.4 + 0.3 * frame["model"].nunique(), 1, 2)
+    models = list(frame["model"].unique())
+    for axes, key, colour in zip(panels, keys, (VALIDATION, TEST), strict=True):
+        places = frame["model"].map(models.index)
+        axes.plot(frame[key], places, "o", color=colour, alpha=0.55)
+        means = frame.groupby("model", sort=False)[key].mean()
+        axes.plot(means, range(len(models)), "|", color=colour, markersize=14, markeredgewidth=2)
+        axes.set(xlabel=COLUMNS[key][0].replace("degC", "°C"), yticks=range(len(models)), yticklabels=models)
+        axes.invert_yaxis()
+    panels[1].tick_params(labelleft=False)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("revision", nargs="*", help="a branch, tag or commit; HEAD if there is none")
+    parser.add_argument(
+        "--task", default="forecast", choices=["forecast", "reviews"], help="forecast, if not given"
+    )
+    parser.add_argument("--figure", metavar="FILE", help="draw every run into this PNG or SVG file")
+    arguments = parser.parse_args()
+    commits = experiments(arguments.revision)
+    found = [run for commit in commits for run in runs(arguments.task, partial(show, commit))]
+    if not found:
+        sys.exit(
+            f"error: no commit here holds metrics/{arguments.task} and the dvc.lock of its evaluations; commit both"
+        )
+    frame = rank(collect(found))
+    print(f"{table(frame)}\n\n{verdict(frame)}")
+    if arguments.figure:
+        with matplotlib.style.context(["default", STYLE]):
+            draw(frame).savefig(arguments.figure)
+
+
+if __name__ == "__main__":
+    main()

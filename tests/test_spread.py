@@ -1,0 +1,121 @@
+"""The spread over seeds: what counts as a run, the table and its verdict, on made-up metrics."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from scripts import spread
+
+
+def commit(seed, scores, settings=None, others=None):
+    """The files of a commit as `runs` reads them; `scores` maps a model to its metrics."""
+    stages = {"parse": {"params": {}}}
+    files = {}
+    for name, metrics in scores.items():
+        params = {"training": {"seed": seed, "threads": 1}, f"models.{name}": {"units": 32} | (settings or {})}
+        deps = [{"path": "data/inputs/hourly", "md5": "abc.dir"}, {"path": "stages/evaluate.py", "md5": "d"}]
+        stages[f"evaluate@{name}"] = {"params": {"params.yaml": params}, "deps": deps}
+        files[f"metrics/forecast/{name}.json"] = json.dumps(metrics)
+    if others:
+        files["metrics/forecast_without_sentinels.json"] = json.dumps(others)
+    files["dvc.lock"] = json.dumps({"stages": stages})
+    return lambda path: files.get(path, "")
+
+
+def frame(**maes):
+    """Runs of models by name, a validation MAE a seed."""
+    rows = [
+        {"name": name, "model": name, "seed": n, "val_mae": m} for name, v in maes.items() for n, m in enumerate(v)
+    ]
+    return spread.rank(pd.DataFrame(rows))
+
+
+def test_a_model_that_did_not_run_again_counts_once_and_other_settings_apart():
+    commits = [
+        commit(1, {"gru": {"val_mae": 0.25}, "naive": {"val_mae": 0.29}}),
+        commit(1, {"gru": {"val_mae": 0.25}}),  # another commit of the same run
+        commit(2, {"gru": {"val_mae": 0.27}}),
+        commit(1, {"gru": {"val_mae": 0.24}}, {"units": 64, "learning_rate": 0.01}),
+        lambda path: "",  # nothing there
+    ]
+    found = spread.collect([run for read in commits for run in spread.runs("forecast", read)])
+    runs = sorted(zip(found["model"], found["seed"], found["val_mae"], strict=True))
+    assert runs == [
+        ("gru, units 32", 1, 0.25),
+        ("gru, units 32", 2, 0.27),
+        ("gru, units 64, learning_rate 0.01", 1, 0.24),
+        ("naive", 1, 0.29),
+    ]
+
+
+def test_scores_without_sentinels_are_taken_from_a_report_on_the_same_run_alone():
+    scores = {"gru": {"test_mae_degc": 2.5}, "dense": {"test_mae_degc": 7.0}}
+    others = {
+        "gru": {"test_mae_degc": 2.5, "test_mae_degc_without_sentinels": 2.4},
+        "dense": {"test_mae_degc": 8.0, "test_mae_degc_without_sentinels": 3.0},
+    }
+    found = {run["name"]: run for run in spread.runs("forecast", commit(1, scores, others=others))}
+    assert found["gru"]["test_mae_degc_without_sentinels"] == 2.4
+    assert "test_mae_degc_without_sentinels" not in found["dense"]
+
+
+def test_the_table_has_the_best_mean_first_with_its_standard_deviation():
+    text = spread.table(frame(naive=[0.29], dense=[0.30, 0.34], gru=[0.25, 0.26, 0.27]))
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert cells[0] == ["model", "seeds", "val MAE", "notebooks' best (epoch)"]
+    assert cells[2] == ["gru", "3", "0.2600 ± 0.0100", "0.2635 (5)"]
+    assert cells[3] == ["naive", "1", "0.2900", "0.2897"]
+    assert cells[4] == ["dense", "2", f"0.3200 ± {np.std([0.30, 0.34], ddof=1):.4f}", "0.3101 (3)"]
+
+
+def test_the_verdict_is_about_neighbours_with_several_runs():
+    text = spread.verdict(frame(a=[0.20, 0.21], b=[0.22, 0.24], c=[0.235, 0.25], d=[0.4]))
+    apart, close = text.split("The runs overlap")
+    assert "a and b" in apart and "b and c" in close and "d" not in text.replace("and", "").split()
+    accuracies = pd.DataFrame(
+        {"model": ["a", "a", "b", "b"], "seed": [1, 2, 1, 2], "val_accuracy": [0.8, 0.9, 0.6, 0.7]}
+    )
+    assert spread.rank(accuracies)["model"].tolist() == ["a", "a", "b", "b"]
+    assert "a and b" in spread.verdict(spread.rank(accuracies)).split("The runs overlap")[0]
+
+
+def test_the_figure_has_every_run_and_the_means():
+    figure = spread.draw(frame(a=[0.2, 0.3], b=[0.5]))
+    dots, means = figure.axes[0].lines
+    assert dots.get_xdata().tolist() == [0.2, 0.3, 0.5] and dots.get_ydata().tolist() == [0, 0, 1]
+    assert means.get_xdata() == pytest.approx([0.25, 0.5])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b"]
+
+
+def test_branches_of_a_repository(root: Path, monkeypatch, capsys):
+    def git(*arguments):
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], check=True, capture_output=True
+        )
+
+    git("init", "-b", "main")
+    Repo.init().close()
+    YAML().dump(
+        {"stages": {"evaluate": {"cmd": "true", "metrics": [{"m.json": {"cache": False}}]}}}, Path("dvc.yaml")
+    )
+    for seed, mae in ((1, 0.25), (2, 0.27)):
+        git("checkout", "-b", f"seed{seed}")
+        read = commit(seed, {"gru": {"val_mae": mae}})
+        for path in ("dvc.lock", "metrics/forecast/gru.json"):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(read(path))
+        git("add", "dvc.yaml", "dvc.lock", "metrics", ".dvc")
+        git("commit", "-m", f"seed {seed}")
+    monkeypatch.setattr("sys.argv", ["spread", "seed1", "seed2", "--figure", "seeds.png"])
+    spread.main()
+    assert "| gru     |       2 | 0.2600 ± 0.0141 |" in capsys.readouterr().out
+    assert Path("seeds.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr("sys.argv", ["spread", "--task", "reviews"])
+    with pytest.raises(SystemExit, match="metrics/reviews"):
+        spread.main()
