@@ -57,14 +57,13 @@ def summary(found: pd.DataFrame, own: str) -> str:
     rows = []
     for name, part in found.groupby("model", sort=False):
         means = part.groupby("fold")["skill"].mean()
-        seeds = part.groupby("fold")["skill"].std().mean()
+        spread = {"folds": means.std(), "seeds": part.groupby("fold")["skill"].std().mean()}
         rows.append(
             {
                 "model": name,
                 f"MAE, {own}": f"{(part['mae'] * part['n']).sum() / part['n'].sum():.3f}",
                 "skill, mean of folds": f"{means.mean():.3f}",
-                "sd over folds": f"{means.std():.3f}",
-                "sd over seeds": "-" if pd.isna(seeds) else f"{seeds:.3f}",
+                **{f"sd over {of}": "-" if pd.isna(sd) else f"{sd:.3f}" for of, sd in spread.items()},
                 "worst fold": f"{means.idxmin()} ({means.min():.3f})",
                 "best fold": f"{means.idxmax()} ({means.max():.3f})",
             }
@@ -116,9 +115,10 @@ def report_backtest() -> None:
     months, val = (f"{count} month{'s' * (count > 1)}" for count in (own.months, own.val))
     text = (
         f"# Rolling test of {target}, {lead:g} hours ahead\n\n{provenance(source)}\n\n"
-        f"{len(own.folds)} test periods of {months}; before each, every model was trained anew on {before} before "
-        f"the last {val}, which validated it and calibrated its interval. Skill is 1 - MAE / MAE of "
-        f"persistence on the same windows{', mean ± standard deviation over seeds' * (len(own.seeds) > 1)}.\n\n"
+        f"{len(own.folds)} test period{'s' * (len(own.folds) > 1)} of {months}; before each, every model was "
+        f"trained anew on {before} before the last {val}, which validated it and calibrated its interval. Skill is "
+        "1 - MAE / MAE of persistence on the same windows"
+        f"{', mean ± standard deviation over seeds' * (len(own.seeds) > 1)}.\n\n"
         f"{summary(found, unit(target))}\n\n{verdicts(errors, unit(target))}\n"
     )
     with (

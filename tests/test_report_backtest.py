@@ -69,6 +69,16 @@ def test_the_report_names_the_best_and_the_worst_fold_and_judges_every_model(tab
     assert "`ridge` beats persistence" in text and "`persistence`" not in text
 
 
+def test_one_fold_has_no_spread(tables):
+    Path("params.yaml").write_text(json.dumps(PARAMS | {"backtest": PARAMS["backtest"] | {"folds": FOLDS[:1]}}))
+    for path in Path("data/backtest").glob("*/*"):
+        if path.stem != FOLDS[0]:
+            path.unlink()
+    report_backtest()
+    text = Path("metrics/backtest.md").read_text()
+    assert "\n1 test period of 6 months;" in text and "nan" not in text
+
+
 def test_what_is_missing_or_left_over_is_named(tables):
     path = Path("data/backtest/mlp/2011-07-01.parquet")
     content = path.read_bytes()
