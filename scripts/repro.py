@@ -249,8 +249,10 @@ def repro(task: str, jobs: int, scheduler: str | None) -> int:
         if scheduler and (why := unfit(repo)):
             sys.exit(f"error: SCHEDULER: {why}; or leave SCHEDULER out, to run it here")
         needs = plan(repo, task)
-    if scheduler and (downloads := [stage.addressing for stage in needs if stage.name.startswith("download")]):
-        dvc("repro", "--quiet", "--keep-going", *downloads)  # perhaps only this machine can see the files
+    # What `check` leaves as it was changes nothing further on; and perhaps only this machine can see the files.
+    kinds = ("check", "download") if scheduler else ("check",)
+    if first := [stage.addressing for stage in needs if stage.name.startswith(kinds)]:
+        dvc("repro", "--quiet", "--keep-going", *first)
         with Repo() as repo:
             needs = plan(repo, task)
     if not needs:

@@ -99,7 +99,8 @@ def draw(found: pd.DataFrame, lead: float, note: str) -> Figure:
         bars = [seeds["mean"] - seeds["min"], seeds["max"] - seeds["mean"]]
         look = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {"marker": "o"}
         axes.errorbar(seeds.index, seeds["mean"], bars, label=name, capsize=3, **look)
-    axes.set(xlabel="First day of the test period", ylabel="Skill")
+    low = max(found["skill"].min(), -0.2)  # what is far worse would leave the others no room
+    axes.set(xlabel="First day of the test period", ylabel="Skill", ylim=(low - 0.02, None))
     axes.tick_params(axis="x", rotation=30)
     figure.legend(loc="outside lower center", ncols=6)
     return figure

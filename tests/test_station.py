@@ -1,6 +1,7 @@
 """The station's task: references in closed form, the loss, calibration and verification, against plain versions."""
 
 import json
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stages.lib.nn.batches import forecasts
+from stages.lib.reports import station as report
 from stages.lib.tasks.station import scoring, training
 from stages.lib.windows import Inputs, Meta, Split, Windows
 from stages.models import climatology, damped_persistence, station_gru, station_mlp
@@ -243,3 +245,21 @@ def test_scores_against_the_references(inputs):
     )
     assert json.dumps(metrics)
     assert len(tables["forecast"]) == inputs.test.targets.size
+
+
+@pytest.mark.parametrize(("shift", "says"), [(0.5, "beats"), (-0.5, "loses to"), (0.001, "cannot be told from")])
+def test_a_verdict_says_the_same_from_the_other_side(shift, says):
+    random = np.random.default_rng(1)
+    origins = pd.date_range("2016-01-01", periods=2400, freq="h")
+    own, other = (pd.Series(2 + random.random(2400), origins) for _ in range(2))
+    other += shift
+    text = report.sentence("mine", "ridge", report.compare(own, other, 24, 1), 24, "degC")
+    assert text.startswith(f"At 24 hours `mine` {says} ridge: its MAE is ")
+    low, high = map(float, re.search(r"interval (\S+) to (\S+),", text).groups())
+    assert low <= abs((other - own).mean()) <= high
+    mirrored = report.sentence("mine", "ridge", report.compare(other, own, 24, 1), 24, "degC")
+    swapped = {"beats": "loses to", "loses to": "beats", "lower": "higher", "higher": "lower"}
+    words = r"beats|loses to|lower|higher"
+    assert re.findall(words, mirrored) == [swapped[word] for word in re.findall(words, text)]
+    numbers = [[float(number) for number in re.findall(r"\d+\.\d+", found)] for found in (text, mirrored)]
+    np.testing.assert_allclose(*numbers, atol=0.002)

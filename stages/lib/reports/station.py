@@ -60,15 +60,20 @@ def compare(own: pd.Series, other: pd.Series, lead: float, every: float) -> dict
 
 def sentence(model: str, reference: str, found: dict[str, float], lead: float, unit: str) -> str:
     """Whether `model` beats `reference`, by what `compare` found."""
-    interval = f"95 % interval {found['low']:.3f} to {found['high']:.3f}"
     if found["low"] > 0 and found["confidence"] > 0.975:
-        says = f"beats {reference}: its MAE is {found['difference']:.3f} {unit} lower ({interval}"
+        says = "beats"
     elif found["high"] < 0 and found["confidence"] < 0.025:
-        says = f"loses to {reference}: its MAE is {-found['difference']:.3f} {unit} higher ({interval} lower"
+        says = "loses to"
     else:
-        says = f"cannot be told from {reference}: its MAE is {found['difference']:.3f} {unit} lower ({interval}"
-    probability = min(found["confidence"], 0.9999)
-    return f"At {lead:g} hours `{model}` {says}, Diebold-Mariano probability {probability:.4f})."
+        says = "cannot be told from"
+    lower = found["difference"] > 0
+    low, high = sorted(found[end] if lower else -found[end] for end in ("low", "high"))
+    probability = min(found["confidence"] if lower else 1 - found["confidence"], 0.9999)
+    return (
+        f"At {lead:g} hours `{model}` {says} {reference}: its MAE is {abs(found['difference']):.3f} {unit} "
+        f"{'lower' if lower else 'higher'} (95 % interval {low:.3f} to {high:.3f}, Diebold-Mariano probability "
+        f"{probability:.4f})."
+    )
 
 
 def verdict(best: str, lead: float, every: float, unit: str, references: list[str]) -> str:
