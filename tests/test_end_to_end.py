@@ -220,7 +220,7 @@ def test_the_graph_from_end_to_end(clone):
         assert clone.changed() == expected, changes
         clone.edit(PARAMS)
 
-    # A sentinel that does not occur and a comment in a model change no result: what follows stays, but for the report
+    # A sentinel that does not occur and a comment in a model change no result. What follows stays, but the report
     # that looks for sentinels itself.
     clone.edit({"dataset": {"sentinels": [-9999, -8888]}, "tokens": {"reviews": {"length": 40}}})
     with (clone.path / "stages/models/dense.py").open("a") as file:
