@@ -14,6 +14,7 @@ import stages.lib.nn.environment  # noqa: F401, before Keras
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from stages.lib.errors import UserError
 from stages.lib.files import whole
 from stages.lib.history import best_epoch
 from stages.lib.leaderboard import PUBLISHED
@@ -117,15 +119,19 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def seeds(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variants", nargs="*", metavar="VARIANT", help=f"of {', '.join(VARIANTS)}; default: all")
-    parser.add_argument("--seeds", default="1", help="whole numbers, comma-separated (1)")
+    parser.add_argument("--seeds", default="1", type=seeds, help="whole numbers, comma-separated (1)")
     arguments = parser.parse_args()
     if unknown := set(arguments.variants) - set(VARIANTS):
         parser.error(f"VARIANT: expected {', '.join(VARIANTS)}, found {', '.join(sorted(unknown))}")
     use_threads(settings("reversed_gru")["threads"])
-    for seed in map(int, arguments.seeds.split(",")):
+    for seed in arguments.seeds:
         for variant in arguments.variants or VARIANTS:
             if not (RUNS / f"{variant}.{seed}.json").exists():
                 run(variant, seed)
@@ -133,4 +139,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; the same command continues after the last epoch")

@@ -46,8 +46,12 @@ def flat(value: Any, key: str = "") -> dict[str, str]:
 def experiments(revisions: list[str]) -> list[str]:
     """The commits of `revisions` (none: HEAD), and those of their experiments that ended well."""
     import dvc.api
+    from dvc.exceptions import DvcException
 
-    rows = dvc.api.exp_show(revs=revisions or None)
+    try:
+        rows = dvc.api.exp_show(revs=revisions or None)
+    except DvcException as error:
+        sys.exit(f"error: {error}")
     return [row["rev"] for row in rows if row["rev"] != "workspace" and row["State"] in (None, "Success")]
 
 
