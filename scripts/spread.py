@@ -1,12 +1,14 @@
 """How far a task's scores vary from seed to seed: mean and spread of every model over commits and DVC experiments.
 
-    .venv/bin/python -m scripts.spread                                # HEAD and its experiments
-    .venv/bin/python -m scripts.spread seed1 seed2 seed3              # branches or commits, and their experiments
+    .venv/bin/python -m scripts.spread                                 # HEAD and its experiments
+    .venv/bin/python -m scripts.spread seed1 seed2 seed3               # branches or commits, and their experiments
     .venv/bin/python -m scripts.spread --task reviews --figure seeds.png
+    .venv/bin/python -m scripts.spread runs.csv seed4 --save runs.csv  # adds a branch's runs to those of a file
 
 Prints a Markdown table, best model first, and which neighbours in it the seeds tell apart. The seed and the other
 settings of a score are those of the dvc.lock next to it: a model that did not run again counts once, and a model
-with other settings, as in a grid, has a row of its own.
+with other settings, as in a grid, has a row of its own. A file keeps the
+runs without their commits.
 """
 
 import argparse
@@ -22,7 +24,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
+from stages.lib.errors import UserError
 from stages.lib.figures import STYLE, TEST, VALIDATION, titled
+from stages.lib.files import whole
 from stages.lib.leaderboard import PUBLISHED
 
 # Heading and decimals of the scores in the table, as far as there are any; the first one ranks the models.
@@ -90,6 +94,34 @@ def collect(found: list[dict[str, Any]]) -> pd.DataFrame:
     return frame.drop(columns="settings")
 
 
+def saved(path: str, task: str) -> pd.DataFrame:
+    """The runs that `--save` wrote. Exits where the file is not of its kind, or of another task."""
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {path}: {error}")
+    score = "val_accuracy" if task == "reviews" else "val_mae"
+    numbers = frame.select_dtypes("number")
+    for column in ["model", "seed", *COLUMNS]:
+        if column not in frame and column in ("model", "seed", score):
+            sys.exit(f"error: {path}: expected runs of the task {task}, found no column {column}")
+        if column in frame and column != "model" and column not in numbers:
+            sys.exit(f"error: {path}: column {column}: expected numbers, found text")
+    return frame
+
+
+def gather(names: list[str], task: str) -> pd.DataFrame:
+    """The runs of revisions (none: HEAD) and of saved .csv files, each once. Exits where a revision has none."""
+    frames = [saved(name, task) for name in names if name.endswith(".csv")]
+    revisions = [name for name in names if not name.endswith(".csv")]
+    if revisions or not frames:
+        found = [run for commit in experiments(revisions) for run in runs(task, partial(show, commit))]
+        if not found:
+            sys.exit(f"error: no commit here holds metrics/{task} and the dvc.lock of its evaluations; commit both")
+        frames.insert(0, collect(found))
+    return pd.concat(frames).drop_duplicates(["model", "seed"], ignore_index=True)
+
+
 def rank(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows with the models' best mean of the first score first."""
     key = next(key for key in COLUMNS if key in frame)
@@ -104,8 +136,9 @@ def table(frame: pd.DataFrame) -> str:
         row = {"model": model, "seeds": f"{len(part)}"}
         for key, (heading, decimals) in COLUMNS.items():
             if key in frame:
-                deviation = f" ± {part[key].std():.{decimals}f}" * (len(part) > 1)
-                row[heading] = f"{part[key].mean():.{decimals}f}{deviation}"
+                values = part[key].dropna()
+                deviation = f" ± {values.std():.{decimals}f}" * (len(values) > 1)
+                row[heading] = f"{values.mean():.{decimals}f}{deviation}" if len(values) else ""
         rows.append(row | {"notebooks' best (epoch)": PUBLISHED.get(str(model), "")})
     sides = ["left", *["right"] * (len(rows[0]) - 1)]
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True, colalign=sides)
@@ -146,19 +179,17 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("revision", nargs="*", help="a branch, tag or commit; HEAD if there is none")
+    parser.add_argument("revision", nargs="*", help="a branch, tag, commit or saved .csv; HEAD if there is none")
     parser.add_argument(
         "--task", default="forecast", choices=["forecast", "reviews"], help="forecast, if not given"
     )
     parser.add_argument("--figure", metavar="FILE", help="draw every run into this PNG or SVG file")
+    parser.add_argument("--save", metavar="FILE", help="write every run into this CSV file")
     arguments = parser.parse_args()
-    commits = experiments(arguments.revision)
-    found = [run for commit in commits for run in runs(arguments.task, partial(show, commit))]
-    if not found:
-        sys.exit(
-            f"error: no commit here holds metrics/{arguments.task} and the dvc.lock of its evaluations; commit both"
-        )
-    frame = rank(collect(found))
+    frame = rank(gather(arguments.revision, arguments.task))
+    if arguments.save:
+        with whole(arguments.save) as path:
+            frame.drop(columns="mean").to_csv(path, index=False)
     print(f"{table(frame)}\n\n{verdict(frame)}")
     if arguments.figure:
         with matplotlib.style.context(["default", STYLE]):
@@ -166,4 +197,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

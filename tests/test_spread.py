@@ -116,6 +116,46 @@ def test_branches_of_a_repository(root: Path, monkeypatch, capsys):
     spread.main()
     assert "| gru     |       2 | 0.2600 ± 0.0141 |" in capsys.readouterr().out
     assert Path("seeds.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr("sys.argv", ["spread", "seed1", "--save", "runs.csv"])
+    spread.main()
+    monkeypatch.setattr("sys.argv", ["spread", "runs.csv", "seed2", "--save", "runs.csv"])
+    spread.main()
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", ["spread", "runs.csv"])
+    spread.main()
+    assert "| gru     |       2 | 0.2600 ± 0.0141 |" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["spread", "--task", "reviews"])
     with pytest.raises(SystemExit, match="metrics/reviews"):
         spread.main()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "runs.csv: .*No such file"),
+        ("", "runs.csv: "),
+        ("model,seed,val_accuracy\ngru,1,0.5\n", "no column val_mae"),
+        ("model,seed,val_mae\ngru,1,good\n", "column val_mae: expected numbers, found text"),
+    ],
+)
+def test_a_file_that_holds_no_runs_of_the_task_is_refused_by_name(tmp_path: Path, content, message):
+    path = tmp_path / "runs.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit, match=message):
+        spread.gather([str(path)], "forecast")
+
+
+def test_a_run_without_a_score_leaves_it_out_of_the_mean():
+    runs = pd.DataFrame(
+        {
+            "model": ["a", "a", "b"],
+            "seed": [1, 2, 1],
+            "val_mae": [0.2, 0.3, 0.4],
+            "test_mae_degc": [1.0, None, None],
+        }
+    )
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in spread.table(spread.rank(runs)).splitlines()
+    ]
+    assert [row[3] for row in rows[2:]] == ["1.000", ""]
