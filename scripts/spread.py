@@ -154,6 +154,8 @@ def verdict(frame: pd.DataFrame) -> str:
         if min(one["count"], other["count"]) > 1:
             clear = one["min"] > other["max"] if "accuracy" in key else one["max"] < other["min"]
             (apart if clear else close).append(f"{better} and {worse}")
+    if not apart and not close:
+        return "No two neighbours in the table have more than one run: nothing tells luck from skill."
     return (
         "Every run of the one is better than every run of the other, among neighbours in the table: "
         f"{', '.join(apart) or 'none'}. The runs overlap: {', '.join(close) or 'none'}."
@@ -189,7 +191,8 @@ def main() -> None:
     frame = rank(gather(arguments.revision, arguments.task))
     if arguments.save:
         with whole(arguments.save) as path:
-            frame.drop(columns="mean").to_csv(path, index=False)
+            columns = ["model", "seed", *frame.columns.drop(["model", "seed", "name", "mean"], errors="ignore")]
+            frame.to_csv(path, columns=columns, index=False, lineterminator="\n")
     print(f"{table(frame)}\n\n{verdict(frame)}")
     if arguments.figure:
         with matplotlib.style.context(["default", STYLE]):

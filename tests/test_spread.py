@@ -78,6 +78,7 @@ def test_the_verdict_is_about_neighbours_with_several_runs():
     text = spread.verdict(frame(a=[0.20, 0.21], b=[0.22, 0.24], c=[0.235, 0.25], d=[0.4]))
     apart, close = text.split("The runs overlap")
     assert "a and b" in apart and "b and c" in close and "d" not in text.replace("and", "").split()
+    assert "nothing tells luck from skill" in spread.verdict(frame(a=[0.20], b=[0.22]))
     accuracies = pd.DataFrame(
         {"model": ["a", "a", "b", "b"], "seed": [1, 2, 1, 2], "val_accuracy": [0.8, 0.9, 0.6, 0.7]}
     )
