@@ -7,8 +7,7 @@
 
 Prints a Markdown table, best model first, and which neighbours in it the seeds tell apart. The seed and the other
 settings of a score are those of the dvc.lock next to it: a model that did not run again counts once, and a model
-with other settings, as in a grid, has a row of its own. A file keeps the
-runs without their commits.
+with other settings, as in a grid, has a row of its own. A file keeps the runs without their commits.
 """
 
 import argparse
