@@ -83,14 +83,14 @@ def collect(found: list[dict[str, Any]]) -> pd.DataFrame:
     """A row a training, each once; `model` is its name and what sets it apart from others of that name."""
     once = {(run["name"], run["seed"], *sorted(run["settings"].items())): run for run in found}
     frame = pd.DataFrame(once.values())
-    frame["model"] = frame["name"]
+    frame.insert(0, "model", frame["name"])
     for name, part in frame.groupby("name"):
         settings = pd.DataFrame(list(part["settings"]), part.index)
         varied = settings.loc[:, settings.nunique(dropna=False) > 1]
         varied.columns = varied.columns.str.removeprefix(f"models.{name}.")
         for key in varied:
             frame.loc[part.index, "model"] += (f", {key} " + varied[key].str[:8]).fillna("")
-    return frame.drop(columns="settings")
+    return frame.drop(columns=["name", "settings"])
 
 
 def saved(path: str, task: str) -> pd.DataFrame:
@@ -100,11 +100,11 @@ def saved(path: str, task: str) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {path}: {error}")
     score = "val_accuracy" if task == "reviews" else "val_mae"
-    numbers = frame.select_dtypes("number")
-    for column in ["model", "seed", *COLUMNS]:
-        if column not in frame and column in ("model", "seed", score):
+    for column in ("model", "seed", score):
+        if column not in frame:
             sys.exit(f"error: {path}: expected runs of the task {task}, found no column {column}")
-        if column in frame and column != "model" and column not in numbers:
+    for column in frame.columns.intersection(["seed", *COLUMNS]):
+        if not pd.api.types.is_numeric_dtype(frame[column]):
             sys.exit(f"error: {path}: column {column}: expected numbers, found text")
     return frame
 
@@ -125,7 +125,7 @@ def rank(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows with the models' best mean of the first score first."""
     key = next(key for key in COLUMNS if key in frame)
     means = frame.groupby("model")[key].transform("mean") * (-1 if "accuracy" in key else 1)
-    return frame.assign(mean=means).sort_values(["mean", "model", "seed"], kind="stable")
+    return frame.assign(mean=means).sort_values(["mean", "model", "seed"], kind="stable").drop(columns="mean")
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -190,8 +190,7 @@ def main() -> None:
     frame = rank(gather(arguments.revision, arguments.task))
     if arguments.save:
         with whole(arguments.save) as path:
-            columns = ["model", "seed", *frame.columns.drop(["model", "seed", "name", "mean"], errors="ignore")]
-            frame.to_csv(path, columns=columns, index=False, lineterminator="\n")
+            frame.to_csv(path, index=False, lineterminator="\n")
     print(f"{table(frame)}\n\n{verdict(frame)}")
     if arguments.figure:
         with matplotlib.style.context(["default", STYLE]):
