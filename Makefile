@@ -8,7 +8,7 @@ unexport PYTHON  # it builds .venv; the stages run in that
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-demo: .venv/ready  ## the whole graph on the embedded sample, in demo/
+demo: .venv/ready  ## all of dvc.yaml on the embedded sample, in demo/
 	$(BIN)/python scripts/demo.py
 
 predict: .venv/ready  ## a forecast from a station's file: make predict FILE=... [MODEL=...] [AT=...] [OUTPUT=...]
@@ -21,7 +21,7 @@ test: .venv/ready-dev  ## all tests
 coverage: .venv/ready-dev  ## all tests; fails below the coverage floor of pyproject.toml
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered
 
-repro: .venv/ready  ## dvc repro, JOBS stages at a time, or on the cluster of SCHEDULER (TASK=forecast: that alone)
+repro: .venv/ready  ## dvc repro, JOBS stages at a time or on a Dask SCHEDULER (TASK=forecast: that task only)
 	$(BIN)/python scripts/repro.py $(TASK) --jobs $(JOBS) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 bench: .venv/ready-dev demo  ## this project against the alternatives, on this machine
@@ -31,7 +31,7 @@ lint: .venv/ready-dev  ## ruff (lint and format), mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: expected Python 3.11 to 3.13, found " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/ready: requirements.txt constraints.txt | $(BIN)/python

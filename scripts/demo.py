@@ -1,4 +1,4 @@
-"""The whole graph on the embedded sample, in `demo/`, a clone of this repository: no data, no network.
+"""All of dvc.yaml on the embedded sample, in `demo/`, a clone of this repository: no data, no network.
 
 `make demo` runs this. The clone's params.yaml asks for the synthetic sample and a short schedule, and the run is
 committed there, so that `dvc metrics diff`, `dvc exp run` and the rest can be tried at once. If demo/ already
@@ -113,7 +113,7 @@ demo/data/report/index.html, the forecast above is demo/data/forecast/forecast.h
 
   cd demo && export PATH=$PWD/../.venv/bin:$PATH
   dvc repro                                               # nothing has changed: nothing runs
-  dvc exp run -S inputs.half_hourly.lookback=720          # reruns that input set and the models that use it
+  dvc exp run -S inputs.half_hourly.lookback=720          # reruns that input set and the model that uses it
   dvc metrics diff                                        # against the committed run
   dvc exp show --only-changed"""
 

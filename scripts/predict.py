@@ -413,7 +413,8 @@ def text(result: dict[str, Any], chosen: str) -> str:
     lines += [
         "",
         f"Mean absolute error on the test period: {errors}.",
-        f"Of its {held['n']:,} forecasts, {100 * held['coverage']:.0f} % held the truth {leads[-1]:g} h ahead.",
+        f"Its 80 % interval {leads[-1]:g} h ahead held the truth in {100 * held['coverage']:.0f} % of "
+        f"{held['n']:,} forecasts.",
         f"Model: {result['model']} ({chosen}), trained on {first} to {last}.",
     ]
     return "\n".join(lines)

@@ -1,8 +1,8 @@
 """`dvc repro` with its independent stages spread by Dask: over processes here, or over the workers of a cluster.
 
-A task of Dask's is one stage. Workers on this machine share this repository. Those of a cluster each clone its
-commit, pull what a stage needs from the DVC remote and push what it made; in the end this machine pulls that and
-writes the reports. A stage whose worker dies runs again on another; one that fails stops only what needs it.
+Each Dask task is one stage. Workers on this machine share this repository. Those of a cluster each clone its
+commit, pull what a stage needs from the DVC remote and push what it made; in the end this machine pulls that
+and writes the reports. A stage whose worker dies runs again on another; one that fails stops only what needs it.
 """
 
 import argparse
@@ -284,14 +284,14 @@ def repro(task: str, jobs: int, scheduler: str | None) -> int:
         if stage in errors:
             print(f"error: {stage.addressing} failed: {errors[stage]}", file=sys.stderr)
         elif stage not in done:
-            print(f"error: {stage.addressing}: not run, for what it needs failed", file=sys.stderr)
+            print(f"error: {stage.addressing}: not run, as a stage that it needs failed", file=sys.stderr)
     return 1 if errors else code
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", nargs="?", default="", help="forecast, station, reviews or backtest: that alone")
-    parser.add_argument("--jobs", type=int, default=2, help="how many stages at a time on this machine (2)")
+    parser.add_argument("task", nargs="?", default="", help="run only forecast, station, reviews or backtest")
+    parser.add_argument("--jobs", type=int, default=2, help="stages at a time on this machine (default: 2)")
     parser.add_argument("--scheduler", help="address of a Dask scheduler, such as tcp://host:8786")
     arguments = parser.parse_args()
     if arguments.jobs < 1:
@@ -301,7 +301,7 @@ def main() -> int:
     try:
         return repro(arguments.task, arguments.jobs, arguments.scheduler)
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing runs any more, run it again to resume", file=sys.stderr)
+        print("\ninterrupted; all stages have stopped, run it again to resume", file=sys.stderr)
         return 130
 
 

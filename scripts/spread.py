@@ -5,7 +5,7 @@
     .venv/bin/python -m scripts.spread --task reviews --figure seeds.png
     .venv/bin/python -m scripts.spread runs.csv seed4 --save runs.csv  # adds a branch's runs to those of a file
 
-Prints a Markdown table, best model first, and which neighbours in it the seeds tell apart. The seed and the other
+Prints a Markdown table, best model first, and which neighbours in it have runs that overlap. The seed and the other
 settings of a score are those of the dvc.lock next to it: a model that did not run again counts once, and a model
 with other settings, as in a grid, has a row of its own. A file keeps the runs without their commits.
 """
@@ -144,7 +144,7 @@ def table(frame: pd.DataFrame) -> str:
 
 
 def verdict(frame: pd.DataFrame) -> str:
-    """Which neighbours the seeds tell apart: every run of the one is better than every run of the other."""
+    """Which neighbours the seeds tell apart, in that every run of the one is better than every run of the other."""
     key = next(key for key in COLUMNS if key in frame)
     ranges = frame.groupby("model", sort=False)[key].agg(["min", "max", "count"])
     apart: list[str] = []
@@ -156,8 +156,8 @@ def verdict(frame: pd.DataFrame) -> str:
     if not apart and not close:
         return "No two neighbours in the table have more than one run: nothing tells luck from skill."
     return (
-        "Every run of the one is better than every run of the other, among neighbours in the table: "
-        f"{', '.join(apart) or 'none'}. The runs overlap: {', '.join(close) or 'none'}."
+        f"Neighbours in the table whose runs do not overlap: {', '.join(apart) or 'none'}. "
+        f"Whose runs overlap: {', '.join(close) or 'none'}."
     )
 
 

@@ -135,7 +135,7 @@ def architecture_faults(name: str, model: dict[str, Any]) -> Iterator[str]:
     taken = [arg.arg for arg in [*positional, *arguments.kwonlyargs]]
     for key in taken:
         if key not in model and key not in [arg.arg for arg in optional]:
-            yield line(f"expected a value, for {path} takes it; add it", "models", name, key)
+            yield line(f"expected a value, which {path} needs; add it", "models", name, key)
     surplus = [key for key in model if key not in SCHEDULE and key not in taken]
     for key in surplus if arguments.kwarg is None else ():
         text = f"no such setting, nor an argument of build in {path}"

@@ -103,7 +103,7 @@ def copy(section: str, texts: list[str], directory: Path, size: int | None, sha2
             raise UserError(f"{where}: cannot be copied to {directory.parent}: {reason(error)}") from None
         except RefusedError as refused:
             wrong = str(refused).startswith("wrong ")
-            hint = f"; put right or set to null {section}.size and {section}.sha256" if wrong else ""
+            hint = f"; correct {section}.size and {section}.sha256, or set them to null" if wrong else ""
             raise UserError(f"{where}: {refused}{hint}") from None
     return copies
 
@@ -208,7 +208,7 @@ def fetch_first(
                 redirected = {} if final == re.split("[?#]", address)[0] else {"redirected": final}
                 return {"source": address} | redirected, path
     example = {"dataset": "jena_climate_2009_2016.csv.zip", "reviews": "imdb.npz"}[section]
-    ways_on = f"""One of these helps:
+    ways_on = f"""Try one of these:
   a path: set {section}.source in params.yaml to a file you have, such as ~/Downloads/{example}
   another URL: put it into the list {section}.source in params.yaml
   synthetic data, no network needed: `make demo` runs the whole pipeline on `source: sample`

@@ -65,8 +65,8 @@ def check_measured(columns: dict[str, np.ndarray]) -> None:
     if any(counts.values()):
         listed = ", ".join(f"{count:,} missing in {name!r}" for name, count in counts.items() if count)
         raise UserError(
-            f"{RECORD}: expected a number in every row, found {listed}; fill them in, or make the station's "
-            "forecast, which knows missing values"
+            f"{RECORD}: expected a number in every row, found {listed}; fill them in, or use the station's "
+            "models (`dvc repro report_station`), which handle missing values"
         )
 
 

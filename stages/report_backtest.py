@@ -112,12 +112,12 @@ def report_backtest() -> None:
     errors = read_errors(own)
     found, lead = skills(errors), float(errors["lead"].iloc[0])
     source = read_json("data/quality.json", "parse")["source"]
-    before = f"the {own.train} months" if own.train else "all that was measured"
+    before = f"the {own.train} months" if own.train else "all data"
     months, val = (f"{count} month{'s' * (count > 1)}" for count in (own.months, own.val))
     text = (
         f"# Rolling test of {target}, {lead:g} hours ahead\n\n{provenance(source)}\n\n"
-        f"{len(own.folds)} test period{'s' * (len(own.folds) > 1)} of {months}; before each, every model was "
-        f"trained anew on {before} before the last {val}, which validated it and calibrated its interval. Skill is "
+        f"{len(own.folds)} test period{'s' * (len(own.folds) > 1)} of {months}; for each, every model was trained "
+        f"anew on {before} up to {val} before it, and these {val} served for validation and calibration. Skill is "
         "1 - MAE / MAE of persistence on the same windows"
         f"{', mean ± standard deviation over seeds' * (len(own.seeds) > 1)}.\n\n"
         f"{summary(found, unit(target))}\n\n{verdicts(errors, unit(target))}\n"

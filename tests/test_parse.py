@@ -549,7 +549,7 @@ def test_a_few_rows_of_one_time_are_counted_and_told_and_many_are_two_stations(r
     twice = [f"01.01.2009 {hour // 60:02}:{hour % 60:02}:00,1,{value}" for hour in range(30) for value in (1, 2)]
     _, report = parsed({"a.csv": document(twice[:48])})
     assert (report["conflicts"], report["duplicates"]) == (24, 0)
-    assert "warning: 24 rows have the time of another" in capsys.readouterr().out
+    assert "warning: 24 rows share the time of another" in capsys.readouterr().out
     for path in (stage.RECORD, stage.QUALITY):
         path.unlink()
     refused({"a.csv": document(twice)}, "line 3", "01T00:00:00 again", "29 more such rows", "two stations")

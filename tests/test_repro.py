@@ -163,7 +163,7 @@ def test_an_interrupted_run_leaves_nothing_running(clone, sign):
     os.kill(process.pid, sign)
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
-    assert output.splitlines()[-1] == "interrupted; nothing runs any more, run it again to resume"
+    assert output.splitlines()[-1] == "interrupted; all stages have stopped, run it again to resume"
     assert stages_running(clone.path) == []
     assert psutil.wait_procs(started, LIMIT)[1] == []  # Dask's workers among them
     assert clone.results()  # dvc.lock is whole

@@ -51,8 +51,8 @@ def summary(report: dict[str, Any]) -> str:
         for key in ("sentinels", "missing")
     )
     warning = (
-        f"\nwarning: {report['conflicts']:,} rows have the time of another but other values; where an hour comes "
-        "twice in autumn, that is summer time: write standard time"
+        f"\nwarning: {report['conflicts']:,} rows share the time of another row, with other values; if an hour "
+        "comes twice in autumn, use standard time"
     )
     return (
         f"{report['rows']:,} rows, {report['first']} to {report['last']}; {len(gaps)} gaps of "

@@ -55,7 +55,7 @@ def header(line: str, where: str, section: Record) -> list[str]:
         if (column := getattr(section, key)) not in columns:
             raise UserError(
                 f"{where}: expected the column {column!r} (dataset.{key} in params.yaml), found {listed}"
-                + (f"; is dataset.separator, {section.separator!r}, another one?" if len(columns) == 1 else "")
+                + (f"; is dataset.separator, {section.separator!r}, wrong?" if len(columns) == 1 else "")
             )
     if len(set(columns)) < len(columns):
         raise UserError(f"{where}: expected every column name once, found {listed}")
@@ -209,15 +209,15 @@ def check_order(table: pa.Table, name: str) -> None:
     for row, *found in zip(rows.tolist(), *fields(rows), strict=True):
         if row in before and tuple(found) not in known:
             raise UserError(
-                f"{name}, line {row + 2}, {where} a time not before {latest[row]}, which is above, found "
-                f"{stamps[row]}; sort the rows by time; an hour twice is summer time: write standard time"
+                f"{name}, line {row + 2}, {where} a time not before {latest[row]} of an earlier row, found "
+                f"{stamps[row]}; sort the rows by time; if an hour comes twice in autumn, use standard time"
             )
         known.add(tuple(found))
     twice = np.flatnonzero(stamps[1:] == stamps[:-1]) + 1
     differing = twice[np.any([a != b for a, b in zip(fields(twice), fields(twice - 1), strict=True)], axis=0)]
     if len(differing) > max(FEW, len(stamps) // 100):
         raise UserError(
-            f"{name}, line {differing[0] + 2}, {where} one row a time, found {stamps[differing[0]]} again with "
+            f"{name}, line {differing[0] + 2}, {where} one row per time, found {stamps[differing[0]]} again with "
             f"other values, and {len(differing) - 1:,} more such rows; are two stations in one file?"
         )
 

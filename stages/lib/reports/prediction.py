@@ -124,7 +124,7 @@ trained on {first} to {last}. File: {html.escape(result["file"])}. Times are the
 <h2>How good such forecasts have been</h2>
 {both(draw_verification, "verification", f"{error} by lead", by_lead, error)}
 <p class="note">Mean absolute error on the test period, which the model has never seen. Dashed: persistence, the
-same hour of the last day measured. The table is of up to {by_lead["n"].max():,} forecasts a line.</p>
+same hour of the last day measured. Each line of the table averages up to {by_lead["n"].max():,} forecasts.</p>
 {table(("ahead", f"error, {unit}", f"bias, {unit}", "in the interval", "skill"), scores)}"""
     return page(f"{label}, forecast from {result['origin']}", body)
 

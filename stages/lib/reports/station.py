@@ -186,9 +186,9 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[s
         f"{periods['end'] or 'the end of the record'}: {windows:,} test windows, {measured:,} with a truth at "
         f"{lead:g} hours.\n\n{table(metrics, label, own)}\n\n"
         f"Sorted by validation MAE {lead:g} hours ahead, best model in bold. Skill is 1 - MAE / MAE of persistence,"
-        " the same hour yesterday, on the same windows; `vs ridge` is against the ridge regression. Coverage is the"
-        " share of truths inside the 80 % interval, which was calibrated on validation.\n\n"
-        f"{verdict(best, lead, every, own, references)}\n"
+        " the last value measured at the same hour of the day, on the same windows; `vs ridge` is against the ridge"
+        " regression. Coverage is the share of truths inside the 80 % interval, which was calibrated on"
+        f" validation.\n\n{verdict(best, lead, every, own, references)}\n"
     )
     note = " (synthetic)" * source["synthetic"]
     shown = [best, *references]
