@@ -7,7 +7,7 @@
 
 Prints a Markdown table, best model first, and which neighbours in it have runs that overlap. The seed and the other
 settings of a score are those of the dvc.lock next to it: a model that did not run again counts once, and a model
-with other settings, as in a grid, has a row of its own. A file keeps the runs without their commits.
+with other settings, as in a grid, has a row of its own. A file keeps the runs and their settings without commits.
 """
 
 import argparse
@@ -79,30 +79,25 @@ def runs(task: str, read: Callable[[str], str]) -> Iterator[dict[str, Any]]:
             yield {"name": name, "seed": seed, "settings": settings, **scores}
 
 
-def collect(found: list[dict[str, Any]]) -> pd.DataFrame:
-    """A row a training, each once; `model` is its name and what sets it apart from others of that name."""
-    once = {(run["name"], run["seed"], *sorted(run["settings"].items())): run for run in found}
-    frame = pd.DataFrame(once.values())
-    frame.insert(0, "model", frame["name"])
-    for name, part in frame.groupby("name"):
-        settings = pd.DataFrame(list(part["settings"]), part.index)
-        varied = settings.loc[:, settings.nunique(dropna=False) > 1]
-        varied.columns = varied.columns.str.removeprefix(f"models.{name}.")
-        for key in varied:
-            frame.loc[part.index, "model"] += (f", {key} " + varied[key].str[:8]).fillna("")
-    return frame.drop(columns=["name", "settings"])
+def save(frame: pd.DataFrame, path: str) -> None:
+    """Write the runs that `gather` found, as CSV."""
+    with whole(path) as temporary:
+        table = frame.sort_values(["name", "seed"], kind="stable")
+        table["settings"] = table.pop("settings").map(json.dumps)  # last, being long
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def saved(path: str, task: str) -> pd.DataFrame:
-    """The runs that `--save` wrote. Exits where the file is not of its kind, or of another task."""
+    """The runs that `save` wrote. Exits where the file is not of its kind, or of another task."""
     try:
         frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+        score = "val_accuracy" if task == "reviews" else "val_mae"
+        for column in ("name", "seed", "settings", score):
+            if column not in frame:
+                sys.exit(f"error: {path}: expected runs of the task {task}, found no column {column}")
+        frame["settings"] = frame["settings"].map(json.loads)
+    except (OSError, ValueError, TypeError) as error:
         sys.exit(f"error: {path}: {error}")
-    score = "val_accuracy" if task == "reviews" else "val_mae"
-    for column in ("model", "seed", score):
-        if column not in frame:
-            sys.exit(f"error: {path}: expected runs of the task {task}, found no column {column}")
     for column in frame.columns.intersection(["seed", *COLUMNS]):
         if not pd.api.types.is_numeric_dtype(frame[column]):
             sys.exit(f"error: {path}: column {column}: expected numbers, found text")
@@ -117,8 +112,26 @@ def gather(names: list[str], task: str) -> pd.DataFrame:
         found = [run for commit in experiments(revisions) for run in runs(task, partial(show, commit))]
         if not found:
             sys.exit(f"error: no commit here holds metrics/{task} and the dvc.lock of its evaluations; commit both")
-        frames.insert(0, collect(found))
-    return pd.concat(frames).drop_duplicates(["model", "seed"], ignore_index=True)
+        frames.insert(0, pd.DataFrame(found))
+    return once(pd.concat(frames, ignore_index=True))
+
+
+def once(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs, those of one model, seed and settings once, with the scores of the first."""
+    settings = frame["settings"].map(partial(json.dumps, sort_keys=True))
+    return frame[~frame.assign(settings=settings).duplicated(["name", "seed", "settings"])].reset_index(drop=True)
+
+
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs with their `model`: the name, and the settings that set it apart from others of that name."""
+    frame = frame.assign(model=frame["name"])
+    for name, part in frame.groupby("name"):
+        settings = pd.DataFrame(list(part["settings"]), part.index)
+        for key in settings.columns[settings.nunique(dropna=False) > 1]:
+            values = settings[key].str[:8] if key.startswith("data/") else settings[key]  # a hash, or JSON
+            label = key.removeprefix(f"models.{name}.")
+            frame.loc[part.index, "model"] += (f", {label} " + values).fillna("")
+    return frame
 
 
 def rank(frame: pd.DataFrame) -> pd.DataFrame:
@@ -187,14 +200,16 @@ def main() -> None:
     parser.add_argument("--figure", metavar="FILE", help="draw every run into this PNG or SVG file")
     parser.add_argument("--save", metavar="FILE", help="write every run into this CSV file")
     arguments = parser.parse_args()
-    frame = rank(gather(arguments.revision, arguments.task))
+    if arguments.figure and not arguments.figure.endswith((".png", ".svg")):
+        parser.error(f"--figure: expected a name that ends with .png or .svg, found {arguments.figure}")
+    found = gather(arguments.revision, arguments.task)
     if arguments.save:
-        with whole(arguments.save) as path:
-            frame.to_csv(path, index=False, lineterminator="\n")
+        save(found, arguments.save)
+    frame = rank(labelled(found))
     print(f"{table(frame)}\n\n{verdict(frame)}")
     if arguments.figure:
-        with matplotlib.style.context(["default", STYLE]):
-            draw(frame).savefig(arguments.figure)
+        with whole(arguments.figure) as path, matplotlib.style.context(["default", STYLE]):
+            draw(frame).savefig(path, format=arguments.figure[-3:])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,12 @@ def commit(seed, scores, settings=None, others=None):
     return lambda path: files.get(path, "")
 
 
+def labels(runs):
+    """What the table tells apart: model, seed and validation MAE of every run, sorted."""
+    found = spread.labelled(runs)
+    return sorted(zip(found["model"], found["seed"], found["val_mae"], strict=True))
+
+
 def frame(**maes):
     """Runs of models by name, a validation MAE a seed."""
     rows = [
@@ -44,13 +50,39 @@ def test_a_model_that_did_not_run_again_counts_once_and_other_settings_apart():
         commit(1, {"gru": {"val_mae": 0.24}}, {"units": 64, "learning_rate": 0.01}),
         lambda path: "",  # nothing there
     ]
-    found = spread.collect([run for read in commits for run in spread.runs("forecast", read)])
-    runs = sorted(zip(found["model"], found["seed"], found["val_mae"], strict=True))
-    assert runs == [
+    found = pd.DataFrame([run for read in commits for run in spread.runs("forecast", read)])
+    assert labels(spread.once(found)) == [
         ("gru, units 32", 1, 0.25),
         ("gru, units 32", 2, 0.27),
         ("gru, units 64, learning_rate 0.01", 1, 0.24),
         ("naive", 1, 0.29),
+    ]
+
+
+def test_a_file_and_a_branch_of_other_settings_are_told_apart(tmp_path: Path, monkeypatch):
+    path = str(tmp_path / "runs.csv")
+
+    def saved(read, files):
+        """What --save leaves in the file when these `files` and a commit are named."""
+        monkeypatch.setattr(spread, "experiments", lambda _: ["a commit"])
+        monkeypatch.setattr(spread, "show", lambda _, path: read(path))
+        spread.save(spread.gather([*files, "branch"], "forecast"), path)
+        return labels(spread.gather([path], "forecast"))
+
+    assert saved(commit(1, {"gru": {"val_mae": 0.25}}), []) == [("gru", 1, 0.25)]
+    expected = [("gru, units 32", 1, 0.25), ("gru, units 64", 1, 0.24)]
+    wide = commit(1, {"gru": {"val_mae": 0.24}}, {"units": 64})
+    assert saved(wide, [path]) == expected
+    assert saved(wide, [path]) == expected  # nothing new
+
+
+def test_long_settings_are_shown_in_full():
+    lists = [[64, 64, 64, 64], [64, 64, 64, 32]]
+    commits = [commit(1, {"gru": {"val_mae": 0.25}}, {"dense": dense}) for dense in lists]
+    found = pd.DataFrame([run for read in commits for run in spread.runs("forecast", read)])
+    assert [label for label, _, _ in labels(spread.once(found))] == [
+        "gru, dense [64, 64, 64, 32]",
+        "gru, dense [64, 64, 64, 64]",
     ]
 
 
@@ -76,14 +108,14 @@ def test_the_table_has_the_best_mean_first_with_its_standard_deviation():
 
 def test_the_verdict_is_about_neighbours_with_several_runs():
     text = spread.verdict(frame(a=[0.20, 0.21], b=[0.22, 0.24], c=[0.235, 0.25], d=[0.4]))
-    apart, close = text.split("The runs overlap")
+    apart, close = text.split("Whose runs overlap")
     assert "a and b" in apart and "b and c" in close and "d" not in text.replace("and", "").split()
     assert "nothing tells luck from skill" in spread.verdict(frame(a=[0.20], b=[0.22]))
     accuracies = pd.DataFrame(
         {"model": ["a", "a", "b", "b"], "seed": [1, 2, 1, 2], "val_accuracy": [0.8, 0.9, 0.6, 0.7]}
     )
     assert spread.rank(accuracies)["model"].tolist() == ["a", "a", "b", "b"]
-    assert "a and b" in spread.verdict(spread.rank(accuracies)).split("The runs overlap")[0]
+    assert "a and b" in spread.verdict(spread.rank(accuracies)).split("Whose runs overlap")[0]
 
 
 def test_the_figure_has_every_run_and_the_means():
@@ -125,6 +157,9 @@ def test_branches_of_a_repository(root: Path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["spread", "runs.csv"])
     spread.main()
     assert "| gru     |       2 | 0.2600 ± 0.0141 |" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["spread", "seed1", "--figure", "seeds.pdx"])
+    with pytest.raises(SystemExit, match="2"):
+        spread.main()
     monkeypatch.setattr("sys.argv", ["spread", "--task", "reviews"])
     with pytest.raises(SystemExit, match="metrics/reviews"):
         spread.main()
@@ -135,8 +170,10 @@ def test_branches_of_a_repository(root: Path, monkeypatch, capsys):
     [
         (None, "runs.csv: .*No such file"),
         ("", "runs.csv: "),
-        ("model,seed,val_accuracy\ngru,1,0.5\n", "no column val_mae"),
-        ("model,seed,val_mae\ngru,1,good\n", "column val_mae: expected numbers, found text"),
+        ("name,seed,val_accuracy,settings\ngru,1,0.5,{}\n", "no column val_mae"),
+        ("name,seed,val_mae,settings\ngru,1,good,{}\n", "column val_mae: expected numbers, found text"),
+        ("name,seed,val_mae,settings\ngru,1,0.5,{\n", "runs.csv: "),
+        ("name,seed,val_mae,settings\ngru,1,0.5,\n", "runs.csv: "),
     ],
 )
 def test_a_file_that_holds_no_runs_of_the_task_is_refused_by_name(tmp_path: Path, content, message):
