@@ -39,10 +39,10 @@ COLUMNS = {
 }
 
 
-def flat(value: Any, key: str = "") -> dict[str, str]:
-    """Nested settings on one level, as JSON: {"models.gru.units": "32"}."""
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Nested settings on one level: {"models.gru.units": 32}."""
     if not isinstance(value, dict):
-        return {key: json.dumps(value)}
+        return {key: value}
     return {k: v for name, inner in value.items() for k, v in flat(inner, f"{key}.{name}".lstrip(".")).items()}
 
 
@@ -126,9 +126,10 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     """The runs with their `model`: the name, and the settings that set it apart from others of that name."""
     frame = frame.assign(model=frame["name"])
     for name, part in frame.groupby("name"):
-        settings = pd.DataFrame(list(part["settings"]), part.index)
+        texts = [{key: json.dumps(value) for key, value in settings.items()} for settings in part["settings"]]
+        settings = pd.DataFrame(texts, part.index)
         for key in settings.columns[settings.nunique(dropna=False) > 1]:
-            values = settings[key].str[:8] if key.startswith("data/") else settings[key]  # a hash, or JSON
+            values = settings[key].str[1:9] if key.startswith("data/") else settings[key]  # the former are hashes
             label = key.removeprefix(f"models.{name}.")
             frame.loc[part.index, "model"] += (f", {label} " + values).fillna("")
     return frame
