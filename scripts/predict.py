@@ -39,6 +39,7 @@ class Latest(NamedTuple):
     origin: np.datetime64
     measured: pd.Series  # the target of the file by time, every hour; NaN where it was not measured
     end: np.datetime64  # of the file
+    warnings: list[str]
 
 
 def predict(
@@ -59,7 +60,9 @@ def predict(
     name, chosen = (model, "as asked") if model else (best_model(), "the best on validation")
     description = describe(name)
     latest = latest_window(path, description, moment_of(at))
-    warnings = [] if at else stale(latest.end, str(path), np.datetime64(datetime.now(), "s"))
+    warnings = latest.warnings
+    if not at:
+        warnings += stale(latest.end, str(path), np.datetime64(datetime.now(), "s"))
     quantiles = answer(name, latest.window)
     with reading(f"data/evaluations/station/{name}/by_lead.parquet", f"evaluate@{name}") as table:
         by_lead = pd.read_parquet(table)
@@ -232,7 +235,7 @@ def window_of(
         if origin not in complete:
             raise UserError(
                 f"--at: expected a time at which every column was measured, found {at} "
-                f"without {absent(table, grid, origin)}"
+                f"without {absent(table, origin, grid)}"
             )
     start = origin - lookback + 1
     if start < 0:
@@ -243,9 +246,9 @@ def window_of(
     rows = table.rows[start : origin + 1]
     check_gaps(rows, table, start, clean.max_gap, where)
     check_limits(record, clean, sentinels, table.start[start], table.time[origin], where)
-    check_stuck(rows, table.columns[: -len(CALENDAR)], clean, every, where)
+    warnings = check_stuck(rows, table.columns[: -len(CALENDAR)], clean, every, where)
     hourly = grid[target][(grid.index.to_numpy() - table.time[origin]) % (every * HOUR) == np.timedelta64(0)]
-    return Latest(rows, table.time[origin], hourly, last.to_numpy().astype("datetime64[s]"))
+    return Latest(rows, table.time[origin], hourly, last.to_numpy().astype("datetime64[s]"), warnings)
 
 
 def clean_step(grid: pd.DataFrame) -> float:
@@ -253,9 +256,10 @@ def clean_step(grid: pd.DataFrame) -> float:
     return (grid.index[1] - grid.index[0]) / pd.Timedelta(hours=1)
 
 
-def absent(table: Hours, grid: pd.DataFrame, row: int) -> str:
-    """The columns that were not measured at `row` of `table`."""
-    return ", ".join(repr(name) for name, value in grid.loc[table.time[row]].items() if np.isnan(value))
+def absent(table: Hours, row: int, grid: pd.DataFrame) -> str:
+    """The columns that were not measured at `row` of `table`, or not in the hours that it is the mean of."""
+    there = np.isfinite(table.rows[row, : -len(CALENDAR)]) & grid.loc[table.time[row]].notna().to_numpy()
+    return ", ".join(repr(name) for name, found in zip(grid.columns, there, strict=True) if not found)
 
 
 def origin_of(table: Hours, complete: np.ndarray, max_gap: float, where: str) -> int:
@@ -310,20 +314,27 @@ def check_limits(
             )
 
 
-def check_stuck(rows: np.ndarray, columns: list[str], clean: Clean, every: float, where: str) -> None:
-    """Raise UserError where a column does not change: in its check's `stuck` hours, else in the whole window.
+def check_stuck(rows: np.ndarray, columns: list[str], clean: Clean, every: float, where: str) -> list[str]:
+    """Raise UserError where a column has not changed for longer than its check's `stuck` hours.
 
-    A column at its upper limit may stay there, as does a sky that is overcast.
+    Returns a warning for each other column that is the same in the whole window, as rain is in a dry week. A column
+    at its upper limit may stay there, as does a sky that is overcast.
     """
+    warnings = []
     for position, name in enumerate(columns):
         check = check_of(name, clean.checks)
-        count = len(rows) if check.stuck is None else min(len(rows), int(check.stuck / every) + 2)
+        count = len(rows) if check.stuck is None else int(check.stuck / every) + 2
         recent = rows[-count:, position]
-        if np.ptp(recent) == 0 and (check.limits is None or recent[0] != check.limits[1]):
-            raise UserError(
-                f"{where}, column {name!r}: expected values that change, found {recent[0]:g} in each of "
-                f"the last {count * every:g} hours; is the sensor stuck?"
-            )
+        if np.ptp(recent) > 0 or (check.limits is not None and recent[0] == check.limits[1]):
+            continue
+        text = (
+            f"{where}, column {name!r}: expected values that change, found {recent[0]:g} in each of the last "
+            f"{len(recent) * every:g} hours; is the sensor stuck?"
+        )
+        if check.stuck is not None and count <= len(rows):
+            raise UserError(text)
+        warnings.append(text)
+    return warnings
 
 
 def stale(end: np.datetime64, where: str, now: np.datetime64) -> list[str]:

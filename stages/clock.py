@@ -22,7 +22,7 @@ def splits_of(
 ) -> dict[str, tuple[np.ndarray, None, np.ndarray]]:
     """Return the (starts, None, origins) of each split, for windows of `lookback` rows and `leads` targets.
 
-    Raises UserError where a split has no window.
+    Raises UserError where a split has no window, or no target at some lead.
     """
     splits = {}
     for name, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
@@ -32,6 +32,13 @@ def splits_of(
                 f"params.yaml: periods.{name}: expected a window of {lookback} rows and {leads} targets without a "
                 f"gap from {first} to {last or 'the end'}, found none; the record goes from {table.time[0]} to "
                 f"{table.time[-1]}; choose other dates, or a shorter lookback or fewer leads in clock"
+            )
+        silent = [lead for lead in range(leads) if np.isnan(table.targets[start + lookback + lead]).all()]
+        if silent:
+            raise UserError(
+                f"params.yaml: periods.{name}: expected a measured target at each lead, found none at "
+                f"{len(silent)} of {leads}, the first of them {silent[0] + 1}; choose other dates, or, where the "
+                "target is measured less often than `every` in clock, a longer `every`"
             )
         splits[name] = (start, None, table.time[start + lookback - 1])
     return splits

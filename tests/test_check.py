@@ -168,7 +168,7 @@ LINE = {"task": "forecast", "inputs": "hourly", "epochs": 0}
         ),
         (
             ("models", "flat", "units", REMOVED),
-            "models.flat.units: expected a value, for stages/models/flat.py takes it",
+            "models.flat.units: expected a value, which stages/models/flat.py needs",
         ),
         (
             ("models", "flat", "epocs", 5),

@@ -251,7 +251,7 @@ def cleaned(root):
         "dataset": {"target": TARGET},
         "clean": {"max_gap": 1},
         "periods": {"train": "1970-01-01", "val": "1970-01-04", "test": "1970-01-08", "end": None},
-        "clock": {"station": {"every": 1, "lookback": 4, "leads": 3}},
+        "clock": {"station": {"every": 1, "lookback": 24, "leads": 3}},
     }
 
 
@@ -265,10 +265,10 @@ def run(params, **changes):
 
 def test_the_input_set(cleaned, capsys):
     inputs = run(cleaned)
-    assert "station: train 66, val 82, test 65 windows" in capsys.readouterr().out
-    assert inputs.shape == (4, 4) and inputs.rows.dtype == np.float32
+    assert "station: train 46, val 42, test 45 windows" in capsys.readouterr().out
+    assert inputs.shape == (24, 4) and inputs.rows.dtype == np.float32
     meta = inputs.meta
-    assert (meta.time, meta.leads, meta.every, meta.target, meta.std, meta.unit) == (4, 3, 1, 0, 1, "degc")
+    assert (meta.time, meta.leads, meta.every, meta.target, meta.std, meta.unit) == (24, 3, 1, 0, 1, "degc")
     for split in (inputs.train, inputs.val, inputs.test):
         assert split.targets.shape == (len(split.windows), 3) and split.targets.dtype == np.float32
         assert split.targets.flags.c_contiguous
@@ -292,13 +292,26 @@ def test_the_input_set(cleaned, capsys):
         ),
         ({"periods": {"val": "1970-01-09"}}, r"periods.test: expected a date after periods.val"),
         ({"dataset": {"target": "T"}}, r"dataset.target: expected a column of data/clean.parquet, found 'T'"),
-        ({"clock": {"station": {"every": 2, "lookback": 3, "leads": 2}}}, r"clock.station.lookback: .* multiple"),
+        ({"clock": {"station": {"every": 2, "lookback": 25, "leads": 2}}}, r"clock.station.lookback: .* multiple"),
     ],
 )
 def test_what_cannot_be_made(cleaned, changes, expected):
     with pytest.raises(UserError, match=expected):
         run(cleaned, **changes)
     assert not Path("data/inputs/station").exists()
+
+
+def test_a_lead_that_is_never_measured_is_refused(cleaned):
+    """The target comes every other hour, the other column every hour."""
+    table = pq.read_table("data/clean.parquet")
+    T = np.where(np.arange(240) % 2, np.nan, np.arange(240.0))
+    pq.write_table(table.set_column(1, TARGET, pa.array(T)), "data/clean.parquet")
+    with pytest.raises(
+        UserError, match=r"periods.train: .* none at 2 of 3, the first of them 1; .* a longer `every`"
+    ):
+        run(cleaned)
+    window = {"clock": {"station": {"every": 2, "lookback": 24, "leads": 4}}}
+    assert len(run(cleaned, **window).train.windows)
 
 
 def test_a_new_file_becomes_rows_without_the_pipeline(tmp_path):

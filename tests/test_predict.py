@@ -184,10 +184,6 @@ def put(rows: slice, column: str, value: float) -> Any:
             "column 'p (mbar)': expected no gap of more than 3 hours .* found one within",
         ),
         (
-            put(slice(-24, None), "wv (m/s)", 2.0),
-            "column 'wv (m/s)': expected values that change, found 2 in each of the last 24",
-        ),
-        (
             put(slice(-14, None), "T (degC)", 5.5),
             "column 'T (degC)': expected values that change, found 5.5 in each of the last 14",
         ),
@@ -225,7 +221,25 @@ def test_what_lies_before_the_window_is_no_reason_to_refuse(project: Path) -> No
 
 def test_overcast_days_are_no_stuck_sensor(project: Path) -> None:
     table = weather().assign(cloudiness=8.0)
-    latest(table, columns=[*COLUMNS, "cloudiness", *CALENDAR])
+    assert latest(table, columns=[*COLUMNS, "cloudiness", *CALENDAR]).warnings == []
+
+
+def test_a_dry_week_gets_a_warning_and_its_forecast(project: Path) -> None:
+    """No check says how long rain may stay the same."""
+    table = weather().assign(**{"rain (mm)": 0.0})
+    (warning,) = latest(table, columns=[*COLUMNS, "rain (mm)", *CALENDAR]).warnings
+    assert warning == (
+        "latest.csv, column 'rain (mm)': expected values that change, found 0 in each of the last 24 hours; "
+        "is the sensor stuck?"
+    )
+
+
+def test_a_time_after_an_outage_names_the_columns_whose_mean_is_not_known(project: Path) -> None:
+    Path("data/clean.json").write_text(json.dumps({"interval_minutes": 10.0, "phase_minutes": 0.0}))
+    table = weather(40, minutes=10)
+    table.loc["2009-03-02 08:10":"2009-03-02 12:30", "wv (m/s)"] = np.nan
+    with pytest.raises(UserError, match=r"found 2009-03-02T13:00:00 without 'wv \(m/s\)'$"):
+        latest(table, "2009-03-02T13:00")
 
 
 @pytest.mark.parametrize(

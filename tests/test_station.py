@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from stages.lib.nn import fitting
 from stages.lib.nn.batches import forecasts
 from stages.lib.reports import station as report
 from stages.lib.tasks.station import scoring, training
@@ -88,9 +90,11 @@ def test_a_regression_finds_the_weights_that_made_the_targets(inputs):
     last = inputs.rows[split.windows.starts + LOOKBACK - 1].astype(np.float64)
     targets = last[:, :2] / 100 @ weights + last[:, 1:2]
     targets[3, 5] = np.nan
-    made = Inputs(inputs.rows, inputs.meta, split._replace(targets=targets), inputs.val, inputs.test)
-    found = training.regress(keras.Model(window, features), made, keras.Model(window, base), 0.0)
-    np.testing.assert_allclose(found, weights, atol=1e-3)
+    hour = (split.windows.starts[:, None] + LOOKBACK + np.arange(LEADS)) % 24
+    for measured in (targets, np.where(hour == 7, np.nan, targets)):  # of the latter, no window is complete
+        made = Inputs(inputs.rows, inputs.meta, split._replace(targets=measured), inputs.val, inputs.test)
+        found = training.regress(keras.Model(window, features), made, keras.Model(window, base), 0.0)
+        np.testing.assert_allclose(found, weights, atol=1e-3)
 
 
 @pytest.mark.parametrize("module", [climatology, damped_persistence])
@@ -191,6 +195,32 @@ def test_pieces_are_the_part_of_every_bin_that_a_value_is_above(inputs):
             plain = [(value - low) / (high - low) for low, high in pairwise(edges)]
             mine = row.reshape(3, -1)[:, column]
             np.testing.assert_allclose(mine, np.clip(plain, 0, 1), atol=1e-4)
+
+
+def test_a_training_of_another_length_does_not_continue(inputs, root, capsys):
+    """Its learning rate falls towards the last epoch, so that every epoch of it is another."""
+    Path("data/inputs/station").mkdir(parents=True)
+    schedule = {"inputs": "station", "seed": 1, "batch_size": 64, "steps_per_epoch": 2, "learning_rate": 0.01}
+    schedule |= {"weight_decay": 0.0, "average_from": None, "loss": "pinball", "monitor": "val_loss"}
+
+    def fit(epochs: int) -> str:
+        model = station_mlp.build(inputs, units=3, noise=0.1, dropout=0.1)
+        fitting.fit("mlp", model, inputs, schedule | {"epochs": epochs}, training)
+        return capsys.readouterr().out
+
+    assert "ignored" not in fit(1)
+    assert "ignored, settings, data, code or machine have changed since" in fit(2)
+    assert "resuming after epoch 2" in fit(2)
+
+
+@pytest.mark.parametrize("steps", [None, 3, 300])
+def test_the_learning_rate_falls_to_its_floor_with_the_last_epoch(inputs, steps):
+    model = station_mlp.build(inputs, units=3, noise=0.1, dropout=0.1)
+    schedule = {"epochs": 4, "batch_size": 64, "steps_per_epoch": steps, "learning_rate": 0.01}
+    training.prepare(model, model, inputs, schedule | {"weight_decay": 0.0, "monitor": "val_loss"})
+    rate = model.optimizer.get_config()["learning_rate"]["config"]
+    each = steps or -(-len(inputs.train.windows) // 64)
+    assert rate["warmup_steps"] + rate["decay_steps"] == 4 * each and rate["alpha"] == training.FLOOR
 
 
 # --- Verification ------------------------------------------------------------------------------------

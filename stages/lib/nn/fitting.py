@@ -68,8 +68,9 @@ def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
     start = schedule["average_from"]
     average = [keras.Variable(weight, trainable=False) for weight in model.get_weights()] if start else []
     variables = [*model.variables, *learner.optimizer.variables, *average]
-    windows = {part: zlib.crc32(getattr(inputs, part).windows.starts) for part in ("train", "val")}
-    checkpoint = Checkpoint(label, fingerprint(label, schedule | windows))
+    used = {part: zlib.crc32(getattr(inputs, part).windows.starts) for part in ("train", "val")}
+    used |= {"optimizer": learner.optimizer.get_config() | {"name": ""}}  # its rate may fall towards the last epoch
+    checkpoint = Checkpoint(label, fingerprint(label, schedule | used))
     history, best = checkpoint.restore(variables, schedule["epochs"])
     if history:
         print(f"{label}: resuming after epoch {len(history)}", flush=True)

@@ -19,8 +19,9 @@ def fingerprint(name: str, schedule: dict[str, Any]) -> str:
     """A hash of what an epoch depends on: settings, data, the project's code in use, versions and device.
 
     The settings include the number of threads, the code environment.py with its switches. The number of epochs is
-    no part of it: a training that was stopped may end with fewer, or with more. Raises UserError where data or code
-    changed since the command began, for then the hash is not that of what is in use.
+    no part of it: a training that was stopped may end with fewer, or with more; where the learning rate depends on
+    it, the caller's `optimizer` says so. Raises UserError where data or code changed since the command began, for
+    then the hash is not that of what is in use.
     """
     files = sorted(Path("data/inputs", schedule["inputs"]).iterdir())
     code = {module.__file__ for key, module in sys.modules.items() if key.startswith("stages.") and module.__file__}
