@@ -40,9 +40,12 @@ class Stages(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         self.worker, self.running = worker, set[subprocess.Popen]()
+        self.stopped, self.lock = False, threading.Lock()  # against a stage that starts while the others stop
 
     def teardown(self, worker: Worker) -> None:
         """Stop all stages of this worker."""
+        with self.lock:
+            self.stopped = True
         for process in list(self.running):
             process.stdin.close()
             process.wait()
@@ -77,7 +80,10 @@ class Stages(WorkerPlugin):
             errors="replace",
             start_new_session=True,  # Ctrl-C is for the machine that asked
         ) as process:
-            self.running.add(process)
+            with self.lock:
+                self.running.add(process)
+                if self.stopped:
+                    process.stdin.close()
             self.worker.log_event(self.name, f"{name}: runs on {self.worker.address}")
             for line in process.stdout:
                 self.worker.log_event(self.name, line.rstrip())
@@ -258,25 +264,26 @@ def repro(task: str, jobs: int, scheduler: str | None) -> int:
     if not needs:
         print("Nothing has changed.")
         return 0
-    tasks, plugin = list(needs), Stages(ROOT)
+    tasks, failed, plugin = list(needs), list[Any](), Stages(ROOT)
     if scheduler:
-        tasks = []
+        tasks, failed = [], [stage for stage in needs if stage.name.startswith("download")]
         for stage in needs:  # reports need all that there is, and so does what needs them
-            if not stage.name.startswith("report_") and ready(stage, needs, tasks):
+            if not stage.name.startswith("report_") and stage not in failed and ready(stage, needs, tasks):
                 tasks.append(stage)
         there = {other for stage in tasks for other in needs[stage]} - set(needs)
         if there and dvc("push", "--quiet", *(stage.addressing for stage in there)):
             return 1
         bundle = subprocess.check_output(["git", "bundle", "create", "--quiet", "-", "HEAD"])
         plugin = Stages(None, bundle, {lock: entries(ROOT, lock) for lock in map(lock_of, there)})
-    done, errors = set[Any](), dict[Any, Any]()
+    done, errors = set[Any](), dict[Any, Any].fromkeys(failed, "see above")
     if tasks:
         with connected(scheduler, min(jobs, len(tasks))) as client:
-            done, errors = spread(client, plugin, tasks, needs)
+            done, others = spread(client, plugin, tasks, needs)
+            errors |= others
     code = 0
     if scheduler:
         for stage in needs:
-            if stage not in tasks and ready(stage, needs, done):
+            if stage not in tasks and stage not in failed and ready(stage, needs, done):
                 done.add(stage)
         here = [stage.addressing for stage in needs if stage in done]
         code = dvc("repro", "--single-item", "--pull", *here) if here else 0

@@ -17,7 +17,7 @@ import pytest
 import requests
 from test_end_to_end import DVC, LIMIT, Clone
 
-from scripts.repro import urgency
+from scripts.repro import Stages, urgency
 
 COMMAND = (sys.executable, "scripts/repro.py")
 
@@ -180,6 +180,17 @@ def test_an_interrupted_run_leaves_nothing_running(clone, sign):
 )
 def test_what_cannot_run_is_refused(clone, arguments, message):
     assert message in clone.run(*COMMAND, *arguments, code=None)
+
+
+def test_a_stage_that_starts_while_its_worker_stops_ends_too(tmp_path):
+    """This one ends at once where its standard input does, otherwise with an error after a minute."""
+    (tmp_path / "scripts").mkdir()
+    script = "import select, sys\nsys.exit(not select.select([sys.stdin], [], [], 60)[0])\n"
+    (tmp_path / "scripts/stage.py").write_text(script)
+    plugin = Stages(tmp_path)
+    plugin.setup(SimpleNamespace(address="here", log_event=lambda *_: None))
+    plugin.teardown(plugin.worker)
+    assert plugin.run("train@dense", [], [], []) == {}
 
 
 def test_long_trainings_go_first_and_what_they_wait_for_before_them():
