@@ -15,7 +15,7 @@ predict: .venv/ready  ## a forecast from a station's file: make predict FILE=...
 	$(if $(FILE),,$(error expected FILE=..., the CSV file of a station))
 	@./run predict "$(FILE)" --model "$(MODEL)" --at "$(AT)" --output "$(OUTPUT)"
 
-test: .venv/ready-dev  ## all tests
+test: .venv/ready-dev  ## all tests but those of a cluster (CONTRIBUTING.md)
 	$(BIN)/python -m pytest -q
 
 coverage: .venv/ready-dev  ## all tests; fails below the coverage floor of pyproject.toml

@@ -27,7 +27,7 @@ from stages.lib.windows import SPLITS, Inputs, load
 def fold_inputs(own: Backtest, fold: str) -> Inputs:
     """The input set with the splits of `fold`; raises UserError where one of them has no window."""
     bounds = own.bounds(fold, params("periods", "train"))
-    inputs = load(Path("data/inputs", own.inputs), bounds)
+    inputs = load(Path("data/inputs", own.inputs), bounds, stage="clock")
     for name, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
         if not len(getattr(inputs, name).windows):
             raise UserError(

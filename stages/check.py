@@ -23,7 +23,7 @@ from stages.lib.settings.reviews import Reviews
 from stages.lib.settings.source import DatasetSource, ReviewsSource
 from stages.lib.settings.split import Split
 from stages.lib.settings.tokens import Tokens
-from stages.lib.settings.training import SCHEDULE, faults
+from stages.lib.settings.training import INPUTS, SCHEDULE, faults
 
 
 class DatasetSection(DatasetSource, Record):
@@ -49,9 +49,6 @@ class Params(Section):
     tasks: dict[Name, Any]
     models: dict[Name, Any]
     backtest: Backtest
-
-
-INPUTS = {"forecast": "inputs", "station": "clock", "reviews": "tokens"}  # where the input sets of a task are
 
 
 def input_faults(values: dict[str, Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from stages.lib.files import reading, whole
 from stages.lib.history import best_epoch, read_history
 from stages.lib.nn.batches import forecasts
 from stages.lib.nn.environment import use_threads
-from stages.lib.settings.training import settings
+from stages.lib.settings.training import INPUTS, settings
 from stages.lib.windows import load
 
 
@@ -25,7 +25,7 @@ def evaluate(name: str) -> None:
     schedule = settings(name)
     use_threads(schedule["threads"])
     task = schedule["task"]
-    inputs = load(Path("data/inputs", schedule["inputs"]))
+    inputs = load(Path("data/inputs", schedule["inputs"]), stage=INPUTS[task])
     trained = Path("data/models", task, name)
     history = read_history(trained, f"train@{name}")
     with reading(trained / "model.keras", f"train@{name}") as path:

@@ -1,5 +1,6 @@
 """The leaderboard of a task, its figures, and its learning curves for `dvc plots`."""
 
+import contextlib
 import importlib
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def report(task: str) -> None:
     check_leftovers(params("models"))
     metrics, histories = read_results(task)
     with matplotlib.style.context(["default", STYLE]):
-        text, figures = importlib.import_module(f"stages.lib.reports.{task}").report(metrics, histories)
-        with whole(f"data/report/{task}") as directory, whole(f"metrics/{task}.md") as path:
+        texts, figures = importlib.import_module(f"stages.lib.reports.{task}").report(metrics, histories)
+        with whole(f"data/report/{task}") as directory, contextlib.ExitStack() as opened:
             directory.mkdir()
             write_curves(directory, histories)
             for name, figure in figures.items():
@@ -62,5 +63,6 @@ def report(task: str) -> None:
                 figure.savefig(
                     directory / f"{name}.png", metadata={"Software": None}, pil_kwargs={"optimize": True}
                 )
-            path.write_text(text, encoding="utf-8")
-    print(text, end="")
+            for name, text in texts.items():
+                opened.enter_context(whole(f"metrics/{name}")).write_text(text, encoding="utf-8")
+    print(texts[f"{task}.md"], end="")

@@ -13,7 +13,7 @@ from stages.lib.nn.environment import machine, use_threads
 from stages.lib.nn.fitting import fit_members, own_unit
 from stages.lib.nn.resume import Checkpoint
 from stages.lib.nn.saving import save_model
-from stages.lib.settings.training import settings
+from stages.lib.settings.training import INPUTS, settings
 from stages.lib.windows import load
 
 
@@ -22,7 +22,7 @@ def train(name: str) -> None:
     schedule = settings(name)
     use_threads(schedule["threads"])
     task = importlib.import_module(f"stages.lib.tasks.{schedule['task']}.training")
-    inputs = load(Path("data/inputs", schedule["inputs"]))
+    inputs = load(Path("data/inputs", schedule["inputs"]), stage=INPUTS[schedule["task"]])
     members, histories, labels = fit_members(name, name, inputs, schedule, task)
     model, description = task.finish(name, members, inputs, schedule)
     unit = own_unit(inputs, schedule)

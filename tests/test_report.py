@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from stages.lib.errors import UserError
 from stages.lib.figures import draw_first_days, draw_forecast, draw_losses, draw_record
 from stages.lib.history import write_history
-from stages.lib.reports import forecast
+from stages.lib.reports import forecast, reviews
 from stages.lib.reports.forecast import split_times
 from stages.lib.settings.inputs import Window
 from stages.report import read_results, report
@@ -174,9 +174,34 @@ def test_reviews_table_is_printed_sorted_and_warns_of_synthetic_data(root: Path,
     assert written["accuracy/mine.csv"] == b"epoch,accuracy,val_accuracy\n1,0.7,0.65\n"  # the mean of its members
 
 
+@pytest.mark.parametrize(("columns", "panels"), [(["accuracy", "loss"], 4), (["loss"], 2), ([], 0)])
+def test_review_curves_are_of_what_was_trained_and_measured(root: Path, columns: list[str], panels: int) -> None:
+    """Another metric than accuracy, and no training at all."""
+    scores = {"val_accuracy": 0.8, "test_accuracy": 0.8, "val_loss": 0.4, "best_epoch": 1, "epochs": 1}
+    row = {"epoch": 1} | {f"{part}{name}": 0.5 for name in columns for part in ("", "val_")}
+    epochs = [row] if columns else []
+    write_models("reviews", {name: scores | {"parameters": 7} for name in "ab"}, {name: [epochs] for name in "ab"})
+    write("data/raw/reviews/source.json", json.dumps({"source": "imdb.npz", "synthetic": False}))
+    _, figures = reviews.report(*read_results("reviews"))
+    assert sum(len(figure.axes) for figure in figures.values()) == panels
+
+
+def test_a_report_that_fails_leaves_all_of_the_last_one(root: Path, monkeypatch) -> None:
+    forecasts("naive", "gru", sentinels=3)
+    report("forecast")
+    before = files(root)
+    forecasts("naive", "gru", sentinels=3, test=3.0)
+    monkeypatch.setattr(forecast, "draw_mae", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report("forecast")
+    made = ("metrics/forecast.md", "metrics/forecast_without_sentinels.json")
+    assert {path: files(root)[path] for path in made} == {path: before[path] for path in made}
+
+
 def test_naive_alone_on_fewer_synthetic_rows_than_the_figures_show(root: Path) -> None:
     forecasts("naive", synthetic=True, rows=200)
-    text, figures = forecast.report(*read_results("forecast"))
+    texts, figures = forecast.report(*read_results("forecast"))
+    text = texts["forecast.md"]
     assert "synthetic" in text and cells(text)[2][0] == "**naive**"
     assert {f"{name}.png" for name in figures} == FIGURES
     assert all("(synthetic)" in figure.get_suptitle() for figure in figures.values())
@@ -185,7 +210,8 @@ def test_naive_alone_on_fewer_synthetic_rows_than_the_figures_show(root: Path) -
 @pytest.mark.parametrize(("test", "sentinels"), [(40.0, 3), (40.0, 0), (2.0, 3)])
 def test_mae_far_off_is_broken_bears_its_value_and_is_put_down_to_sentinels(root: Path, test, sentinels) -> None:
     forecasts("naive", "gru", rows=200, test=test, sentinels=sentinels)
-    text, figures = forecast.report(*read_results("forecast"))
+    texts, figures = forecast.report(*read_results("forecast"))
+    text = texts["forecast.md"]
     assert ("sentinels (3 in `rh (%)`)" in text) == ("test MAE mbar without sentinels" in text) == (sentinels > 0)
     (axes,) = figures["mae"].axes
     assert ("broken at 7.0 mbar" in figures["mae"].get_suptitle()) == (test > 10)

@@ -31,9 +31,9 @@ def contents(path: Path) -> tuple[str, bytes]:
     try:
         return read_table(path)
     except (OSError, UnpackError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}); fetch it again with `dvc repro -f download@dataset`"
-        ) from None
+        ours = path.is_relative_to("data/raw")  # not the file that `predict` reads
+        hint = "; fetch it again with `dvc repro -f download@dataset`" if ours else ""
+        raise UserError(f"{path}: cannot be read ({error}){hint}") from None
 
 
 def header(line: str, where: str, section: Record) -> list[str]:

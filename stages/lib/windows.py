@@ -109,19 +109,22 @@ def save(
     (directory / "meta.json").write_text(json.dumps(known, indent=2) + "\n")
 
 
-def load(directory: str | Path, bounds: Sequence[np.datetime64 | None] | None = None) -> Inputs:
-    """Read an input set; raises UserError where it has not been made or is damaged.
+def load(
+    directory: str | Path, bounds: Sequence[np.datetime64 | None] | None = None, stage: str = "inputs"
+) -> Inputs:
+    """Read an input set; raises UserError, naming the `stage` that makes it, where it is missing or damaged.
 
     By the clock, `bounds` are the beginnings of other splits than its own, train, val and test, and the end of test
-    (None: that of the record). A split holds the windows that lie within it, targets included.
+    (None: that of the record). A split holds the windows that lie within it, targets included; a row counts as the
+    hours since the one before it.
     """
     directory = Path(directory)
-    with reading(directory / "meta.json", f"inputs@{directory.name}") as path:
+    with reading(directory / "meta.json", f"{stage}@{directory.name}") as path:
         meta = Meta(**json.loads(path.read_text()))
     arrays = {}
     splits = ("all",) if bounds else SPLITS
     for name in ("rows", *splits, *(["targets"] if meta.leads else [])):
-        with reading(directory / f"{name}.npy", f"inputs@{directory.name}") as path:
+        with reading(directory / f"{name}.npy", f"{stage}@{directory.name}") as path:
             arrays[name] = np.load(path)
     rows, measured = arrays.pop("rows"), arrays.pop("targets", None)
     if bounds:

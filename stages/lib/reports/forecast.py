@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from stages.lib.errors import UserError
 from stages.lib.figures import Spans, draw_first_days, draw_forecast, draw_losses, draw_mae, draw_record
-from stages.lib.files import reading, whole
+from stages.lib.files import reading
 from stages.lib.leaderboard import provenance, read_json, table
 from stages.lib.params import params
 from stages.lib.record import read
@@ -69,8 +69,8 @@ def without_sentinels(names: Iterable[str]) -> tuple[list[float], list[int]]:
     return maes, counts
 
 
-def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[str, dict[str, Figure]]:
-    """Return the text with the forecasting models' table, and the figures by name."""
+def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[dict[str, str], dict[str, Figure]]:
+    """Return the files in metrics/, one with the forecasting models' table, and the figures by name."""
     target = params("dataset", "target")
     metrics = metrics.sort_values("val_mae", kind="stable")
     maes = metrics.filter(regex="^(val|test)_mae_")  # in the target's own unit, validation first
@@ -81,9 +81,7 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[s
     clean, test = f"{maes.columns[1]}_without_sentinels", maes.columns[1]
     metrics[clean], metrics["windows_left_out"] = without_sentinels(metrics.index.astype(str))
     most = metrics["windows_left_out"].max()
-    with whole("metrics/forecast_without_sentinels.json") as path:
-        scores = metrics[[test, clean, "windows_left_out"]].to_dict(orient="index")
-        path.write_text(json.dumps(scores, indent=2) + "\n")
+    scores = metrics[[test, clean, "windows_left_out"]].to_dict(orient="index")
     columns = {
         "val MAE": ("val_mae", 4),
         f"val MAE {own}": (maes.columns[0], 3),
@@ -116,7 +114,8 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[s
     forecasts = {name: evaluation(name) for name in shown}
     target, own = target.replace("degC", "°C"), own.replace("degC", "°C")
     note = " (synthetic)" * quality["source"]["synthetic"]
-    return text, {
+    texts = {"forecast.md": text, "forecast_without_sentinels.json": json.dumps(scores, indent=2) + "\n"}
+    return texts, {
         "temperature": draw_record(series, split_times(times), target, note),
         "first_ten_days": draw_first_days(series, target, note),
         "losses": draw_losses(metrics, histories, note),

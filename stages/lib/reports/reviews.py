@@ -7,8 +7,8 @@ from stages.lib.figures import draw_curves, titled
 from stages.lib.leaderboard import provenance, read_json, table
 
 
-def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[str, dict[str, Figure]]:
-    """Return the text with the review classifiers' table, and their learning curves."""
+def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[dict[str, str], dict[str, Figure]]:
+    """Return the file in metrics/ with the review classifiers' table, and their learning curves."""
     source = read_json("data/raw/reviews/source.json", "download@reviews")
     ranked = metrics.sort_values("val_accuracy", ascending=False, kind="stable")
     columns = {name.replace("_", " "): (name, 4) for name in ("val_accuracy", "test_accuracy", "val_loss")}
@@ -16,14 +16,19 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[s
         f"# Reviews, positive or negative\n\n{provenance(source)}\n\n"
         f"{table(ranked, columns, 'val accuracy')}\n\nSorted by validation accuracy, best model in bold.\n"
     )
-    title = "Accuracy and loss per epoch" + " (synthetic)" * source["synthetic"]
-    figure, grid = titled(title, 5.6, 2, len(histories), sharex="col", sharey="row")
-    for (above, below), (name, history) in zip(grid.T, histories.items(), strict=True):
-        draw_curves(above, history, "accuracy", metrics["best_epoch"][name])
-        draw_curves(below, history, "loss", metrics["best_epoch"][name])
-        above.set_title(name)
-    grid[0, 0].set_ylabel("Accuracy")
-    grid[1, 0].set_ylabel("Loss (cross-entropy, nats)")
+    trained = {name: history for name, history in histories.items() if len(history)}
+    if not trained:
+        return {"reviews.md": text}, {}
+    labels = {"accuracy": "Accuracy", "loss": "Loss"}
+    shown = [name for name in labels if all(name in history for history in trained.values())]
+    title = f"{' and '.join(shown).capitalize()} per epoch" + " (synthetic)" * source["synthetic"]
+    figure, grid = titled(title, 2.8 * len(shown), len(shown), len(trained), sharex="col", sharey="row")
+    for column, (name, history) in zip(grid.T, trained.items(), strict=True):
+        for axes, kind in zip(column, shown, strict=True):
+            draw_curves(axes, history, kind, metrics["best_epoch"][name])
+        column[0].set_title(name)
+    for axes, kind in zip(grid[:, 0], shown, strict=True):
+        axes.set_ylabel(labels[kind])
     figure.supxlabel("Epoch")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
-    return text, {"curves": figure}
+    return {"reviews.md": text}, {"curves": figure}

@@ -168,8 +168,8 @@ def table(metrics: pd.DataFrame, label: str, unit: str) -> str:
     )
 
 
-def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[str, dict[str, Figure]]:
-    """Return the text with the station's table and verdict, and the figures by name."""
+def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[dict[str, str], dict[str, Figure]]:
+    """Return the file in metrics/ with the station's table and verdict, and the figures by name."""
     target, periods = params("dataset", "target"), params("periods")
     label = str(metrics.filter(regex="^val_skill_").columns[0]).removeprefix("val_skill_")
     lead, own = float(label.removesuffix("h")), unit(target)
@@ -193,7 +193,7 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[s
     note = " (synthetic)" * source["synthetic"]
     shown = [best, *references]
     pretty, degrees = (name.replace("degC", "°C") for name in (target, own))
-    return text, {
+    return {"station.md": text}, {
         "skill": draw_skill(tables, note),
         "when": draw_when(shown, f"{lead:g} hours", degrees, note),
         "reliability": draw_reliability(best, forecasts, note),

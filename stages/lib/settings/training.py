@@ -23,6 +23,9 @@ SCORES = {
 SCORES |= {reported: reported for reported in SCORES.values()} | {"accuracy": "accuracy"}
 
 
+INPUTS = {"forecast": "inputs", "station": "clock", "reviews": "tokens"}  # the stage that makes a task's input sets
+
+
 class Training(Section):
     """What `training` holds for all models; a task or a model may name its own."""
 
