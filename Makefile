@@ -18,7 +18,7 @@ predict: .venv/ready  ## a forecast from a station's file: make predict FILE=...
 test: .venv/ready-dev  ## all tests but those of a cluster (CONTRIBUTING.md)
 	$(BIN)/python -m pytest -q
 
-coverage: .venv/ready-dev  ## all tests; fails below the coverage floor of pyproject.toml
+coverage: .venv/ready-dev  ## the same tests; fails below the coverage floor of pyproject.toml
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered
 
 repro: .venv/ready  ## dvc repro, JOBS stages at a time or on a Dask SCHEDULER (TASK=forecast: that task only)

@@ -303,7 +303,7 @@ def section_rerun(folder: Path, rounds: int) -> str:
         return "Skipped: there is no completed demo/; `make demo` first."
     demo, log = folder / "demo", folder / "log.txt"
     wrapper = demo / ".venv/bin/python"  # which ./run takes
-    shutil.copytree(ROOT / "demo", demo, symlinks=True)
+    shutil.copytree(ROOT / "demo", demo, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
     wrapper.parent.mkdir(parents=True)
     code = (
         "import subprocess, sys, time; began = time.perf_counter(); "
@@ -345,9 +345,9 @@ def schedule(whole: tuple, f: Figures, key: str = "") -> float:
 def section_estimate(folder: Path, found: dict[str, dict[str, Figures]], shrink: int, goals: list) -> str:
     """Minutes of the whole schedule in both ways, from the figures of `section_training`.
 
-    Ours also with two jobs: from each forecasting model's figures with two of it at once, half the cores each.
+    Ours also with two jobs: from each forecasting model's figures with two of it at once, `training.threads` each.
     """
-    threads = max((os.cpu_count() or 2) // 2, 1)
+    threads = params("training", "threads")
     minutes, rows = {}, []
     forecasts = [model for model in found if params("models", model, "task") == "forecast"]
     for model, ways in found.items():

@@ -1,6 +1,6 @@
 """The station's models against LightGBM: same windows and inputs, skill 24 hours ahead, seconds on one thread.
 
-    python -m benchmarks.station [FOLDER]     # of an input set by the clock; default: data/inputs/station
+    python -m benchmarks.station [FOLDER]     # of an hourly input set by the clock; default: data/inputs/station
 
 Prints a Markdown table. LightGBM is an optional install (`pip install lightgbm`); without it, its rows are empty.
 """
@@ -71,9 +71,9 @@ def last(inputs: Inputs, split: Split) -> np.ndarray:
     return inputs.rows[split.windows.starts + inputs.meta.time - 1, inputs.meta.target]
 
 
-def network(inputs: Inputs, name: str, members: int) -> Forecast:
-    """Train a model of params.yaml with so many members."""
-    schedule: dict[str, Any] = settings(name) | {"members": members}
+def network(inputs: Inputs, folder: Path, name: str, members: int) -> Forecast:
+    """Train a model of params.yaml with so many members on the `inputs` of `folder`."""
+    schedule: dict[str, Any] = settings(name) | {"members": members, "inputs": str(folder.resolve())}
     trained, _, labels = fit_members(name, f"bench.{name}", inputs, schedule, training)
     for label in labels:
         Checkpoint(label, "").path.unlink(missing_ok=True)
@@ -90,13 +90,15 @@ def closed_form(inputs: Inputs) -> Forecast:
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "data/inputs/station")
     use_threads(1)
-    inputs = load(folder)
+    inputs = load(folder, stage="clock")
+    if inputs.meta.every != 1 or inputs.meta.time <= 48 or inputs.meta.leads < LEAD:
+        raise UserError(f"{folder}: expected hourly windows of more than 48 hours, and {LEAD} leads or more")
     contenders: dict[str, Callable[[], Forecast]] = {name: partial(lightgbm, inputs, name) for name in SETTINGS}
     contenders |= {
         "ridge": partial(closed_form, inputs),
-        "station_mlp, one member": partial(network, inputs, "station_mlp", 1),
-        "station_gru, one member": partial(network, inputs, "station_gru", 1),
-        "station_gru": partial(network, inputs, "station_gru", settings("station_gru")["members"]),
+        "station_mlp, one member": partial(network, inputs, folder, "station_mlp", 1),
+        "station_gru, one member": partial(network, inputs, folder, "station_gru", 1),
+        "station_gru": partial(network, inputs, folder, "station_gru", settings("station_gru")["members"]),
     }
     reference = training.persistence(inputs)
     errors = {

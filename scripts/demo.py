@@ -84,7 +84,10 @@ def forecast() -> int:
     time = next(row.split(",")[0] for row in reversed(rows) if ":00:00," in row)
     at = datetime.strptime(time, "%d.%m.%Y %H:%M:%S").isoformat()
     command = ["./run", "predict", "data/forecast/last_two_weeks.csv", "--at", at]
-    return subprocess.run(command, cwd=DEMO).returncode
+    if code := subprocess.run(command, cwd=DEMO).returncode:
+        return code
+    print("\nThe page of this forecast is demo/data/forecast/forecast.html.")
+    return 0
 
 
 def main() -> None:
@@ -110,8 +113,8 @@ def main() -> None:
     print(NEXT)
 
 
-NEXT = """All of this is in demo/, a repository of its own; all figures are in
-demo/data/report/index.html, the forecast above is demo/data/forecast/forecast.html. Try this there:
+NEXT = """
+All of this is in demo/, a repository of its own; all figures are in demo/data/report/index.html. Try this there:
 
   cd demo && export PATH=$PWD/../.venv/bin:$PATH
   dvc repro                                               # nothing has changed: nothing runs

@@ -94,7 +94,9 @@ def saved(path: str, task: str) -> pd.DataFrame:
         score = "val_accuracy" if task == "reviews" else "val_mae"
         for column in ("name", "seed", "settings", score):
             if column not in frame:
-                sys.exit(f"error: {path}: expected runs of the task {task}, found no column {column}")
+                sys.exit(
+                    f"error: {path}: expected runs of the task {task}, found no column {column}; save them again"
+                )
         frame["settings"] = frame["settings"].map(json.loads)
     except (OSError, ValueError, TypeError) as error:
         sys.exit(f"error: {path}: {error}")

@@ -48,7 +48,7 @@ def write_curves(directory: Path, histories: dict[str, pd.DataFrame]) -> None:
 
 
 def report(task: str) -> None:
-    """Write the leaderboard of a task to metrics/TASK.md, and its figures and curves to data/report/TASK."""
+    """Write a task's leaderboard and what else it has for metrics/, and figures and curves to data/report/TASK."""
     if task not in TASKS:
         raise UserError(f"{task!r}: no such report; expected {' or '.join(TASKS)}")
     check_leftovers(params("models"))

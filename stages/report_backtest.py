@@ -117,7 +117,7 @@ def report_backtest() -> None:
     text = (
         f"# Rolling test of {target}, {lead:g} hours ahead\n\n{provenance(source)}\n\n"
         f"{len(own.folds)} test period{'s' * (len(own.folds) > 1)} of {months}; for each, every model was trained "
-        f"anew on {before} up to {val} before it, and these {val} served for validation and calibration. Skill is "
+        f"anew on {before} up to {val} before it, the time between for validation and calibration. Skill is "
         "1 - MAE / MAE of persistence on the same windows"
         f"{', mean ± standard deviation over seeds' * (len(own.seeds) > 1)}.\n\n"
         f"{summary(found, unit(target))}\n\n{verdicts(errors, unit(target))}\n"

@@ -88,6 +88,10 @@ def test_the_demos_settings_are_valid(root):
     check()
 
 
+def test_a_demo_of_another_record_makes_no_forecast_of_the_sample(root, capsys):
+    assert demo.forecast() == 0 and capsys.readouterr().out == "" and list(root.iterdir()) == [root / "stages"]
+
+
 def test_git_and_dvc_ignore_the_demo():
     ignored = subprocess.run(["git", "-C", str(ROOT), "check-ignore", "--quiet", "demo/params.yaml"])
     assert ignored.returncode == 0

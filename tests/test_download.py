@@ -523,7 +523,7 @@ def test_wrong_size_of_a_path_says_what_to_do(root: Path) -> None:
     (root / "mine.csv").write_bytes(CSV)
     message = failure("mine.csv", size=7)
     assert f"expected 7 bytes, got {len(CSV)}" in message
-    assert "set to null dataset.size" in message
+    assert "correct dataset.size and dataset.sha256, or set them to null" in message
 
 
 @pytest.mark.parametrize("source", ["sample", ["sample"]])

@@ -542,7 +542,7 @@ def test_a_repeated_block_is_counted_and_a_reversed_file_is_named(root):
         {"a.csv": document(ROWS[::-1])}, "line 3, column 'Date Time'", "2009-01-01T00:30:00", "00:20:00", "sort"
     )
     autumn = ["25.10.2009 02:50:00,1,2", "25.10.2009 02:00:00,1,3"]
-    refused({"a.csv": document(autumn)}, "line 3", "summer time: write standard time")
+    refused({"a.csv": document(autumn)}, "line 3", "comes twice in autumn, use standard time")
 
 
 def test_a_few_rows_of_one_time_are_counted_and_told_and_many_are_two_stations(root, capsys):

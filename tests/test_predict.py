@@ -219,6 +219,12 @@ def test_what_lies_before_the_window_is_no_reason_to_refuse(project: Path) -> No
     latest(table)
 
 
+def test_a_damaged_file_is_refused_without_advice_on_the_record(project: Path) -> None:
+    Path("latest.csv.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(UserError, match=r"^latest.csv.gz: cannot be read \(.*\)$"):
+        command.latest_window(Path("latest.csv.gz"), DESCRIPTION, None)
+
+
 def test_overcast_days_are_no_stuck_sensor(project: Path) -> None:
     table = weather().assign(cloudiness=8.0)
     assert latest(table, columns=[*COLUMNS, "cloudiness", *CALENDAR]).warnings == []

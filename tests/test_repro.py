@@ -1,5 +1,6 @@
 """`make repro`: the same results on other machines, a worker that dies, what is refused, nothing left running."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 import requests
 from test_end_to_end import DVC, LIMIT, Clone
 
+from scripts import repro
 from scripts.repro import Stages, urgency
 
 COMMAND = (sys.executable, "scripts/repro.py")
@@ -191,6 +193,24 @@ def test_a_stage_that_starts_while_its_worker_stops_ends_too(tmp_path):
     plugin.setup(SimpleNamespace(address="here", log_event=lambda *_: None))
     plugin.teardown(plugin.worker)
     assert plugin.run("train@dense", [], [], []) == {}
+
+
+def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, capsys):
+    class Stage(SimpleNamespace):
+        __hash__ = object.__hash__
+
+    names = ("download@dataset", "parse")
+    lost, parse = (Stage(name=name, addressing=name, path_in_repo="dvc.yaml") for name in names)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stdout=b""))
+    monkeypatch.setattr(repro, "Repo", contextlib.nullcontext)
+    monkeypatch.setattr(repro, "unfit", lambda _: None)
+    monkeypatch.setattr(repro, "plan", lambda *_: {lost: [], parse: [lost]})
+    monkeypatch.setattr(repro, "dvc", lambda *_: 1)
+    monkeypatch.setattr(repro, "connected", lambda *_: pytest.fail("nothing is left to run"))
+    assert repro.repro("", 1, "tcp://127.0.0.1:9") == 1
+    assert capsys.readouterr().err == (
+        "error: download@dataset failed: see above\nerror: parse: not run, as a stage that it needs failed\n"
+    )
 
 
 def test_long_trainings_go_first_and_what_they_wait_for_before_them():

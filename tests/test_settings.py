@@ -344,6 +344,10 @@ def test_max_epochs_caps(model, cap, epochs):
             {"members": 3},
             "models.dense.members: expected 1 for the task forecast, as only a station's members are averaged,",
         ),
+        (
+            {"metric": "pinball"},
+            "models.dense.metric: expected a metric of Keras for the task forecast, found pinball",
+        ),
         ({"metric": 5}, "models.dense.metric: expected the name of a metric, such as mae or accuracy, found 5"),
         ({"metric": "acuracy"}, "models.dense.metric: expected a metric, found 'acuracy'; did you mean accuracy?"),
         ({"monitor": None}, "models.dense.monitor: expected a name, such as val_loss, found null"),

@@ -18,6 +18,7 @@ from keras import layers
 
 import stages.models
 from stages import train as stage
+from stages.evaluate import evaluate
 from stages.inputs import inputs
 from stages.lib.errors import UserError
 from stages.lib.nn import fitting
@@ -300,3 +301,15 @@ def test_trains_and_evaluates_on_jax(data):
     rows = list(csv.DictReader(history.splitlines()))
     assert len(rows) == 2 and all(0 < float(row["val_loss"]) < 10 for row in rows)
     keras.models.load_model("data/models/forecast/gru_dropout/model.keras")
+
+
+@pytest.mark.parametrize(
+    ("task", "loss", "maker"),
+    [("forecast", "mae", "inputs"), ("station", "pinball", "clock"), ("reviews", "mae", "tokens")],
+)
+def test_a_missing_input_set_is_named_with_the_stage_that_makes_it(weather, task, loss, maker):
+    weather.write_params("tasks", task, loss=loss, metric=loss, monitor="val_loss")
+    weather.write_params("models", "dense", task=task, inputs="absent")
+    for command in (stage.train, evaluate):
+        with pytest.raises(UserError, match=rf"not found; make it with `dvc repro {maker}@absent`"):
+            command("dense")

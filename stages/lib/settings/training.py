@@ -140,10 +140,11 @@ def faults(name: str, own: Any, tasks: Any, training: Any) -> Iterator[str]:
         homes = {key: place for place, keys in places for key in keys}
         merged = shared | schedule
         found += wrong(Schedule, merged, *where, homes=homes)
-        loss, station = merged.get("loss"), task == "station"
-        if loss in SCORES and station != (loss == "pinball"):
-            text = f"expected {'pinball' if station else 'a loss of Keras'} for the task {task}, found {loss}"
-            found.append(line(text, *homes.get("loss", where), "loss"))
+        station = task == "station"
+        for key in ("loss", "metric"):
+            if (name := merged.get(key)) in SCORES and station != (name == "pinball"):
+                text = f"expected {'pinball' if station else f'a {key} of Keras'} for the task {task}, found {name}"
+                found.append(line(text, *homes.get(key, where), key))
         if not found and not station and merged.get("members", 1) > 1:
             text = f"expected 1 for the task {task}, as only a station's members are averaged, found "
             found.append(line(text + shown(merged["members"]), *homes.get("members", where), "members"))

@@ -145,8 +145,8 @@ def regress(features: keras.Model, inputs: Inputs, base: keras.Model, alpha: flo
     """The ridge regression from `features` (n, k) of the training windows to target - `base` (n, leads).
 
     Returns (k, leads): least squares with a penalty of `alpha` a window, for features of about unit variance.
-    Windows that lack a target are left out, of all leads at once if that leaves half of them: one regression is
-    faster than one a lead.
+    If at least half of the windows have every target, only those are used, in one regression for all leads, which
+    is faster; otherwise each lead uses the windows that have its target.
     """
     measured = np.isfinite(inputs.train.targets)
     complete = measured.all(axis=1)
