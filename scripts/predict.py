@@ -23,6 +23,7 @@ from stages.lib.record import values
 from stages.lib.settings.base import settings_of
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.dataset import Record
+from stages.lib.settings.training import settings
 from stages.lib.tables import read_record
 from stages.lib.units import unit
 
@@ -140,7 +141,7 @@ def answer(name: str, window: np.ndarray) -> np.ndarray:
     from stages.lib.nn.environment import keras, use_threads
     from stages.lib.tasks.station.forecasting import answers
 
-    use_threads(params("training", "threads"))
+    use_threads(settings(name)["threads"])
     with reading(f"data/models/station/{name}/model.keras", f"train@{name}") as path:
         network = keras.models.load_model(path, compile=False)
     return answers(network, window[None])[0]

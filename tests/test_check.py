@@ -187,6 +187,14 @@ LINE = {"task": "forecast", "inputs": "hourly", "epochs": 0}
             "models.flatt: expected a file stages/models/flatt.py, found none; did you mean flat",
         ),
         (("models", "flat", 5), "models.flat: expected a line of settings, found 5"),
+        (
+            ("backtest", "models", ["persistence"]),
+            "backtest.models: expected the references among them, found no ridge",
+        ),
+        (
+            ("backtest", "models", ["persistence", "ridge", "flat"]),
+            "backtest.models: expected models of the task station with the inputs station, found flat",
+        ),
     ],
 )
 def test_a_mistake_is_named(project, change, expected):
@@ -254,7 +262,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(places(COMMITTED))), st.just(REMOVED) | ANYTHING, st.none() | TEXT)
 def test_any_one_change_is_valid_or_named(root, path, value, inserted):
     """One key of params.yaml removed, given another value, or (`inserted`) joined by an unknown one."""

@@ -145,7 +145,7 @@ sys.addaudithook(hook)
         ("normalize", "pyarrow.lib"),
         ("report", "pandas._libs.tslibs.timestamps"),
         ("train", "tensorflow.python._pywrap_tensorflow_internal"),
-        ("train", "h5py._conv"),
+        pytest.param("train", "h5py._conv", marks=pytest.mark.slow),
     ],
 )
 def test_ctrl_c_during_an_import_is_one_line(project, stage, module):

@@ -41,6 +41,11 @@ def command(stage: Stage) -> tuple[str, str]:
 
 
 @cache
+def models() -> dict[str, dict[str, str]]:
+    return YAML(typ="safe").load(ROOT / "params.yaml")["models"]
+
+
+@cache
 def nodes(file: Path) -> list[ast.AST]:
     """Every node of the Python file, those inside functions too."""
     return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
@@ -52,7 +57,7 @@ def reached(file: Path, argument: str) -> Iterator[Path]:
     What an f-string puts into the name of a module is the command's `argument`, or the task of that model.
     """
     names = []
-    task = YAML(typ="safe").load(ROOT / "params.yaml")["models"].get(argument, {}).get("task", argument)
+    task = models().get(argument, {}).get("task", argument)
     for node in nodes(file):
         match node:
             case ast.Import():
@@ -76,7 +81,11 @@ def reached(file: Path, argument: str) -> Iterator[Path]:
 
 def closure(stage: Stage) -> set[str]:
     """The files that the stage's command is made of, as paths from the root."""
-    module, argument = command(stage)
+    return files_of(*command(stage))
+
+
+@cache
+def files_of(module: str, argument: str) -> set[str]:
     waiting, found = [ROOT / f"stages/{module}.py"], set()
     while waiting:
         file = waiting.pop()

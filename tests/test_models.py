@@ -27,6 +27,7 @@ def input_set(kind: str, time: int = 240) -> Inputs:
     rows[:, -2], rows[:, -1] = np.arange(600) % 24, np.arange(600) // 24
     targets, meta = random.normal(size=300).astype(np.float32), Meta(time, COLUMNS, target=1)
     if kind == "station":
+        time = 48
         targets, meta = np.stack([targets] * 3, axis=1), Meta(time, COLUMNS, target=1, leads=3, every=1)
     if kind == "reviews":
         rows, meta = random.integers(0, 10_000, 600).astype(np.int16), Meta(time, words=10_000)

@@ -106,14 +106,17 @@ def test_the_hours_are_those_of_the_training_data(project: Path) -> None:
 def test_a_window_is_that_of_the_training_data_to_the_last_bit(data: st.DataObject) -> None:
     """Whatever part of a record with gaps is in the file, as long as the window is in it."""
     table = weather(120)
+    wind = {"speed": "wv (m/s)", "direction": "wd (deg)"} if data.draw(st.booleans()) else None
+    if wind:
+        table["wd (deg)"] = np.random.default_rng(1).uniform(0, 360, len(table)).round(1)
     for _ in range(data.draw(st.integers(0, 5))):
         first = data.draw(st.integers(0, 110))
         table.iloc[first : first + data.draw(st.integers(1, 5)), data.draw(st.integers(0, 2))] = np.nan
     lost = data.draw(st.lists(st.integers(1, 118), max_size=4))
     table = table.drop(table.index[lost])
-    clean = checked(Clean, {"max_gap": 3, "wind": None, "checks": {}}, "clean")
+    clean = checked(Clean, {"max_gap": 3, "wind": wind, "checks": {}}, "clean")
     record = {"Date Time": table.index.to_numpy().astype("datetime64[s]")}
-    record |= {name: table[name].to_numpy() for name in COLUMNS}
+    record |= {name: table[name].to_numpy() for name in table}
     grid, _ = cleaned(record, clean, [], "T (degC)", "record", (3600, 0))
     expected = hours(grid, "T (degC)", 1, clean.max_gap)
     windows = starts(expected, LOOKBACK, 1, np.datetime64("2009-01-01"), None)
@@ -125,7 +128,7 @@ def test_a_window_is_that_of_the_training_data_to_the_last_bit(data: st.DataObje
         if part.index[0] > expected.time[start] or part.notna().sum().min() < LOOKBACK:
             continue  # the file begins with hours that are missing
         cut = {"Date Time": part.index.to_numpy().astype("datetime64[s]")}
-        cut |= {name: part[name].to_numpy() for name in COLUMNS}
+        cut |= {name: part[name].to_numpy() for name in table}
         grid, _ = cleaned(cut, clean, [], "T (degC)", "part", (3600, 0))
         if before and np.isnan(grid.iloc[0]).any():
             continue  # a gap that the whole record fills from both sides
@@ -212,6 +215,14 @@ def test_what_a_file_is_refused_for(project: Path, make: Any, message: str) -> N
     assert "\n" not in found and "latest.csv" in found
 
 
+def test_a_file_without_the_direction_that_the_model_knows_is_refused() -> None:
+    clean = checked(Clean, {"max_gap": 3, "wind": {"speed": "wv (m/s)", "direction": "wd (deg)"}, "checks": {}}, "")
+    description = DESCRIPTION | {"columns": ["p (mbar)", "T (degC)", *command.VECTOR, *CALENDAR]}
+    command.check_names([*COLUMNS, "wd (deg)"], description, clean, "latest.csv")
+    with pytest.raises(UserError, match=r"line 1: expected the columns .* found none called 'wd \(deg\)'"):
+        command.check_names(COLUMNS, description, clean, "latest.csv")
+
+
 def test_what_lies_before_the_window_is_no_reason_to_refuse(project: Path) -> None:
     table = weather()
     table.iloc[:20, 1] = np.nan
@@ -284,6 +295,17 @@ def test_models_that_cannot_answer(project: Path) -> None:
         command.describe("ridge")
     with pytest.raises(UserError, match="expected the scores of a station's model, found none"):
         command.best_model()
+
+
+def test_a_model_answers_with_its_own_number_of_threads(project: Path, monkeypatch) -> None:
+    """As `evaluate` did: another number changes the last digits."""
+    sections, asked = json.loads(Path("params.yaml").read_text()), []
+    sections["tasks"]["station"]["threads"] = 2
+    Path("params.yaml").write_text(json.dumps(sections))
+    monkeypatch.setattr("stages.lib.nn.environment.use_threads", asked.append)
+    with pytest.raises(UserError, match=r"model.keras: not found"):
+        command.answer("ridge", np.zeros((LOOKBACK, 5), np.float32))
+    assert asked == [2]
 
 
 def test_the_model_that_is_best_on_validation_answers(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import matplotlib
@@ -16,7 +17,7 @@ from ruamel.yaml import YAML
 from stages.lib.errors import UserError
 from stages.lib.figures import draw_first_days, draw_forecast, draw_losses, draw_record
 from stages.lib.history import write_history
-from stages.lib.reports import forecast, reviews
+from stages.lib.reports import forecast, reviews, station
 from stages.lib.reports.forecast import split_times
 from stages.lib.settings.inputs import Window
 from stages.report import read_results, report
@@ -189,13 +190,56 @@ def test_review_curves_are_of_what_was_trained_and_measured(root: Path, columns:
 def test_a_report_that_fails_leaves_all_of_the_last_one(root: Path, monkeypatch) -> None:
     forecasts("naive", "gru", sentinels=3)
     report("forecast")
-    before = files(root)
     forecasts("naive", "gru", sentinels=3, test=3.0)
-    monkeypatch.setattr(forecast, "draw_mae", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    before, made = files(root), forecast.report
+
+    def torn(*results):
+        texts, figures = made(*results)
+        return texts | {"last.json": None}, figures  # the last of all files cannot be written
+
+    monkeypatch.setattr(forecast, "report", torn)
+    with pytest.raises(TypeError):
         report("forecast")
-    made = ("metrics/forecast.md", "metrics/forecast_without_sentinels.json")
-    assert {path: files(root)[path] for path in made} == {path: before[path] for path in made}
+    assert files(root) == before
+
+
+@pytest.mark.parametrize("best", ["station_mlp", "ridge"])
+def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from_the_references(root, best) -> None:
+    scores = {"persistence": 3.0, "ridge": 2.0, "station_mlp": 1.5} | {best: 1.0}
+    metrics, origins = {}, pd.date_range("2016-01-01", periods=1440, freq="h")
+    every = pd.DataFrame({"origin": origins.repeat(3), "lead": np.tile([8.0, 16.0, 24.0], 1440), "truth": 10.0})
+    every.loc[2, "truth"] = np.nan  # 24 hours after the first origin
+    for number, (name, mae) in enumerate(scores.items()):
+        metrics[name] = {f"{part}_{key}_24h": 0.5 for part in ("val", "test") for key in ("skill", "mae_degc")}
+        metrics[name] |= {"val_mae_degc_24h": mae, "test_skill": 0.4, "parameters": 7}
+        metrics[name] |= {"test_skill_vs_ridge_24h": 0.1, "test_coverage_24h": 0.8, "test_width_degc_24h": 3.0}
+        error = np.random.default_rng(number).normal(mae, 0.2, len(every))
+        table = every.assign(**{"q0.1": 10 + error - 2, "q0.5": 10 + error, "q0.9": 10 + error + 2})
+        folder = Path("data/evaluations/station", name)
+        folder.mkdir(parents=True)
+        table.to_parquet(folder / "forecast.parquet")
+        leads = pd.DataFrame({"lead": [8.0, 16.0, 24.0], "skill": 0.1, "n": [1440, 1440, 1439]})
+        leads.to_parquet(folder / "by_lead.parquet")
+        pd.DataFrame({"month": [1, 2], "mae": 1.0}).to_parquet(folder / "by_month.parquet")
+        pd.DataFrame({"hour": range(24), "mae": 1.0}).to_parquet(folder / "by_hour.parquet")
+    write_models("station", metrics, {name: [[]] for name in scores})
+    params = json.loads(Path("params.yaml").read_text())
+    params["dataset"]["target"] = "T (degC)"
+    periods = {"train": "2010-01-01", "val": "2014-01-01", "test": "2016-01-01", "end": None}
+    write("params.yaml", json.dumps(params | {"periods": periods}))
+    write("data/quality.json", json.dumps({"source": {"source": "some.csv", "synthetic": False}}))
+    texts, figures = station.report(*read_results("station"))
+    text = texts["station.md"]
+    order = sorted(scores, key=scores.__getitem__)
+    assert [row[0] for row in cells(text)[2:]] == [f"**{order[0]}**", *order[1:]]
+    assert cells(text)[2][1] == "**1.000**"
+    assert "1,440 test windows, 1,439 with a truth at 24 hours" in text
+    references = [name for name in ("ridge", "persistence") if name != best]
+    said = re.findall(r"At 24 hours `(\w+)` beats (\w+): its MAE is (\S+) degC lower", text)
+    assert [names for *names, _ in said] == [[best, name] for name in references]
+    lower = [scores[name] - 1 for name in references]
+    assert [float(number) for *_, number in said] == pytest.approx(lower, abs=0.03)
+    assert set(figures) == {"skill", "when", "reliability", "fortnight"}
 
 
 def test_naive_alone_on_fewer_synthetic_rows_than_the_figures_show(root: Path) -> None:

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import requests
+from dvc.utils.serialize import dump_yaml
 from test_end_to_end import DVC, LIMIT, Clone
 
 from scripts import repro
@@ -172,10 +173,19 @@ def test_an_interrupted_run_leaves_nothing_running(clone, sign):
 
 
 @pytest.mark.parametrize(
+    ("jobs", "message"),
+    [("0", "JOBS: expected a whole number from 1, found 0"), ("two", "invalid int value: 'two'")],
+)
+def test_so_many_jobs_are_refused(monkeypatch, capsys, jobs, message):
+    monkeypatch.setattr("sys.argv", ["repro", "--jobs", jobs])
+    with pytest.raises(SystemExit, match="2"):
+        repro.main()
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--jobs", "0"], "JOBS: expected a whole number from 1, found 0"),
-        (["--jobs", "two"], "invalid int value: 'two'"),
         (["weather"], "error: TASK: expected backtest, forecast, reviews, station"),
         (["--scheduler", "tcp://127.0.0.1:9"], "error: SCHEDULER: no DVC remote"),
     ],
@@ -211,6 +221,34 @@ def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, 
     assert capsys.readouterr().err == (
         "error: download@dataset failed: see above\nerror: parse: not run, as a stage that it needs failed\n"
     )
+
+
+def test_what_machines_have_made_joins_what_is_there(tmp_path):
+    dump_yaml(
+        tmp_path / "dvc.lock", {"schema": "2.0", "stages": {"parse": {"cmd": "old"}, "clean": {"cmd": "kept"}}}
+    )
+    first = {"dvc.lock": {"parse": {"cmd": "new"}}, "metrics/forecast/gru.json": "{}\n"}
+    repro.merge(tmp_path, first, {"dvc.lock": {"normalize": {"cmd": "more"}}})
+    assert repro.entries(tmp_path, "dvc.lock") == {
+        "parse": {"cmd": "new"},
+        "clean": {"cmd": "kept"},
+        "normalize": {"cmd": "more"},
+    }
+    assert (tmp_path / "metrics/forecast/gru.json").read_text() == "{}\n"
+
+
+@pytest.mark.parametrize(
+    ("core", "changed", "why"),
+    [
+        ({}, "", "no DVC remote"),
+        ({"remote": "store"}, " M params.yaml\n?? stages/new.py\n", "params.yaml, stages/new.py: not committed"),
+        ({"remote": "store"}, "", None),
+    ],
+)
+def test_other_machines_need_a_remote_and_a_commit(monkeypatch, core, changed, why):
+    monkeypatch.setattr(subprocess, "check_output", lambda *_, **__: changed)
+    found = repro.unfit(SimpleNamespace(config=SimpleNamespace(read=lambda _: {"core": core})))
+    assert found is None if why is None else found.startswith(why)
 
 
 def test_long_trainings_go_first_and_what_they_wait_for_before_them():

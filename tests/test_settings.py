@@ -1,6 +1,7 @@
 """The settings: each wrong value has its message, and models take what is theirs, their task's or everyone's."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -241,14 +242,45 @@ def test_all_that_is_wrong_is_listed_a_line_each(kind):
     assert all(line.endswith(", found nothing; add it") for line in str(raised.value).splitlines())
 
 
-@given(st.integers(2000, 2030), st.sampled_from("dmyHMSjpbBfYz %-.:"), st.data())
-def test_a_format_is_taken_where_a_moment_comes_back(year, letter, data):
-    """Whatever is refused or taken, there is no other error."""
-    format = data.draw(st.text("dmyHMSIjpbBfYzZ %-.:\0", max_size=12))
+PARTS = [
+    "%d",
+    "%m",
+    "%Y",
+    "%y",
+    "%j",
+    "%b",
+    "%H",
+    "%I",
+    "%p",
+    "%M",
+    "%S",
+    "%f",
+    "%z",
+    "%",
+    ".",
+    "-",
+    ":",
+    " ",
+    "\0",
+]
+
+
+@given(st.integers(2000, 2030), st.lists(st.sampled_from(PARTS), max_size=9).map("".join))
+def test_with_a_format_that_is_taken_a_moment_comes_back_as_far_as_it_goes(year, format):
+    """Whatever is refused, there is no other error."""
     try:
         checked(Record, RECORD | {"format": format}, "dataset")
     except UserError as error:
         assert str(error).startswith("params.yaml: dataset.format: expected ")
+        return
+    moment = datetime(year, 11, 30, 13, 47, 5)
+    back = datetime.strptime(moment.strftime(format), format)
+    assert back in [moment, moment.replace(second=0), moment.replace(minute=0, second=0), datetime(year, 11, 30)]
+
+
+@pytest.mark.parametrize("format", ["%d.%m.%Y %H:%M:%S", "%Y-%j", "%y%m%d %H", "%d %b %Y %I %p"])
+def test_such_formats_are_taken(format):
+    checked(Record, RECORD | {"format": format}, "dataset")
 
 
 def test_only_what_a_stage_asks_for_is_looked_at(root):

@@ -112,7 +112,43 @@ def test_ridge_beats_persistence_on_training(inputs):
     assert ridge < 0.9 * persistence
 
 
+def test_differences_are_those_of_a_plain_loop(inputs):
+    def plain(values: np.ndarray) -> np.ndarray:
+        now, found = values[-1, :2], [values[-1, :2]]
+        found += [now - values[-1 - lag, :2] for lag in (1, 3, 6, 12, 24)]
+        found += [now - f(values[-span:, :2], axis=0) for span in (24, 48) for f in (np.mean, np.max, np.min)]
+        return np.concatenate(found)
+
+    window = keras.Input(inputs.shape)
+    found = forecasts(keras.Model(window, training.differences(window, inputs)), inputs, inputs.val)
+    seen, expected = (
+        np.array([plain(values.astype(np.float64)) for values in split.windows[:]])
+        for split in (inputs.train, inputs.val)
+    )
+    expected = np.clip((expected - seen.mean(axis=0)) / seen.std(axis=0), -5, 5)
+    np.testing.assert_allclose(found[:, : expected.shape[1]], expected, atol=1e-3)
+    assert found.shape[1] == expected.shape[1] + training.HARMONICS
+
+
+def test_the_climatology_at_a_lead_is_that_of_the_later_hour(inputs):
+    window = keras.Input(inputs.shape)
+    normal = keras.Model(window, training.climatology(window, inputs, [0, 7]))
+    found = forecasts(normal, inputs, inputs.val)  # of windows an hour apart
+    np.testing.assert_allclose(found[:-7, 1], found[7:, 0], atol=1e-2)
+
+
 # --- Training ----------------------------------------------------------------------------------------
+
+
+def test_members_are_built_from_seeds_that_follow_one_another(inputs):
+    schedule = SCHEDULE | {"epochs": 0, "units": 4, "noise": 0.1, "dropout": 0.1}
+    members, _, labels = fitting.fit_members("station_mlp", "x", inputs, schedule, training)
+    (second,), _, _ = fitting.fit_members(
+        "station_mlp", "x", inputs, schedule | {"seed": 2, "members": 1}, training
+    )
+    weights = [np.concatenate([w.ravel() for w in model.get_weights()]) for model in (*members, second)]
+    assert labels == ["x.1", "x.2"]
+    assert (weights[0] != weights[1]).any() and (weights[1] == weights[2]).all()
 
 
 @given(
@@ -254,8 +290,9 @@ def test_cells_and_summary_are_the_scores_of_what_was_measured(inputs):
         }
         for name, value in expected.items():
             assert found.loc[lead, name] == pytest.approx(value), name
-    first = frame[(frame["lead"] == 24)].iloc[0]
-    assert first["valid"] in pd.DatetimeIndex(split.times[few] + np.timedelta64(24, "h"))
+    measured = np.isfinite(targets[:, 23])
+    valid = split.times[few][measured] + np.timedelta64(24, "h")
+    assert frame[frame["lead"] == 24]["valid"].tolist() == list(pd.DatetimeIndex(valid))
 
 
 def test_scores_against_the_references(inputs):
