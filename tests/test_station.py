@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -80,6 +81,20 @@ def test_persistence_is_the_last_value_at_the_same_hour(inputs):
             while row > origin:
                 row -= 24
             assert (found[window, lead - 1] == inputs.rows[row, 1]).all()
+
+
+def test_persistence_and_the_headline_of_rows_three_hours_apart(inputs):
+    every = replace(inputs, meta=replace(inputs.meta, every=3))
+    outputs = {
+        part: forecasts(training.persistence(every), every, getattr(every, part)) for part in ("val", "test")
+    }
+    for lead in range(1, LEADS + 1):
+        row = inputs.val.windows.starts + LOOKBACK - 1 + lead - 8 * -(-lead // 8)  # eight rows a day
+        assert (outputs["val"][:, lead - 1, 1] == inputs.rows[row, 1]).all()
+    metrics, tables = scoring.score("persistence", outputs, every, SCHEDULE)
+    error = abs(inputs.test.targets[:, 7] - outputs["test"][:, 7, 1])
+    assert metrics["test_mae_degc_24h"] == pytest.approx(np.nanmean(error), rel=1e-6)
+    assert list(tables["by_lead"]["lead"]) == list(range(3, 3 * LEADS + 1, 3))
 
 
 def test_a_regression_finds_the_weights_that_made_the_targets(inputs):
