@@ -21,6 +21,7 @@ from typing import Any
 import matplotlib.style
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from ruamel.yaml import YAML
 
 from stages.lib.errors import UserError
@@ -189,6 +190,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         means = frame.groupby("model", sort=False)[key].mean()
         axes.plot(means, range(len(models)), "|", color=colour, markersize=14, markeredgewidth=2)
         axes.set(xlabel=COLUMNS[key][0].replace("degC", "°C"), yticks=range(len(models)), yticklabels=models)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.invert_yaxis()
     panels[1].tick_params(labelleft=False)
     return figure
