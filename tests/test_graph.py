@@ -156,8 +156,13 @@ def read(stage: Stage) -> set[tuple[str | None, ...]]:
 
     None stands for what is not a literal.
     """
+    return read_by(*command(stage))
+
+
+@cache
+def read_by(module: str, argument: str) -> set[tuple[str | None, ...]]:
     found = set()
-    for file in closure(stage):
+    for file in files_of(module, argument):
         for node in nodes(ROOT / file) if file.endswith(".py") else ():
             if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("params", "settings_of"):
                 continue

@@ -120,6 +120,7 @@ def test_no_identity_is_given_to_data_that_changed_since_it_was_read(weather, mo
         fingerprint("x", {"inputs": "tiny"})
 
 
+@pytest.mark.slow
 def test_an_edit_stops_a_training_at_the_next_epoch_and_put_back_it_continues(weather):
     """Through the real command."""
     inputs("tiny")

@@ -58,6 +58,7 @@ def test_a_variant_changes_what_it_says(data, variant):
     assert (gru.go_backwards, gru.units) == (plain["go_backwards"], plain["units"])
 
 
+@pytest.mark.slow
 def test_as_it_is_equals_the_pipeline_and_nothing_is_trained_twice(data, capsys):
     experiment.main()
     printed = capsys.readouterr().out

@@ -207,10 +207,9 @@ def test_margins_hold_what_the_quantiles_promise_and_no_more(data):
 @pytest.mark.parametrize(
     ("module", "options"),
     [
-        (station_mlp, {"units": 4, "noise": 0.1, "dropout": 0.1}),
-        (station_gru, GRU),
+        pytest.param(station_mlp, {"units": 4, "noise": 0.1, "dropout": 0.1}, id="mlp"),
+        pytest.param(station_gru, GRU, id="gru", marks=pytest.mark.slow),
     ],
-    ids=["mlp", "gru"],
 )
 def test_a_model_file_is_all_that_another_program_needs(inputs, tmp_path, module, options):
     members = [module.build(inputs, **options) for _ in range(2)]

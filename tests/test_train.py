@@ -255,16 +255,22 @@ def test_the_weights_of_the_best_epoch_are_kept(data):
 
 
 def test_from_average_from_on_the_mean_of_the_epochs_is_kept(data, monkeypatch):
-    def weights(**schedule):
-        data.write_params("models", "dense", **schedule)
-        trained("dense")
-        return keras.models.load_model("data/models/forecast/dense/model.keras").get_weights()
+    epochs, save = [], fitting.Checkpoint.save
+
+    def noting(checkpoint, history, variables, best):
+        epochs.append([np.array(variable) for variable in variables[: len(best)]])
+        save(checkpoint, history, variables, best)
 
     monkeypatch.setattr(fitting, "best_epoch", lambda history, _: len(history) - 1)
-    epochs = [weights(epochs=epoch) for epoch in (1, 2, 3, 4)]
-    for mean, *own in zip(weights(average_from=2), *epochs[1:], strict=True):
-        np.testing.assert_allclose(mean, np.mean(own, axis=0), atol=1e-6)
+    data.write_params("models", "dense", epochs=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting.Checkpoint, "save", noting)
+        trained("dense")
+    data.write_params("models", "dense", average_from=2)
     whole = trained("dense")
+    kept = keras.models.load_model("data/models/forecast/dense/model.keras").get_weights()
+    for mean, *own in zip(kept, *epochs[1:], strict=True):
+        np.testing.assert_allclose(mean, np.mean(own, axis=0), atol=1e-6)
     shutil.rmtree("data/models")
     interrupted("dense", monkeypatch, after=3)
     assert trained("dense") == whole
