@@ -170,8 +170,8 @@ def read_by(module: str, argument: str) -> set[tuple[str | None, ...]]:
             if node.func.id == "params":
                 found.add(keys)
             elif isinstance(node.args[0], ast.Name):
-                module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
-                found |= {(*keys[1:], field) for field in getattr(module, node.args[0].id).model_fields}
+                imported = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+                found |= {(*keys[1:], field) for field in getattr(imported, node.args[0].id).model_fields}
             else:
                 found.add((*keys[1:], None))
     return found
