@@ -27,7 +27,7 @@ from keras import layers, ops
 
 from stages.lib.errors import UserError
 from stages.lib.files import whole
-from stages.lib.history import best_epoch
+from stages.lib.history import best_row
 from stages.lib.leaderboard import PUBLISHED
 from stages.lib.nn.environment import use_threads
 from stages.lib.nn.fitting import fit
@@ -107,7 +107,7 @@ def table() -> str:
     lines.append("|---|--:|---|--:|--:|--:|")
     for variant, (what, *_) in VARIANTS.items():
         histories = [json.loads(path.read_text())["history"] for path in sorted(RUNS.glob(f"{variant}.*.json"))]
-        best = [history[best_epoch(history, "val_loss")] for history in histories]
+        best = [best_row(history, "val_loss") for history in histories]
         if not histories:
             continue
         each = ", ".join(f"{row['val_loss']:.4f} ({row['epoch']})" for row in best)

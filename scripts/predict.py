@@ -217,7 +217,7 @@ def window_of(
     if at is not None and not first <= at <= last:
         raise UserError(f"--at: expected a time of {where}, {first} to {last}, found {at}")
     known = grid if at is None else grid.loc[:at]  # nothing after the origin
-    span = (known.index[-1] - first) / pd.Timedelta(hours=1) + clean_step(grid)
+    span = (known.index[-1] - first + grid.index[1] - first) / pd.Timedelta(hours=1)
     if span < lookback * every:
         raise UserError(
             f"{where}: expected at least {lookback * every} hours up to the origin, the lookback of "
@@ -250,11 +250,6 @@ def window_of(
     warnings = check_stuck(rows, table.columns[: -len(CALENDAR)], clean, every, where)
     hourly = grid[target][(grid.index.to_numpy() - table.time[origin]) % (every * HOUR) == np.timedelta64(0)]
     return Latest(rows, table.time[origin], hourly, last.to_numpy().astype("datetime64[s]"), warnings)
-
-
-def clean_step(grid: pd.DataFrame) -> float:
-    """Hours from one row of `grid` to the next."""
-    return (grid.index[1] - grid.index[0]) / pd.Timedelta(hours=1)
 
 
 def absent(table: Hours, row: int, grid: pd.DataFrame) -> str:

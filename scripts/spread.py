@@ -156,8 +156,9 @@ def table(frame: pd.DataFrame) -> str:
                 deviation = f" ± {values.std():.{decimals}f}" * (len(values) > 1)
                 row[heading] = f"{values.mean():.{decimals}f}{deviation}" if len(values) else ""
         rows.append(row | {"notebooks' best (epoch)": PUBLISHED.get(str(model), "")})
-    sides = ["left", *["right"] * (len(rows[0]) - 1)]
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True, colalign=sides)
+    return pd.DataFrame(rows).to_markdown(
+        index=False, disable_numparse=True, colglobalalign="right", colalign=["left"]
+    )
 
 
 def verdict(frame: pd.DataFrame) -> str:

@@ -1,18 +1,14 @@
 """Train one model on what was before a test period, and forecast that period."""
 
-import stages.lib.nn.environment  # noqa: F401, before Keras
-
-# isort: split
-
 from pathlib import Path
+from typing import Any
 
-import keras
 import pandas as pd
 
 from stages.lib.errors import UserError
 from stages.lib.files import whole
 from stages.lib.nn.batches import forecasts
-from stages.lib.nn.environment import machine, use_threads
+from stages.lib.nn.environment import keras, machine, use_threads
 from stages.lib.nn.fitting import fit_members
 from stages.lib.nn.resume import Checkpoint
 from stages.lib.params import params
@@ -42,14 +38,14 @@ def backtest(name: str, fold: str) -> None:
     own, schedule = settings_of(Backtest, "backtest"), settings(name)
     use_threads(schedule["threads"])
     inputs = fold_inputs(own, fold)
-    tables, done = [], []
+    tables, done = list[Any](), []
     for seed in own.seeds if schedule["epochs"] else own.seeds[:1]:  # no seed enters where nothing is trained
         keras.utils.clear_session()
         label, one = f"{name}.{fold}.{seed}", schedule | {"seed": seed, "members": 1}
         members, _, labels = fit_members(name, label, inputs, one, training)
         model, _ = training.finish(name, members, inputs, one)
         found = table(forecasts(model, inputs, inputs.test), inputs.test, inputs.meta.every)
-        lead = found["lead"].unique()[abs(found["lead"].unique() - HEADLINE).argmin()]
+        lead = min(HEADLINE, inputs.meta.leads * inputs.meta.every)
         tables.append(found[found["lead"] == lead].assign(seed=seed))
         done += labels
     forecast = pd.concat(tables)

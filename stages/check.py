@@ -140,7 +140,7 @@ def architecture_faults(name: str, model: dict[str, Any]) -> Iterator[str]:
 
 
 def check() -> None:
-    """Check all of params.yaml, and that no results of other models lie about; write data/checked."""
+    """Check all of params.yaml, and that no results of other models are left over; write data/checked."""
     values = params()
     found = list(wrong(Params, values))
     if isinstance(values, dict) and Params.model_fields.keys() <= values.keys():

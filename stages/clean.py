@@ -18,12 +18,8 @@ REPORT = Path("data/clean.json")
 
 def clean() -> None:
     """Write data/clean.parquet and data/clean.json."""
-    settings, sentinels, target = (
-        settings_of(Clean, "clean"),
-        params("dataset", "sentinels"),
-        params("dataset", "target"),
-    )
-    grid, report = cleaned(read(), settings, sentinels, target, str(RECORD))
+    settings, sentinels = settings_of(Clean, "clean"), params("dataset", "sentinels")
+    grid, report = cleaned(read(), settings, sentinels, params("dataset", "target"), str(RECORD))
     with whole(CLEAN) as path, whole(REPORT) as report_path:
         columns = {name: column.to_numpy() for name, column in grid.reset_index().items()}
         pq.write_table(pa.table(columns), path)  # not from_pandas, which makes nulls of NaN

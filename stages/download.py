@@ -30,7 +30,7 @@ READ_TIMEOUT = 30.0  # seconds without one byte
 TIME_LIMIT = 3600.0  # seconds for one address, retries included
 RETRIES = 3  # after the first attempt: of a request, and of a body that was cut short
 BACKOFF = 0.5  # seconds; doubles from one retry to the next
-PASSING = (500, 502, 503, 504)  # HTTP states that are worth a retry
+TRANSIENT = (500, 502, 503, 504)  # HTTP status codes that are worth a retry
 REASONS = {  # patterns of what requests and urllib3 say at length, and the same in short
     "NameResolutionError": "the host name cannot be resolved",
     "ProxyError": "the proxy cannot be reached or refuses",
@@ -109,14 +109,14 @@ def copy(section: str, texts: list[str], directory: Path, size: int | None, sha2
 
 
 class Session(requests.Session):
-    """A session that retries, with back-off, failed connections and the states PASSING."""
+    """A session that retries, with back-off, failed connections and the status codes TRANSIENT."""
 
     def __init__(self) -> None:
         super().__init__()
         retry = Retry(
             RETRIES,
             backoff_factor=BACKOFF,
-            status_forcelist=PASSING,
+            status_forcelist=TRANSIENT,
             raise_on_status=False,
             respect_retry_after_header=False,  # a server may ask for hours
         )

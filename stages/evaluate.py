@@ -1,21 +1,16 @@
 """Metrics of one model on validation and test, and its forecasts for the test windows."""
 
-import stages.lib.nn.environment  # noqa: F401, before Keras
-
-# isort: split
-
 import importlib
 import json
 from pathlib import Path
 
-import keras
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.lib.files import reading, whole
-from stages.lib.history import best_epoch, read_history
+from stages.lib.history import best_row, read_history
 from stages.lib.nn.batches import forecasts
-from stages.lib.nn.environment import use_threads
+from stages.lib.nn.environment import keras, use_threads
 from stages.lib.settings.training import INPUTS, settings
 from stages.lib.windows import load
 
@@ -33,9 +28,9 @@ def evaluate(name: str) -> None:
     scoring = importlib.import_module(f"stages.lib.tasks.{task}.scoring")
     run = getattr(scoring, "forecasts", forecasts)  # a station's are those that `predict` gives
     outputs = {split: run(model, inputs, getattr(inputs, split)) for split in ("val", "test")}
-    metrics, tables = scoring.score(name, outputs, inputs, schedule)
+    metrics, tables = scoring.score(outputs, inputs, schedule)
     if schedule["members"] == 1:
-        best = int(history[best_epoch(history, schedule["monitor"])]["epoch"]) if history else 0
+        best = int(best_row(history, schedule["monitor"])["epoch"]) if history else 0
         metrics |= {"best_epoch": best, "epochs": len(history)}
     metrics["parameters"] = model.count_params()
     with (

@@ -69,7 +69,7 @@ def summary(found: pd.DataFrame, own: str) -> str:
             }
         )
     return "\n\n".join(
-        cells.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * (cells.shape[1] - 1)])
+        cells.to_markdown(index=False, disable_numparse=True, colglobalalign="right", colalign=["left"])
         for cells in (table.rename_axis("test from").reset_index(), pd.DataFrame(rows))
     )
 

@@ -1,9 +1,5 @@
 """Train one model, keep the weights of its best epoch and its history; go on where a killed run stopped."""
 
-import stages.lib.nn.environment  # noqa: F401, before Keras
-
-# isort: split
-
 import importlib
 from pathlib import Path
 

@@ -21,6 +21,7 @@ from stages import train as stage
 from stages.evaluate import evaluate
 from stages.inputs import inputs
 from stages.lib.errors import UserError
+from stages.lib.history import best_row
 from stages.lib.nn import fitting
 from stages.lib.windows import load
 
@@ -118,7 +119,7 @@ def test_draws_differ_between_epochs_and_seeds_and_reach_every_window():
     ],
 )
 def test_best_epoch_is_the_first_of_the_best(monitor, values, best):
-    assert fitting.best_epoch([{monitor: value} for value in values], monitor) == best
+    assert best_row([{monitor: value, "row": row} for row, value in enumerate(values)], monitor)["row"] == best
 
 
 # --- Files ---------------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ def test_from_average_from_on_the_mean_of_the_epochs_is_kept(data, monkeypatch):
         epochs.append([np.array(variable) for variable in variables[: len(best)]])
         save(checkpoint, history, variables, best)
 
-    monkeypatch.setattr(fitting, "best_epoch", lambda history, _: len(history) - 1)
+    monkeypatch.setattr(fitting, "best_row", lambda history, _: history[-1])
     data.write_params("models", "dense", epochs=4)
     with monkeypatch.context() as patch:
         patch.setattr(fitting.Checkpoint, "save", noting)

@@ -109,7 +109,7 @@ def check_of(column: str, checks: dict[str, Check]) -> Check:
 
 
 def clear(values: pd.Series, check: Check, sentinels: list[float], where: str) -> tuple[pd.Series, dict[str, int]]:
-    """Return `values` with NaN for what was not measured or cannot be, and the counts of either.
+    """Return `values` with NaN for what was not measured or is impossible, and how many there are of each.
 
     Raises UserError where the median lies outside the limits: another unit.
     """

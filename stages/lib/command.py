@@ -1,6 +1,6 @@
 """The command line of every stage: `./run STAGE [ARGUMENT ...]` calls the function STAGE of stages/STAGE.py.
 
-So it does of the COMMANDS of scripts/. A parameter with a default is an option, `--NAME VALUE`; the text of an
+The same holds for the COMMANDS in scripts/. A parameter with a default is an option, `--NAME VALUE`; the text of an
 `Annotated` parameter is its help.
 """
 

@@ -9,10 +9,10 @@ from stages.lib.errors import UserError
 from stages.lib.files import reading
 
 
-def best_epoch(history: list[dict], monitor: str) -> int:
-    """The first row of `history` with the best value of `monitor`: accuracies grow, losses fall."""
+def best_row(history: list[dict], monitor: str) -> dict:
+    """The row of the best epoch, the first with the best value of `monitor`: accuracies grow, losses fall."""
     choose = max if monitor.endswith("accuracy") else min
-    return choose(range(len(history)), key=lambda row: history[row][monitor])
+    return choose(history, key=lambda row: row[monitor])
 
 
 def write_history(directory: Path, members: list[list[dict]], columns: list[str], training: dict[str, Any]) -> None:

@@ -14,14 +14,14 @@ CALENDAR = ("hour of day (h)", "day of year (d)")
 
 
 class Hours(NamedTuple):
-    """n rows at the hours; `start` and `time` are the first and the last grid point that a row speaks of."""
+    """n rows at the hours; `start` and `time` are the first and the last grid point that a row covers."""
 
     columns: list[str]
     rows: np.ndarray  # (n, columns) float32, in their own units; NaN where a gap is too long
     targets: np.ndarray  # (n,) float32: the target as measured at the hour; NaN where it was not
     start: np.ndarray  # (n,) datetime64[s]
     time: np.ndarray  # (n,) datetime64[s]
-    now: np.ndarray  # (n,) whether every column was measured at the hour: no value after it has been used
+    now: np.ndarray  # (n,) whether every column was measured at the hour: nothing is interpolated from later ones
     lost: np.ndarray  # (n,) whether a gap in the target that is too long touches the row
 
 

@@ -43,8 +43,7 @@ def table(metrics: pd.DataFrame, columns: dict[str, tuple[str, int]], score: str
     cells["parameters"] = metrics["parameters"].map("{:,}".format)
     cells[f"notebooks' {score} (epoch)"] = [PUBLISHED.get(name, "") for name in metrics.index]
     cells.iloc[0, :2] = "**" + cells.iloc[0, :2] + "**"
-    sides = ["left", *["right"] * (cells.shape[1] - 1)]
-    return cells.to_markdown(index=False, disable_numparse=True, colalign=sides)
+    return cells.to_markdown(index=False, disable_numparse=True, colglobalalign="right", colalign=["left"])
 
 
 def provenance(source: dict[str, Any], extent: str = "") -> str:

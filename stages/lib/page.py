@@ -11,9 +11,7 @@ from matplotlib.figure import Figure
 
 # What figures are drawn in, and the variable of STYLE that stands for it on the page.
 INK, MUTED, GRID, LINE, BAND, OTHER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
-VARIABLES = dict(
-    zip((INK, MUTED, GRID, LINE, BAND, OTHER), ("ink", "muted", "grid", "line", "band", "other"), strict=True)
-)
+VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", LINE: "line", BAND: "band", OTHER: "other"}
 LOOK: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "axes.spines.right": False,
@@ -90,7 +88,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var(--{variable})")
-    label = html.escape(description, quote=True)
+    label = html.escape(description)
     return re.sub(
         r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', text
     )

@@ -1,4 +1,4 @@
-"""What a record is worth: its gaps, duplicates, sentinels and ranges."""
+"""The quality of a record: its gaps, duplicates, sentinels and ranges."""
 
 from pathlib import Path
 from typing import Any

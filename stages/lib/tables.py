@@ -1,4 +1,4 @@
-"""Reading CSV files of a weather record: what is read equals csv.reader and float, every bad place is named."""
+"""Reading CSV files of a weather record, exactly as csv.reader and float would; every error names its place."""
 
 import codecs
 import contextlib

@@ -1,4 +1,4 @@
-"""A recurrent layer over the last hours, joined with what station_mlp looks at; and curves of each of these."""
+"""A recurrent layer over the last hours, joined with station_mlp's features and with a learned curve of each."""
 
 import keras
 from keras import layers, ops

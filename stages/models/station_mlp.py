@@ -1,4 +1,4 @@
-"""A dense layer over what the last values were not before."""
+"""A dense layer over the last values and their differences from earlier ones."""
 
 import keras
 from keras import layers

@@ -3,25 +3,19 @@
 A batch of 128 is 128 integers; with windows copied on the host, the dense model took twice as long.
 """
 
-import stages.lib.nn.environment  # noqa: F401, before Keras
-
-# isort: split
-
 from typing import Any
 
-import keras
 import numpy as np
-from keras import layers, ops
 
 from stages.lib.nn.compiling import compilation
-from stages.lib.nn.environment import device
+from stages.lib.nn.environment import device, keras
 from stages.lib.nn.fast_gru import accelerate
 from stages.lib.windows import Inputs, Split
 
 EVALUATION_BATCH = 1024  # windows; may be larger than in training, as no weight changes between batches
 
 
-class Gather(layers.Layer):
+class Gather(keras.layers.Layer):
     """Look up windows: starts (batch,) -> (batch, time, features) or (batch, time)."""
 
     def __init__(self, inputs: Inputs) -> None:
@@ -32,7 +26,7 @@ class Gather(layers.Layer):
         self.rows.assign(rows)
 
     def call(self, starts: Any) -> Any:
-        return ops.take(self.rows, starts[:, None] + ops.arange(self.time, dtype="int32"), axis=0)
+        return keras.ops.take(self.rows, starts[:, None] + keras.ops.arange(self.time, dtype="int32"), axis=0)
 
 
 def windowed(model: keras.Model, inputs: Inputs) -> keras.Model:

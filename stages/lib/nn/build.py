@@ -1,17 +1,11 @@
 """From a line of params.yaml `models` to a Keras model."""
 
-import stages.lib.nn.environment  # noqa: F401, before Keras
-
-# isort: split
-
 import importlib
 import inspect
 from typing import Any
 
-import keras
-
 from stages.lib.errors import UserError
-from stages.lib.files import watch
+from stages.lib.nn.environment import keras
 from stages.lib.windows import Inputs
 
 
@@ -26,7 +20,6 @@ def build(name: str, inputs: Inputs, options: dict[str, Any]) -> keras.Model:
         if error.name != f"stages.models.{name}":
             raise  # something that file imports is missing
         raise UserError(f"params.yaml: models.{name} needs a file stages/models/{name}.py") from None
-    watch(f"stages/models/{name}.py")
     try:
         inspect.signature(architecture).bind(inputs, **options)
     except TypeError as error:

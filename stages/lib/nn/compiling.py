@@ -1,15 +1,9 @@
 """How a model is compiled: loss, metric, optimizer, and whether XLA compiles the step."""
 
-import stages.lib.nn.environment  # noqa: F401, before Keras
-
-# isort: split
-
 from typing import Any
 
-import keras
-from keras import layers
-
 from stages.lib.errors import UserError
+from stages.lib.nn.environment import keras
 
 
 def compilation(model: keras.Model, device: str) -> bool | str:
@@ -22,16 +16,15 @@ def compilation(model: keras.Model, device: str) -> bool | str:
     if not device.startswith("cpu") or keras.backend.backend() != "tensorflow":
         return "auto"
     kinds = [type(layer) for layer in model.layers]
-    return layers.Conv1D not in kinds and any(issubclass(kind, layers.RNN | layers.Bidirectional) for kind in kinds)
+    return keras.layers.Conv1D not in kinds and any(
+        issubclass(kind, keras.layers.RNN | keras.layers.Bidirectional) for kind in kinds
+    )
 
 
 def compile_model(
-    learner: keras.Model, optimizer: Any, loss: Any, metrics: list[Any], monitor: str, jit_compile: bool | str
+    learner: keras.Model, optimizer: Any, loss: Any, metrics: list[Any], jit_compile: bool | str
 ) -> None:
-    """Compile `learner` for training.
-
-    Raises UserError for a loss or metric that Keras does not have, or if `monitor` is neither.
-    """
+    """Compile `learner` for training; raises UserError for a loss or metric that Keras does not have."""
     try:
         learner.compile(
             optimizer,
@@ -42,10 +35,3 @@ def compile_model(
         )
     except ValueError as error:
         raise UserError(f"params.yaml: loss or metric: {error}") from None
-    names = [getattr(metric, "name", None) or getattr(metric, "__name__", metric) for metric in metrics]
-    scores = ["val_loss", *(f"val_{name}" for name in names)]
-    if monitor not in scores or not monitor.endswith(("loss", "error", "accuracy")):  # of others, is more better?
-        listed = ", ".join(scores)
-        raise UserError(
-            f"params.yaml: monitor: expected a loss, error or accuracy among {listed}, found {monitor!r}"
-        )

@@ -1,4 +1,4 @@
-"""Keras as every stage imports it: quietly, quickly, and with the switches that change numbers set here.
+"""Keras as every stage imports it, from here: quietly, quickly, and with the switches that change numbers set.
 
 Quietly: without what TensorFlow's C++ prints during the import, before its own log level applies. Two seconds
 quicker: the garbage collector would go through TensorFlow's seven hundred thousand objects again and again during

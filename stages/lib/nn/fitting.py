@@ -1,24 +1,19 @@
 """The training loop: epoch by epoch, resumable, the best epoch's weights kept."""
 
-import stages.lib.nn.environment  # noqa: F401, before Keras
-
-# isort: split
-
 import os
 import time
 import zlib
 from types import ModuleType
 from typing import Any
 
-import keras
 import numpy as np
 from tqdm import tqdm
 
 from stages.lib.errors import UserError
-from stages.lib.history import best_epoch
+from stages.lib.history import best_row
 from stages.lib.nn.batches import EVALUATION_BATCH, feed, windowed
 from stages.lib.nn.build import build
-from stages.lib.nn.environment import device
+from stages.lib.nn.environment import device, keras
 from stages.lib.nn.resume import Checkpoint, fingerprint
 from stages.lib.settings.training import SCHEDULE
 from stages.lib.windows import Inputs
@@ -57,8 +52,8 @@ def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
 
     A row holds epoch, loss, val_loss (and the metric's where it is not the loss); for a forecast's MAE the losses
     again in the target's unit. Every epoch draws its windows from (seed, epoch), so that a resumed training
-    ends with the very numbers of an uninterrupted one. With schedule["average_from"], those weights are validated
-    and kept that are the mean of the weights at the end of that epoch and of each one since.
+    ends with the very numbers of an uninterrupted one. With schedule["average_from"], the mean of the weights at
+    the end of that epoch and of each later one is validated and kept.
     """
     if not schedule["epochs"]:
         return []
@@ -97,7 +92,7 @@ def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
         if not np.isfinite(list(row.values())).all():
             raise UserError(f"{label}: epoch {epoch + 1}: the loss is not a number; try a lower learning_rate")
         history.append(row)
-        if best_epoch(history, monitor) == epoch:
+        if best_row(history, monitor) is row:
             best = model.get_weights()
         if start:
             model.set_weights(weights)  # training continues from its own
@@ -110,7 +105,7 @@ def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
 
 def describe(name: str, history: list[dict], schedule: dict[str, Any], unit: str | None) -> str:
     """One line on the last epoch of `history`."""
-    row, best = history[-1], history[best_epoch(history, schedule["monitor"])]
+    row, best = history[-1], best_row(history, schedule["monitor"])
     scores = "  ".join(
         f"{key} {value:.4f}" for key, value in row.items() if key != "epoch" and not key.endswith(f"_{unit}")
     )

@@ -1,8 +1,6 @@
 """The page of one forecast: what was measured, the forecast, and how good such forecasts have been."""
 
 import html
-from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import matplotlib
@@ -92,22 +90,22 @@ def prediction_page(result: dict[str, Any], measured: pd.Series, by_lead: pd.Dat
     later = measured.index > pd.Timestamp(result["origin"])
     known = " (dotted: what was measured later)" if measured[later].notna().any() else ""
     rows = [
-        (moment(row.valid), f"{row.lead_hours:g} h", f"{row.median:z.1f}", f"{row.low:z.1f} to {row.high:z.1f}")
-        for row in records(forecast)
+        (
+            moment(row["valid"]),
+            f"{row['lead_hours']:g} h",
+            f"{row['median']:z.1f}",
+            f"{row['low']:z.1f} to {row['high']:z.1f}",
+        )
+        for row in result["forecast"]
     ]
     heads = ("valid", "ahead", unit, "80 % interval")
     shown = [row for row, lead in zip(rows, forecast["lead_hours"], strict=True) if not lead % 3] or rows
     verified = by_lead[by_lead["lead"].isin([1, 3, 6, 12, 24, 36, 48])]
     verified = verified if len(verified) else by_lead
+    columns = verified[["lead", "mae", "bias", "coverage", "skill"]].itertuples(index=False, name=None)
     scores = [
-        (
-            f"{v.lead:g} h",
-            f"{v.mae:.2f}",
-            f"{v.bias:+z.2f}",
-            f"{100 * v.coverage:.0f} %",
-            f"{v.skill:.2f}",
-        )
-        for v in records(verified)
+        (f"{lead:g} h", f"{mae:.2f}", f"{bias:+z.2f}", f"{100 * coverage:.0f} %", f"{skill:.2f}")
+        for lead, mae, bias, coverage, skill in columns
     ]
     first, last = (time[:10] for time in result["training"])
     error = f"Mean absolute error ({unit})"
@@ -127,12 +125,6 @@ trained on {first} to {last}. File: {html.escape(result["file"])}. Times are the
 same hour of the last day measured. Each line of the table averages up to {by_lead["n"].max():,} forecasts.</p>
 {table(("ahead", f"error, {unit}", f"bias, {unit}", "in the interval", "skill"), scores)}"""
     return page(f"{label}, forecast from {result['origin']}", body)
-
-
-def records(table: pd.DataFrame) -> Iterator[Any]:
-    """The rows of `table`, their values by attribute."""
-    for row in table.to_dict("records"):
-        yield SimpleNamespace(**{str(key): value for key, value in row.items()})
 
 
 def part(day: dict[str, Any]) -> str:

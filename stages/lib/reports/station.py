@@ -163,9 +163,7 @@ def table(metrics: pd.DataFrame, label: str, unit: str) -> str:
         cells[heading] = metrics[name].map(f"{{:.{decimals}f}}".format)
     cells["parameters"] = metrics["parameters"].map("{:,.0f}".format)
     cells.iloc[0, :2] = "**" + cells.iloc[0, :2] + "**"
-    return cells.to_markdown(
-        index=False, disable_numparse=True, colalign=["left", *["right"] * (cells.shape[1] - 1)]
-    )
+    return cells.to_markdown(index=False, disable_numparse=True, colglobalalign="right", colalign=["left"])
 
 
 def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[dict[str, str], dict[str, Figure]]:

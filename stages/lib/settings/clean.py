@@ -34,7 +34,7 @@ class Wind(Section):
 
 
 class Gaps(Section):
-    """As much of it as input sets need."""
+    """The part of `clean` that input sets depend on."""
 
     max_gap: Annotated[float, Field(ge=0, description="a number of hours from 0")]
 

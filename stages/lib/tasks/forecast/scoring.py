@@ -41,7 +41,7 @@ def forecast_metrics(inputs: Inputs, outputs: dict[str, np.ndarray]) -> dict[str
 
 
 def score(
-    name: str, outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
+    outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, dict]]:
     """The metrics of `outputs`, (n, 1) each of val and test, and the test forecasts in the target's unit."""
     table = {"truth": inputs.test.targets, "forecast": outputs["test"][:, 0]}

@@ -14,7 +14,7 @@ def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: 
     optimizer = keras.optimizers.RMSprop(schedule["learning_rate"])
     metrics = [schedule["metric"]] if schedule["metric"] != schedule["loss"] else []
     compiled = compilation(model, device())
-    compile_model(learner, optimizer, schedule["loss"], metrics, schedule["monitor"], compiled)
+    compile_model(learner, optimizer, schedule["loss"], metrics, compiled)
 
 
 def finish(

@@ -19,7 +19,7 @@ def review_metrics(inputs: Inputs, outputs: dict[str, np.ndarray], logits: bool)
 
 
 def score(
-    name: str, outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
+    outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, dict]]:
     """The metrics of `outputs`, (n, 1) each of val and test, and the outputs for the test reviews."""
     flat = {split: output[:, 0] for split, output in outputs.items()}

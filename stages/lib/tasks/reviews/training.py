@@ -18,7 +18,7 @@ def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: 
     if schedule["metric"] == "accuracy":
         metrics = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0 if schedule["logits"] else 0.5)]
     optimizer = keras.optimizers.RMSprop(schedule["learning_rate"])
-    compile_model(learner, optimizer, loss, metrics, schedule["monitor"], compilation(model, device()))
+    compile_model(learner, optimizer, loss, metrics, compilation(model, device()))
 
 
 def finish(

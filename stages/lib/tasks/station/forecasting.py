@@ -1,17 +1,13 @@
 """A station's forecasts: a window's is the same to the last bit whatever the others are, as `predict` needs."""
 
-import stages.lib.nn.environment  # noqa: F401, before Keras
-
-# isort: split
-
 import json
 import re
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 
+from stages.lib.nn.environment import keras
 from stages.lib.windows import Inputs, Split, Windows
 
 BATCH = 256  # windows; a batch of another size may be rounded differently

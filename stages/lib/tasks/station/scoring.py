@@ -63,7 +63,7 @@ def skills(targets: np.ndarray, median: np.ndarray, reference: np.ndarray) -> np
 
 
 def score(
-    name: str, outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
+    outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """The metrics of `outputs`, (n, leads, 3) each of val and test; tables of the test forecasts and their scores.
 
@@ -71,8 +71,8 @@ def score(
     origin and lead, and the scores `by_lead`, and at HEADLINE hours `by_month` and `by_hour`, of the valid time.
     """
     every, unit, test = inputs.meta.every, inputs.meta.unit, inputs.test
-    position = min(round(HEADLINE / every), inputs.meta.leads) - 1
-    headline = (position + 1) * every
+    headline = min(HEADLINE, inputs.meta.leads * every)
+    position = headline // every - 1
     label = f"_{headline:g}h"
     references = {"": persistence(inputs), "_vs_ridge": ridge(inputs)}
     skill = {

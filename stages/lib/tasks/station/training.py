@@ -57,7 +57,7 @@ def harmonics(hour: Any, day: Any) -> Any:
 
 def last(window: Any, column: int) -> Any:
     """The last value of a column: (batch, 1)."""
-    return window[:, -1, column : column + 1] if column != -1 else window[:, -1, column:]
+    return window[:, -1, column : column + 1 or None]
 
 
 def same_hour(window: Any, inputs: Inputs) -> Any:
@@ -69,10 +69,10 @@ def same_hour(window: Any, inputs: Inputs) -> Any:
 
 
 def differences(window: Any, inputs: Inputs) -> Any:
-    """What the last values are, and what they were not before: (batch, features), in standard deviations.
+    """The last values, and how they differ from earlier ones: (batch, features), in standard deviations.
 
     The last value of every measurement, its changes over 1 to 24 hours, how far it lies from the mean, maximum and
-    minimum of the last one, two and three days, and the calendar. Levels for differences cost a fifth of the skill.
+    minimum of the last one, two and three days, and the calendar. Levels instead cost a fifth of the skill.
     """
     values, now = window[:, :, :-CALENDAR], window[:, -1, :-CALENDAR]
     steps = {round(hours / inputs.meta.every) for hours in (1, 3, 6, 12, 24)} - {0}
@@ -236,7 +236,7 @@ def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: 
     loss = pinball(weights / weights.mean() / change)
     # Without XLA around the GRU's own compiled loops: 23 ms a step instead of 50.
     compiled = False if keras.backend.backend() == "tensorflow" else "auto"
-    compile_model(learner, optimizer, loss, [], schedule["monitor"], compiled)
+    compile_model(learner, optimizer, loss, [], compiled)
 
 
 def finish(
