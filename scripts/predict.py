@@ -61,9 +61,8 @@ def predict(
     name, chosen = (model, "as asked") if model else (best_model(), "the best on validation")
     description = describe(name)
     latest = latest_window(path, description, moment_of(at))
-    warnings = latest.warnings
-    if not at:
-        warnings += stale(latest.end, str(path), np.datetime64(datetime.now(), "s"))
+    old = [] if at else stale(latest.end, str(path), np.datetime64(datetime.now(), "s"))
+    warnings = latest.warnings + old
     quantiles = answer(name, latest.window)
     with reading(f"data/evaluations/station/{name}/by_lead.parquet", f"evaluate@{name}") as table:
         by_lead = pd.read_parquet(table)

@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 from stages.lib.errors import UserError
 from stages.lib.figures import STYLE, TEST, VALIDATION, titled
 from stages.lib.files import whole
-from stages.lib.leaderboard import PUBLISHED
+from stages.lib.leaderboard import PUBLISHED, markdown
 
 # Heading and decimals of the scores in the table, as far as there are any; the first one ranks the models.
 COLUMNS = {
@@ -156,9 +156,7 @@ def table(frame: pd.DataFrame) -> str:
                 deviation = f" ± {values.std():.{decimals}f}" * (len(values) > 1)
                 row[heading] = f"{values.mean():.{decimals}f}{deviation}" if len(values) else ""
         rows.append(row | {"notebooks' best (epoch)": PUBLISHED.get(str(model), "")})
-    return pd.DataFrame(rows).to_markdown(
-        index=False, disable_numparse=True, colglobalalign="right", colalign=["left"]
-    )
+    return markdown(pd.DataFrame(rows))
 
 
 def verdict(frame: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ from stages.lib.settings.backtest import Backtest
 from stages.lib.settings.base import settings_of
 from stages.lib.settings.training import settings
 from stages.lib.tasks.station import training
-from stages.lib.tasks.station.scoring import HEADLINE, table
+from stages.lib.tasks.station.scoring import headline, table
 from stages.lib.windows import SPLITS, Inputs, load
 
 
@@ -45,7 +45,7 @@ def backtest(name: str, fold: str) -> None:
         members, _, labels = fit_members(name, label, inputs, one, training)
         model, _ = training.finish(name, members, inputs, one)
         found = table(forecasts(model, inputs, inputs.test), inputs.test, inputs.meta.every)
-        lead = min(HEADLINE, inputs.meta.leads * inputs.meta.every)
+        lead = headline(inputs.meta)
         tables.append(found[found["lead"] == lead].assign(seed=seed))
         done += labels
     forecast = pd.concat(tables)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from stages.lib.errors import UserError
 from stages.lib.figures import NAIVE, STYLE, titled
 from stages.lib.files import reading, whole
-from stages.lib.leaderboard import provenance, read_json
+from stages.lib.leaderboard import markdown, provenance, read_json
 from stages.lib.params import params
 from stages.lib.reports.station import REFERENCES, compare, sentence
 from stages.lib.settings.backtest import Backtest
@@ -69,8 +69,7 @@ def summary(found: pd.DataFrame, own: str) -> str:
             }
         )
     return "\n\n".join(
-        cells.to_markdown(index=False, disable_numparse=True, colglobalalign="right", colalign=["left"])
-        for cells in (table.rename_axis("test from").reset_index(), pd.DataFrame(rows))
+        markdown(cells) for cells in (table.rename_axis("test from").reset_index(), pd.DataFrame(rows))
     )
 
 

@@ -262,7 +262,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(places(COMMITTED))), st.just(REMOVED) | ANYTHING, st.none() | TEXT)
 def test_any_one_change_is_valid_or_named(root, path, value, inserted):
     """One key of params.yaml removed, given another value, or (`inserted`) joined by an unknown one."""

@@ -267,7 +267,7 @@ def test_a_training_of_another_length_does_not_continue(inputs, root, capsys):
 def test_the_learning_rate_falls_to_its_floor_with_the_last_epoch(inputs, steps):
     model = station_mlp.build(inputs, units=3, noise=0.1, dropout=0.1)
     schedule = {"epochs": 4, "batch_size": 64, "steps_per_epoch": steps, "learning_rate": 0.01}
-    training.prepare(model, model, inputs, schedule | {"weight_decay": 0.0, "monitor": "val_loss"})
+    training.prepare(model, model, inputs, schedule | {"weight_decay": 0.0})
     rate = model.optimizer.get_config()["learning_rate"]["config"]
     each = steps or -(-len(inputs.train.windows) // 64)
     assert rate["warmup_steps"] + rate["decay_steps"] == 4 * each and rate["alpha"] == training.FLOOR

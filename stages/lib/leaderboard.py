@@ -43,6 +43,11 @@ def table(metrics: pd.DataFrame, columns: dict[str, tuple[str, int]], score: str
     cells["parameters"] = metrics["parameters"].map("{:,}".format)
     cells[f"notebooks' {score} (epoch)"] = [PUBLISHED.get(name, "") for name in metrics.index]
     cells.iloc[0, :2] = "**" + cells.iloc[0, :2] + "**"
+    return markdown(cells)
+
+
+def markdown(cells: pd.DataFrame) -> str:
+    """The Markdown table of texts, the first column aligned left, all others right."""
     return cells.to_markdown(index=False, disable_numparse=True, colglobalalign="right", colalign=["left"])
 
 

@@ -9,7 +9,7 @@ from scores.stats.statistical_tests import diebold_mariano
 
 from stages.lib.figures import BAND, NAIVE, TRUTH, VALIDATION, titled
 from stages.lib.files import reading
-from stages.lib.leaderboard import provenance, read_json
+from stages.lib.leaderboard import markdown, provenance, read_json
 from stages.lib.params import params
 from stages.lib.units import slug, unit
 
@@ -163,7 +163,7 @@ def table(metrics: pd.DataFrame, label: str, unit: str) -> str:
         cells[heading] = metrics[name].map(f"{{:.{decimals}f}}".format)
     cells["parameters"] = metrics["parameters"].map("{:,.0f}".format)
     cells.iloc[0, :2] = "**" + cells.iloc[0, :2] + "**"
-    return cells.to_markdown(index=False, disable_numparse=True, colglobalalign="right", colalign=["left"])
+    return markdown(cells)
 
 
 def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[dict[str, str], dict[str, Figure]]:

@@ -12,9 +12,14 @@ from scores.continuous import additive_bias, mae, mse, quantile_score
 
 from stages.lib.tasks.station.forecasting import forecasts
 from stages.lib.tasks.station.training import QUANTILES, persistence, ridge
-from stages.lib.windows import Inputs, Split
+from stages.lib.windows import Inputs, Meta, Split
 
 HEADLINE = 24  # hours ahead
+
+
+def headline(meta: Meta) -> int:
+    """The lead in hours that is reported by itself: HEADLINE, or the last one of shorter forecasts."""
+    return min(HEADLINE, meta.leads * meta.every)
 
 
 def cells(targets: np.ndarray, outputs: np.ndarray, split: Split, every: float) -> pd.DataFrame:
@@ -71,9 +76,9 @@ def score(
     origin and lead, and the scores `by_lead`, and at HEADLINE hours `by_month` and `by_hour`, of the valid time.
     """
     every, unit, test = inputs.meta.every, inputs.meta.unit, inputs.test
-    headline = min(HEADLINE, inputs.meta.leads * every)
-    position = headline // every - 1
-    label = f"_{headline:g}h"
+    lead = headline(inputs.meta)
+    position = lead // every - 1
+    label = f"_{lead:g}h"
     references = {"": persistence(inputs), "_vs_ridge": ridge(inputs)}
     skill = {
         (part, key): skills(
@@ -85,7 +90,7 @@ def score(
         for key, model in references.items()
     }
     frame = cells(test.targets, outputs["test"], test, every)
-    at_headline = frame[frame["lead"] == headline]
+    at_headline = frame[frame["lead"] == lead]
     val_error = np.abs(inputs.val.targets - outputs["val"][:, :, 1])[:, position]
     metrics = {
         f"val_mae_{unit}{label}": float(np.nanmean(val_error)),
