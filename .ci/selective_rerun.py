@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from demo import DEMO, DVC, git, update
+from demo import DEMO, DVC, git, merge_yaml
 
 
 def choose(params: dict[str, Any]) -> tuple[str, set[str]]:
@@ -33,7 +33,7 @@ def main() -> None:
     params = YAML(typ="safe").load(path)
     name, expected = choose(params)
     window = params["inputs"][name]
-    update(path, {"inputs": {name: {"lookback": window["lookback"] + window["step"]}}})
+    merge_yaml(path, {"inputs": {name: {"lookback": window["lookback"] + window["step"]}}})
     try:
         run = subprocess.run([DVC, "repro"], cwd=DEMO, stdout=subprocess.PIPE, text=True)
         print(run.stdout)

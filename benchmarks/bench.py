@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contenders import WARM, Figures
-from scripts.demo import DVC, SHORT, update
+from scripts.demo import DVC, SHORT, merge_yaml
 from stages.lib.errors import UserError
-from stages.lib.params import params
-from stages.lib.record import read
+from stages.lib.params import get_param
+from stages.lib.weather.record import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = ("csv", "windows", "training", "rerun", "estimate")
@@ -133,7 +133,7 @@ def prepare(folder: Path, source: Path | None) -> str:
     changes = {"dataset": {"source": record, "size": None, "sha256": None}, "reviews": {"source": reviews}}
     if reviews == "sample":
         changes["reviews"] |= {"size": None, "sha256": None}
-    update(folder / "params.yaml", changes)
+    merge_yaml(folder / "params.yaml", changes)
 
     def run(*command: str) -> None:
         say("   " + " ".join(command[1:]))
@@ -145,12 +145,12 @@ def prepare(folder: Path, source: Path | None) -> str:
 
     for stage in ("download dataset", "download reviews", "parse"):
         run("-m", "stages.lib.command", *stage.split())
-    if json.loads((folder / "data/quality.json").read_text())["rows"] <= params("split", "test")[0]:
-        update(folder / "params.yaml", {"split": SHORT["split"]})
+    if json.loads((folder / "data/quality.json").read_text())["rows"] <= get_param("split", "test")[0]:
+        merge_yaml(folder / "params.yaml", {"split": SHORT["split"]})
     stages = [
         "normalize",
-        *(f"inputs {key}" for key in params("inputs")),
-        *(f"tokens {key}" for key in params("tokens")),
+        *(f"inputs {key}" for key in get_param("inputs")),
+        *(f"tokens {key}" for key in get_param("tokens")),
     ]
     for stage in stages:
         run("-m", "stages.lib.command", *stage.split())
@@ -161,7 +161,7 @@ def prepare(folder: Path, source: Path | None) -> str:
 def write_plain() -> None:
     """The normalized record as the notebooks hold it, (rows, columns) float64, in file order: plain.npy."""
     columns = json.loads(Path("data/normalization.json").read_text())["columns"]
-    record = read()
+    record = read_record()
     np.save(
         "plain.npy", np.column_stack([(record[name] - how["mean"]) / how["std"] for name, how in columns.items()])
     )
@@ -208,7 +208,7 @@ def section_csv(folder: Path, rounds: int) -> str:
 
 def section_windows(folder: Path, rounds: int, shrink: int, goals: list) -> str:
     many, few, rows = 4000 // shrink, 200 // shrink, []
-    for name in params("inputs"):
+    for name in get_param("inputs"):
         ways = {
             "ours, on the device, XLA": ("windows_device", name, many, True),
             "ours, on the device": ("windows_device", name, many, False),
@@ -317,7 +317,7 @@ def section_rerun(folder: Path, rounds: int) -> str:
 
     def repro(what: str, changes: dict) -> list:
         say(f"   dvc repro, {what}")
-        update(demo / "params.yaml", changes)
+        merge_yaml(demo / "params.yaml", changes)
         log.write_text("")
         began = time.perf_counter()
         done = subprocess.run([DVC, "repro", "-q", "--no-run-cache"], cwd=demo, env=variables, capture_output=True)
@@ -347,9 +347,9 @@ def section_estimate(folder: Path, found: dict[str, dict[str, Figures]], shrink:
 
     Ours also with two jobs: from each forecasting model's figures with two of it at once, `training.threads` each.
     """
-    threads = params("training", "threads")
+    threads = get_param("training", "threads")
     minutes, rows = {}, []
-    forecasts = [model for model in found if params("models", model, "task") == "forecast"]
+    forecasts = [model for model in found if get_param("models", model, "task") == "forecast"]
     for model, ways in found.items():
         for way, f in ways.items():
             for key in ("", "_only"):
@@ -427,7 +427,7 @@ def arguments() -> argparse.Namespace:
     chosen.only = chosen.only.split(",") if chosen.only else list(SECTIONS)
     if unknown := set(chosen.only) - set(SECTIONS):
         parser.error(f"--only: no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    known = [name for name, model in params("models").items() if model["task"] != "station"]
+    known = [name for name, model in get_param("models").items() if model["task"] != "station"]
     complete = chosen.only == list(SECTIONS) and not chosen.models and not chosen.quick
     chosen.models = chosen.models.split(",") if chosen.models else ["dense", "gru"] if chosen.quick else known
     if unknown := set(chosen.models) - set(known):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib.params import params
+from stages.lib.params import get_param
 
 BATCH, WARM = 128, 10  # windows in a batch, batches before the clock starts
 BUNDLE = 10  # steps_per_execution of stages.train
@@ -31,7 +31,7 @@ Figures = dict[str, Any]
 
 def csv_contender(read: Callable[[Path], Any]) -> Callable[[], Figures]:
     """Measures `read` over the record's files, unpacked."""
-    from stages.lib.tables import contents
+    from stages.lib.weather.csv_files import read_bytes
     from stages.parse import RAW
 
     paths = []
@@ -39,7 +39,7 @@ def csv_contender(read: Callable[[Path], Any]) -> Callable[[], Figures]:
         paths.append(Path("csv", f"{Path(file['name']).stem}.csv"))
         if not paths[-1].exists():
             paths[-1].parent.mkdir(exist_ok=True)
-            paths[-1].write_bytes(contents(RAW / file["name"])[1])
+            paths[-1].write_bytes(read_bytes(RAW / file["name"])[1])
 
     def measure() -> Figures:
         began = time.perf_counter()
@@ -50,17 +50,17 @@ def csv_contender(read: Callable[[Path], Any]) -> Callable[[], Figures]:
 
 
 def csv_ours() -> Callable[[], Figures]:
-    from stages.lib.record import values
-    from stages.lib.settings.base import settings_of
+    from stages.lib.settings.base import read_settings
     from stages.lib.settings.dataset import Record
-    from stages.lib.tables import read_file
+    from stages.lib.weather.csv_files import read_csv_file
+    from stages.lib.weather.record import to_numpy
 
-    section = settings_of(Record, "dataset")
-    return csv_contender(lambda path: [values(column) for column in read_file(path, section)[1].columns])
+    section = read_settings(Record, "dataset")
+    return csv_contender(lambda path: [to_numpy(column) for column in read_csv_file(path, section)[1].columns])
 
 
 def csv_notebooks() -> Callable[[], Figures]:
-    encoding = params("dataset", "encoding")
+    encoding = get_param("dataset", "encoding")
 
     def read(path: Path) -> np.ndarray:
         header, *lines = path.read_text(encoding).strip().split("\n")
@@ -75,7 +75,7 @@ def csv_notebooks() -> Callable[[], Figures]:
 def csv_pandas(times: bool) -> Callable[[], Figures]:
     import pandas as pd
 
-    section = params("dataset")
+    section = get_param("dataset")
     options = {"parse_dates": [section["time"]], "date_format": section["format"]} if times else {}
 
     def read(path: Path) -> list[np.ndarray]:
@@ -107,9 +107,9 @@ def notebooks_generator(name: str, split: str) -> Iterator[tuple[np.ndarray, np.
 def plain_task(name: str, split: str) -> tuple[np.ndarray, int, list[int], list[int]]:
     """The normalized record (rows, columns) float64, the target's column, a split's rows; lookback, step, delay."""
     column = json.loads(Path("data/inputs", name, "meta.json").read_text())["target"]
-    window = params("inputs", name)
+    window = get_param("inputs", name)
     lengths = [window[key] for key in ("lookback", "step", "delay")]
-    return np.load("plain.npy"), column, params("split", split), lengths
+    return np.load("plain.npy"), column, get_param("split", split), lengths
 
 
 def pace(batches: Iterator, count: int, size: int = BATCH) -> Figures:
@@ -123,9 +123,9 @@ def pace(batches: Iterator, count: int, size: int = BATCH) -> Figures:
 
 
 def windows_host(name: str, count: int) -> Callable[[], Figures]:
-    from stages.lib.windows import load
+    from stages.lib.windows.input_set import load_input_set
 
-    train, random = load(Path("data/inputs", name)).train, np.random.default_rng(1)
+    train, random = load_input_set(Path("data/inputs", name)).train, np.random.default_rng(1)
 
     def batches() -> Iterator:
         while True:
@@ -138,13 +138,13 @@ def windows_host(name: str, count: int) -> Callable[[], Figures]:
 def windows_device(name: str, count: int, jit: bool) -> Callable[[], Figures]:
     import tensorflow as tf
 
-    from stages.lib.nn.batches import Gather, feed
-    from stages.lib.nn.fitting import draw
-    from stages.lib.windows import load
+    from stages.lib.nn.batches import GatherWindows, make_batches
+    from stages.lib.nn.fitting import sample_windows
+    from stages.lib.windows.input_set import load_input_set
 
-    inputs = load(Path("data/inputs", name))
+    inputs = load_input_set(Path("data/inputs", name))
     schedule = {"seed": 1, "batch_size": BATCH, "steps_per_epoch": (count // BUNDLE + WARM) * BUNDLE}
-    gather = tf.function(Gather(inputs), jit_compile=jit)
+    gather = tf.function(GatherWindows(inputs), jit_compile=jit)
 
     @tf.function
     def run(iterator: Any) -> Any:
@@ -154,8 +154,8 @@ def windows_device(name: str, count: int, jit: bool) -> Callable[[], Figures]:
         return windows
 
     def measure() -> Figures:
-        index = draw(len(inputs.train.windows), 0, schedule)
-        iterator = iter(feed(inputs.train.windows.starts[index], inputs.train.targets[index], BATCH)["x"])
+        index = sample_windows(len(inputs.train.windows), 0, schedule)
+        iterator = iter(make_batches(inputs.train.windows.starts[index], inputs.train.targets[index], BATCH)["x"])
         return pace(iter(lambda: run(iterator), None), count // BUNDLE, BUNDLE * BATCH)
 
     return measure
@@ -237,14 +237,14 @@ def prepared(name: str) -> tuple[Any, Any, dict]:
     """A fresh model of stages/models, its inputs and its settings, as stages.train begins."""
     import keras
 
-    from stages.lib.nn.build import build
-    from stages.lib.settings.training import SCHEDULE, settings
-    from stages.lib.windows import load
+    from stages.lib.nn.build import build_model
+    from stages.lib.settings.training import SCHEDULE, read_schedule
+    from stages.lib.windows.input_set import load_input_set
 
-    schedule = settings(name)
-    inputs = load(Path("data/inputs", schedule["inputs"]))
+    schedule = read_schedule(name)
+    inputs = load_input_set(Path("data/inputs", schedule["inputs"]))
     keras.utils.set_random_seed(schedule["seed"])
-    return build(name, inputs, {k: v for k, v in schedule.items() if k not in SCHEDULE}), inputs, schedule
+    return build_model(name, inputs, {k: v for k, v in schedule.items() if k not in SCHEDULE}), inputs, schedule
 
 
 def full_bundles(batches: int, windows: int, size: int) -> int:
@@ -255,13 +255,13 @@ def full_bundles(batches: int, windows: int, size: int) -> int:
 
 def steps_ours(name: str, steps: int, evaluations: int) -> Callable[[], Figures]:
     """An epoch of stages.lib.nn.fitting.fit, over `steps` steps and `evaluations` batches of validation."""
-    from stages.lib.nn.batches import EVALUATION_BATCH, feed, windowed
-    from stages.lib.nn.fitting import draw
+    from stages.lib.nn.batches import EVALUATION_BATCH, make_batches, wrap_with_gather
+    from stages.lib.nn.fitting import sample_windows
 
     model, inputs, schedule = prepared(name)
-    learner = windowed(model, inputs)
+    learner = wrap_with_gather(model, inputs)
     task = importlib.import_module(f"stages.lib.tasks.{schedule['task']}.training")
-    task.prepare(learner, model, inputs, schedule)
+    task.compile_for_training(learner, model, inputs, schedule)
     learner.optimizer.build(learner.trainable_variables)
     train, val = inputs.train, inputs.val
     batch = schedule["batch_size"]
@@ -269,14 +269,14 @@ def steps_ours(name: str, steps: int, evaluations: int) -> Callable[[], Figures]
     whole = (schedule["epochs"], full, len(val.windows), len(val.windows) + len(inputs.test.windows))
 
     def measure(steps: int = steps) -> Figures:
-        index = draw(len(train.windows), 0, schedule)
+        index = sample_windows(len(train.windows), 0, schedule)
         index = index[: full_bundles(steps, len(index), batch)]
-        data = feed(train.windows.starts[index], train.targets[index], batch)
+        data = make_batches(train.windows.starts[index], train.targets[index], batch)
         step = (None, None)
         if whole[0]:
             step = timed(learner.fit, batch, len(index), **data, shuffle=False)
         most = full_bundles(evaluations, len(val.windows), EVALUATION_BATCH)
-        data = feed(val.windows.starts[:most], val.targets[:most], EVALUATION_BATCH)
+        data = make_batches(val.windows.starts[:most], val.targets[:most], EVALUATION_BATCH)
         window = timed(learner.evaluate, EVALUATION_BATCH, most, **data)
         return figures(step, window, whole=whole)
 

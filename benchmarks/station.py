@@ -21,13 +21,13 @@ import numpy as np
 from keras import ops
 
 from stages.lib.errors import UserError
-from stages.lib.nn.batches import forecasts
-from stages.lib.nn.environment import use_threads
+from stages.lib.nn.batches import predict_in_batches
+from stages.lib.nn.environment import set_threads
 from stages.lib.nn.fitting import fit_members
 from stages.lib.nn.resume import Checkpoint
-from stages.lib.settings.training import settings
-from stages.lib.tasks.station import training
-from stages.lib.windows import Inputs, Split, load
+from stages.lib.settings.training import read_schedule
+from stages.lib.tasks.station import features, references, training
+from stages.lib.windows.input_set import Inputs, Split, load_input_set
 
 LEAD = 24  # hours
 TREES = {"objective": "mae", "n_estimators": 600, "learning_rate": 0.03, "subsample_freq": 1}
@@ -39,16 +39,16 @@ SETTINGS = {
 Forecast = Callable[[Split], np.ndarray]
 
 
-def features(inputs: Inputs, split: Split, tuned: bool) -> np.ndarray:
+def make_features(inputs: Inputs, split: Split, tuned: bool) -> np.ndarray:
     """Lags, means and ranges over a day and two, and the calendar; if `tuned`, also the models' own differences."""
     window = keras.Input(inputs.shape)
-    values = window[:, :, : -training.CALENDAR]
+    values = window[:, :, : -features.CALENDAR]
     lags = [values[:, -1 - lag] for lag in (0, 1, 2, 3, 6, 9, 12, 18, 24, 48)]
     spans = [values[:, -span:] for span in (24, 48)]
     found = lags + [f(span, axis=1) for span in spans for f in (ops.mean, ops.max, ops.min)]
-    calendar = training.harmonics(training.last(window, -2), training.last(window, -1))
-    own = [training.differences(window, inputs)] if tuned else []
-    return forecasts(keras.Model(window, ops.concatenate([*found, calendar, *own], -1)), inputs, split)
+    calendar = features.calendar_harmonics(features.last_value(window, -2), features.last_value(window, -1))
+    own = [features.difference_features(window, inputs)] if tuned else []
+    return predict_in_batches(keras.Model(window, ops.concatenate([*found, calendar, *own], -1)), inputs, split)
 
 
 def lightgbm(inputs: Inputs, name: str) -> Forecast:
@@ -63,8 +63,8 @@ def lightgbm(inputs: Inputs, name: str) -> Forecast:
     y = change(inputs.train)
     known = np.isfinite(y)
     model = lightgbm.LGBMRegressor(**TREES | SETTINGS[name], n_jobs=1, verbose=-1, random_state=1)
-    model.fit(features(inputs, inputs.train, tuned)[known], y[known])
-    return lambda split: last(inputs, split) + model.predict(features(inputs, split, tuned))
+    model.fit(make_features(inputs, inputs.train, tuned)[known], y[known])
+    return lambda split: last(inputs, split) + model.predict(make_features(inputs, split, tuned))
 
 
 def last(inputs: Inputs, split: Split) -> np.ndarray:
@@ -73,24 +73,24 @@ def last(inputs: Inputs, split: Split) -> np.ndarray:
 
 def network(inputs: Inputs, folder: Path, name: str, members: int) -> Forecast:
     """Train a model of params.yaml with so many members on the `inputs` of `folder`."""
-    schedule: dict[str, Any] = settings(name) | {"members": members, "inputs": str(folder.resolve())}
+    schedule: dict[str, Any] = read_schedule(name) | {"members": members, "inputs": str(folder.resolve())}
     trained, _, labels = fit_members(name, f"bench.{name}", inputs, schedule, training)
     for label in labels:
         Checkpoint(label, "").path.unlink(missing_ok=True)
-    model, _ = training.finish(name, trained, inputs, schedule)
-    return lambda split: forecasts(model, inputs, split)[:, LEAD - 1, 1]
+    model, _ = training.finish_model(name, trained, inputs, schedule)
+    return lambda split: predict_in_batches(model, inputs, split)[:, LEAD - 1, 1]
 
 
 def closed_form(inputs: Inputs) -> Forecast:
     """Fit the ridge reference."""
-    model = training.ridge(inputs)
-    return lambda split: forecasts(model, inputs, split)[:, LEAD - 1, 1]
+    model = references.build_ridge(inputs)
+    return lambda split: predict_in_batches(model, inputs, split)[:, LEAD - 1, 1]
 
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "data/inputs/station")
-    use_threads(1)
-    inputs = load(folder, stage="clock")
+    set_threads(1)
+    inputs = load_input_set(folder, stage="clock")
     if inputs.meta.every != 1 or inputs.meta.time <= 48 or inputs.meta.leads < LEAD:
         raise UserError(f"{folder}: expected hourly windows of more than 48 hours, and {LEAD} leads or more")
     contenders: dict[str, Callable[[], Forecast]] = {name: partial(lightgbm, inputs, name) for name in SETTINGS}
@@ -98,11 +98,11 @@ def main() -> None:
         "ridge": partial(closed_form, inputs),
         "station_mlp, one member": partial(network, inputs, folder, "station_mlp", 1),
         "station_gru, one member": partial(network, inputs, folder, "station_gru", 1),
-        "station_gru": partial(network, inputs, folder, "station_gru", settings("station_gru")["members"]),
+        "station_gru": partial(network, inputs, folder, "station_gru", read_schedule("station_gru")["members"]),
     }
-    reference = training.persistence(inputs)
+    reference = references.build_persistence(inputs)
     errors = {
-        part: np.nanmean(abs(split.targets - forecasts(reference, inputs, split)[:, :, 1])[:, LEAD - 1])
+        part: np.nanmean(abs(split.targets - predict_in_batches(reference, inputs, split)[:, :, 1])[:, LEAD - 1])
         for part, split in (("val", inputs.val), ("test", inputs.test))
     }
     print("| | skill, validation | skill, test | seconds to train |\n|---|--:|--:|--:|")

@@ -29,7 +29,7 @@ SHORT = {
 }
 
 
-def update(path: Path, changes: dict) -> None:
+def merge_yaml(path: Path, changes: dict) -> None:
     """Merge `changes` into the YAML file `path`, keeping its comments and order."""
 
     def merge(target: dict, source: dict) -> None:
@@ -61,17 +61,17 @@ def git(*arguments: str, where: Path = DEMO) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def clone() -> None:
+def make_demo() -> None:
     """Make demo/, complete or not at all."""
     temporary = Path("demo.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     git("clone", "--quiet", ".", str(temporary), where=Path())
-    update(temporary / "params.yaml", SHORT)
+    merge_yaml(temporary / "params.yaml", SHORT)
     git("commit", "--quiet", "--all", "--message", "The embedded sample and a short schedule", where=temporary)
     temporary.rename(DEMO)
 
 
-def forecast() -> int:
+def predict_sample() -> int:
     """Forecast from the sample's last two weeks, as the owner of a station would; return the exit code."""
     folder, sample = DEMO / "data/forecast", DEMO / "data/raw/dataset/sample.csv"
     if not sample.is_file():  # demo/params.yaml names another record by now
@@ -92,7 +92,7 @@ def forecast() -> int:
 
 def main() -> None:
     if not DEMO.exists():
-        clone()
+        make_demo()
     elif git("rev-parse", "--show-toplevel") != str(DEMO.resolve()):
         sys.exit("error: demo/: expected a clone of this repository, found something else; move it away")
     elif git("rev-parse", "HEAD", where=Path()) not in git("rev-list", "HEAD").split():
@@ -108,7 +108,7 @@ def main() -> None:
         git("commit", "--quiet", "--message", "Results on the sample")
     boards = [(DEMO / f"metrics/{task}.md").read_text() for task in ("forecast", "reviews", "station")]
     print("\n" + "\n".join(boards))
-    if code := forecast():
+    if code := predict_sample():
         sys.exit(code)
     print(NEXT)
 

@@ -58,13 +58,13 @@ class Stages(WorkerPlugin):
             bundle.write_bytes(self.bundle)
             subprocess.run(["git", "clone", "--quiet", bundle, path], check=True)
             (path / ".venv").symlink_to(sys.prefix)  # what ./run looks for
-            merge(path, self.locks)
+            merge_results(path, self.locks)
         return path
 
     def run(self, name: str, kept: list[str], upstream: list[str], results: list[Result]) -> Result:
         """Run a stage after `upstream`, whose `results` this returned; return what git keeps of it, at `kept`."""
         root = self.root or self.clone()
-        merge(root, *results)
+        merge_results(root, *results)
         arguments = ["shared", name] if self.root else ["clone", name, *upstream]
         limits = dask.config.get("distributed.nanny.pre-spawn-environ")  # on threads: not those of `dvc repro`
         environment = {key: value for key, value in os.environ.items() if key not in limits}
@@ -94,20 +94,22 @@ class Stages(WorkerPlugin):
             return {}
         lock, *metrics = kept
         name = name.split(":")[-1]
-        return {lock: {name: entries(root, lock)[name]}} | {path: (root / path).read_text() for path in metrics}
+        return {lock: {name: read_lock_entries(root, lock)[name]}} | {
+            path: (root / path).read_text() for path in metrics
+        }
 
 
-def run(plugin: str, *stage: Any) -> Result:
+def run_on_worker(plugin: str, *stage: Any) -> Result:
     """Run a stage where this is called, on a worker."""
     return get_worker().plugins[plugin].run(*stage)
 
 
-def entries(root: Path, lock: str) -> dict[str, Any]:
+def read_lock_entries(root: Path, lock: str) -> dict[str, Any]:
     """The stages of a lock file; none where there is no file."""
     return load_yaml(root / lock)["stages"] if (root / lock).exists() else {}
 
 
-def merge(root: Path, *results: Result) -> None:
+def merge_results(root: Path, *results: Result) -> None:
     """Put what other machines made of stages into the repository `root`; lock files are slow, so once.
 
     DVC's run cache would not do: it has no metrics, and may give each machine another result of the same inputs.
@@ -115,7 +117,7 @@ def merge(root: Path, *results: Result) -> None:
     locks: dict[str, Any] = {}
     for path, content in (item for result in results for item in result.items()):
         if isinstance(content, dict):
-            locks.setdefault(path, entries(root, path)).update(content)
+            locks.setdefault(path, read_lock_entries(root, path)).update(content)
         else:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(content)
@@ -126,12 +128,14 @@ def merge(root: Path, *results: Result) -> None:
 # --- On the machine that asks ------------------------------------------------------------------------
 
 
-def plan(repo: Repo, task: str) -> Needs:
+def plan_stages(repo: Repo, task: str) -> Needs:
     """What must run for the report of `task`, or for all of dvc.yaml."""
     import networkx as nx
 
     graph, changed = repo.index.graph, repo.status()
-    ends = [stage for stage in graph if (stage.name == f"report_{task}" if task else lock_of(stage) == "dvc.lock")]
+    ends = [
+        stage for stage in graph if (stage.name == f"report_{task}" if task else get_lock_path(stage) == "dvc.lock")
+    ]
     if not ends:
         reports = sorted(stage.name.removeprefix("report_") for stage in graph if stage.name.startswith("report_"))
         sys.exit(f"error: TASK: expected {', '.join(reports)}, or nothing for all of dvc.yaml, found '{task}'")
@@ -144,26 +148,26 @@ def plan(repo: Repo, task: str) -> Needs:
     return needs
 
 
-def lock_of(stage: Any) -> str:
+def get_lock_path(stage: Any) -> str:
     return Path(stage.path_in_repo).with_suffix(".lock").as_posix()
 
 
-def kept(stage: Any) -> list[str]:
+def list_git_outputs(stage: Any) -> list[str]:
     """What git keeps of a stage's results: the lock file, and its metrics."""
-    return [lock_of(stage), *(os.path.relpath(out.fs_path, ROOT) for out in stage.outs if not out.use_cache)]
+    return [get_lock_path(stage), *(os.path.relpath(out.fs_path, ROOT) for out in stage.outs if not out.use_cache)]
 
 
-def ready(stage: Any, needs: Needs, done: Any) -> bool:
+def is_ready(stage: Any, needs: Needs, done: Any) -> bool:
     return all(other in done or other not in needs for other in needs[stage])
 
 
-def urgency(stage: Any, models: dict[str, Any]) -> float:
+def get_priority(stage: Any, models: dict[str, Any]) -> float:
     """Long trainings go first, lest one runs alone at the end; before them go the short stages they wait for."""
     _, kind, *names = stage.cmd.split()
     return models[names[0]]["epochs"] if kind in ("train", "backtest") else math.inf
 
 
-def unfit(repo: Repo) -> str | None:
+def explain_unfit(repo: Repo) -> str | None:
     """Why other machines cannot work on this repository as it is; None where they can."""
     if not repo.config.read("repo").get("core", {}).get("remote"):
         return "no DVC remote to exchange data through; `dvc remote add -d NAME URL`, then commit .dvc/config"
@@ -172,12 +176,12 @@ def unfit(repo: Repo) -> str | None:
     return f"{', '.join(changed)}: not committed, and other machines work on the commit" if changed else None
 
 
-def dvc(*arguments: str) -> int:
+def run_dvc(*arguments: str) -> int:
     return subprocess.run([sys.executable, "-m", "dvc", *arguments]).returncode
 
 
 @contextlib.contextmanager
-def connected(scheduler: str | None, jobs: int) -> Iterator[Client]:
+def connect_client(scheduler: str | None, jobs: int) -> Iterator[Client]:
     """A client of the user's cluster, or of one on this machine that ends with the block."""
     if scheduler:
         try:
@@ -195,35 +199,35 @@ def connected(scheduler: str | None, jobs: int) -> Iterator[Client]:
             yield client
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line at once and in one piece: Dask's thread prints too."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def spread(client: Client, plugin: Stages, tasks: list[Any], needs: Needs) -> tuple[set[Any], dict[Any, Any]]:
+def run_stages(client: Client, plugin: Stages, tasks: list[Any], needs: Needs) -> tuple[set[Any], dict[Any, Any]]:
     """Run the stages `tasks`; return those that are done, and why others failed.
 
     A stage goes to Dask once the results of those that it needs are here, so that none is lost with a worker.
     """
     client.register_plugin(plugin)
-    client.subscribe_topic(plugin.name, lambda event: say(event[1]))
-    say(f"{len(tasks)} stages to run; Dask's dashboard: {client.dashboard_link}")
+    client.subscribe_topic(plugin.name, lambda event: print_line(event[1]))
+    print_line(f"{len(tasks)} stages to run; Dask's dashboard: {client.dashboard_link}")
     futures, results, errors = dict[Any, Any](), dict[Any, Result](), dict[Any, Any]()
     queue = as_completed(with_results=True, raise_errors=False)
     models = load_yaml("params.yaml")["models"]
 
     def submit() -> None:
         for stage in tasks:
-            if stage in futures.values() or not ready(stage, needs, results):
+            if stage in futures.values() or not is_ready(stage, needs, results):
                 continue
             upstream = [other.addressing for other in needs[stage]]
             found = [results[other] for other in needs[stage] if other in results]
             future = client.submit(
-                run,
-                *(plugin.name, stage.addressing, kept(stage), upstream, found),
+                run_on_worker,
+                *(plugin.name, stage.addressing, list_git_outputs(stage), upstream, found),
                 key=f"{stage.addressing}-{uuid4().hex}",
-                priority=urgency(stage, models),
+                priority=get_priority(stage, models),
                 retries=0 if plugin.root else 1,  # it may have been that machine, or the network
             )
             futures[future] = stage
@@ -237,13 +241,13 @@ def spread(client: Client, plugin: Stages, tasks: list[Any], needs: Needs) -> tu
                 future.release()  # from here on, its worker may die
                 results[stage] = result
                 submit()
-                say(f"{stage.addressing}: done, {len(tasks) - len(results)} left")
+                print_line(f"{stage.addressing}: done, {len(tasks) - len(results)} left")
             else:
                 errors[stage] = future.exception()
     finally:
         client.cancel(list(futures))
         client.unregister_worker_plugin(plugin.name)  # stops what still runs
-        merge(ROOT, *results.values())
+        merge_results(ROOT, *results.values())
     return set(results), errors
 
 
@@ -252,15 +256,15 @@ def repro(task: str, jobs: int, scheduler: str | None) -> int:
     if code := subprocess.run(["./run", "check"]).returncode:  # DVC would blame dvc.yaml for a fault of params.yaml
         return code
     with Repo() as repo:
-        if scheduler and (why := unfit(repo)):
+        if scheduler and (why := explain_unfit(repo)):
             sys.exit(f"error: SCHEDULER: {why}; or leave SCHEDULER out, to run it here")
-        needs = plan(repo, task)
+        needs = plan_stages(repo, task)
     # What `check` leaves as it was changes nothing further on; and perhaps only this machine can see the files.
     kinds = ("check", "download") if scheduler else ("check",)
     if first := [stage.addressing for stage in needs if stage.name.startswith(kinds)]:
-        dvc("repro", "--quiet", "--keep-going", *first)
+        run_dvc("repro", "--quiet", "--keep-going", *first)
         with Repo() as repo:
-            needs = plan(repo, task)
+            needs = plan_stages(repo, task)
     if not needs:
         print("Nothing has changed.")
         return 0
@@ -268,25 +272,25 @@ def repro(task: str, jobs: int, scheduler: str | None) -> int:
     if scheduler:
         tasks, failed = [], [stage for stage in needs if stage.name.startswith("download")]
         for stage in needs:  # reports need all that there is, and so does what needs them
-            if not stage.name.startswith("report_") and stage not in failed and ready(stage, needs, tasks):
+            if not stage.name.startswith("report_") and stage not in failed and is_ready(stage, needs, tasks):
                 tasks.append(stage)
         there = {other for stage in tasks for other in needs[stage]} - set(needs)
-        if there and dvc("push", "--quiet", *(stage.addressing for stage in there)):
+        if there and run_dvc("push", "--quiet", *(stage.addressing for stage in there)):
             return 1
         bundle = subprocess.check_output(["git", "bundle", "create", "--quiet", "-", "HEAD"])
-        plugin = Stages(None, bundle, {lock: entries(ROOT, lock) for lock in map(lock_of, there)})
+        plugin = Stages(None, bundle, {lock: read_lock_entries(ROOT, lock) for lock in map(get_lock_path, there)})
     done, errors = set[Any](), dict[Any, Any].fromkeys(failed, "see above")
     if tasks:
-        with connected(scheduler, min(jobs, len(tasks))) as client:
-            done, others = spread(client, plugin, tasks, needs)
+        with connect_client(scheduler, min(jobs, len(tasks))) as client:
+            done, others = run_stages(client, plugin, tasks, needs)
             errors |= others
     code = 0
     if scheduler:
         for stage in needs:
-            if stage not in tasks and stage not in failed and ready(stage, needs, done):
+            if stage not in tasks and stage not in failed and is_ready(stage, needs, done):
                 done.add(stage)
         here = [stage.addressing for stage in needs if stage in done]
-        code = dvc("repro", "--single-item", "--pull", *here) if here else 0
+        code = run_dvc("repro", "--single-item", "--pull", *here) if here else 0
     for stage in needs:
         if stage in errors:
             print(f"error: {stage.addressing} failed: {errors[stage]}", file=sys.stderr)

@@ -25,9 +25,9 @@ from matplotlib.ticker import MaxNLocator
 from ruamel.yaml import YAML
 
 from stages.lib.errors import UserError
-from stages.lib.figures import STYLE, TEST, VALIDATION, titled
-from stages.lib.files import whole
-from stages.lib.leaderboard import PUBLISHED, markdown
+from stages.lib.files import atomic_output
+from stages.lib.reports.figures import STYLE, TEST, VALIDATION, make_titled_figure
+from stages.lib.reports.leaderboard import PUBLISHED, format_markdown
 
 # Heading and decimals of the scores in the table, as far as there are any; the first one ranks the models.
 COLUMNS = {
@@ -40,14 +40,14 @@ COLUMNS = {
 }
 
 
-def flat(value: Any, key: str = "") -> dict[str, Any]:
+def flatten(value: Any, key: str = "") -> dict[str, Any]:
     """Nested settings on one level: {"models.gru.units": 32}."""
     if not isinstance(value, dict):
         return {key: value}
-    return {k: v for name, inner in value.items() for k, v in flat(inner, f"{key}.{name}".lstrip(".")).items()}
+    return {k: v for name, inner in value.items() for k, v in flatten(inner, f"{key}.{name}".lstrip(".")).items()}
 
 
-def experiments(revisions: list[str]) -> list[str]:
+def read_experiments(revisions: list[str]) -> list[str]:
     """The commits of `revisions` (none: HEAD), and those of their experiments that ended well."""
     import dvc.api
     from dvc.exceptions import DvcException
@@ -59,19 +59,19 @@ def experiments(revisions: list[str]) -> list[str]:
     return [row["rev"] for row in rows if row["rev"] != "workspace" and row["State"] in (None, "Success")]
 
 
-def show(commit: str, path: str) -> str:
+def read_branch(commit: str, path: str) -> str:
     """A file as it is in a commit; empty where it is not."""
     return subprocess.run(["git", "show", f"{commit}:{path}"], capture_output=True, text=True).stdout
 
 
-def runs(task: str, read: Callable[[str], str]) -> Iterator[dict[str, Any]]:
+def collect_runs(task: str, read: Callable[[str], str]) -> Iterator[dict[str, Any]]:
     """The trainings behind the metrics of one commit, whose files `read` gives: name, seed, settings and scores."""
     others = json.loads(read(f"metrics/{task}_without_sentinels.json") or "{}")
     for stage, entry in (YAML(typ="safe").load(read("dvc.lock")) or {"stages": {}})["stages"].items():
         kind, _, name = stage.partition("@")
         text = read(f"metrics/{task}/{name}.json") if kind == "evaluate" else ""
         if text:
-            settings = flat(entry["params"]["params.yaml"])
+            settings = flatten(entry["params"]["params.yaml"])
             seed = int(settings.pop("training.seed"))
             settings |= {dep["path"]: dep["md5"] for dep in entry["deps"] if dep["path"].startswith("data/inputs/")}
             scores, other = json.loads(text), others.get(name, {})
@@ -80,15 +80,15 @@ def runs(task: str, read: Callable[[str], str]) -> Iterator[dict[str, Any]]:
             yield {"name": name, "seed": seed, "settings": settings, **scores}
 
 
-def save(frame: pd.DataFrame, path: str) -> None:
+def save_runs(frame: pd.DataFrame, path: str) -> None:
     """Write the runs that `gather` found, as CSV."""
-    with whole(path) as temporary:
+    with atomic_output(path) as temporary:
         table = frame.sort_values(["name", "seed"], kind="stable")
         table["settings"] = table.pop("settings").map(json.dumps)  # last, being long
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def saved(path: str, task: str) -> pd.DataFrame:
+def read_saved_runs(path: str, task: str) -> pd.DataFrame:
     """The runs that `save` wrote. Exits where the file is not of its kind, or of another task."""
     try:
         frame = pd.read_csv(path)
@@ -107,25 +107,29 @@ def saved(path: str, task: str) -> pd.DataFrame:
     return frame
 
 
-def gather(names: list[str], task: str) -> pd.DataFrame:
+def gather_runs(names: list[str], task: str) -> pd.DataFrame:
     """The runs of revisions (none: HEAD) and of saved .csv files, each once. Exits where a revision has none."""
-    frames = [saved(name, task) for name in names if name.endswith(".csv")]
+    frames = [read_saved_runs(name, task) for name in names if name.endswith(".csv")]
     revisions = [name for name in names if not name.endswith(".csv")]
     if revisions or not frames:
-        found = [run for commit in experiments(revisions) for run in runs(task, partial(show, commit))]
+        found = [
+            run
+            for commit in read_experiments(revisions)
+            for run in collect_runs(task, partial(read_branch, commit))
+        ]
         if not found:
             sys.exit(f"error: no commit here holds metrics/{task} and the dvc.lock of its evaluations; commit both")
         frames.insert(0, pd.DataFrame(found))
-    return once(pd.concat(frames, ignore_index=True))
+    return drop_repeats(pd.concat(frames, ignore_index=True))
 
 
-def once(frame: pd.DataFrame) -> pd.DataFrame:
+def drop_repeats(frame: pd.DataFrame) -> pd.DataFrame:
     """The runs, those of one model, seed and settings once, with the scores of the first."""
     settings = frame["settings"].map(partial(json.dumps, sort_keys=True))
     return frame[~frame.assign(settings=settings).duplicated(["name", "seed", "settings"])].reset_index(drop=True)
 
 
-def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+def label_settings(frame: pd.DataFrame) -> pd.DataFrame:
     """The runs with their `model`: the name, and the settings that set it apart from others of that name."""
     frame = frame.assign(model=frame["name"])
     for name, part in frame.groupby("name"):
@@ -138,14 +142,14 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def rank(frame: pd.DataFrame) -> pd.DataFrame:
+def rank_models(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows with the models' best mean of the first score first."""
     key = next(key for key in COLUMNS if key in frame)
     means = frame.groupby("model")[key].transform("mean") * (-1 if "accuracy" in key else 1)
     return frame.assign(mean=means).sort_values(["mean", "model", "seed"], kind="stable").drop(columns="mean")
 
 
-def table(frame: pd.DataFrame) -> str:
+def format_spread(frame: pd.DataFrame) -> str:
     """The Markdown table: mean and standard deviation of every model over its seeds."""
     rows = []
     for model, part in frame.groupby("model", sort=False):
@@ -156,10 +160,10 @@ def table(frame: pd.DataFrame) -> str:
                 deviation = f" ± {values.std():.{decimals}f}" * (len(values) > 1)
                 row[heading] = f"{values.mean():.{decimals}f}{deviation}" if len(values) else ""
         rows.append(row | {"notebooks' best (epoch)": PUBLISHED.get(str(model), "")})
-    return markdown(pd.DataFrame(rows))
+    return format_markdown(pd.DataFrame(rows))
 
 
-def verdict(frame: pd.DataFrame) -> str:
+def format_separation(frame: pd.DataFrame) -> str:
     """Which neighbours the seeds tell apart, in that every run of the one is better than every run of the other."""
     key = next(key for key in COLUMNS if key in frame)
     ranges = frame.groupby("model", sort=False)[key].agg(["min", "max", "count"])
@@ -177,11 +181,13 @@ def verdict(frame: pd.DataFrame) -> str:
     )
 
 
-def draw(frame: pd.DataFrame) -> Figure:
+def draw_spread(frame: pd.DataFrame) -> Figure:
     """Validation and test, a panel each: a dot a run, a line at the mean of a model."""
     keys = [key for key in COLUMNS if key in frame]
     keys = [keys[0], keys[-1]]
-    figure, (panels,) = titled("Every seed, and the mean of each model", 1.4 + 0.3 * frame["model"].nunique(), 1, 2)
+    figure, (panels,) = make_titled_figure(
+        "Every seed, and the mean of each model", 1.4 + 0.3 * frame["model"].nunique(), 1, 2
+    )
     models = list(frame["model"].unique())
     for axes, key, colour in zip(panels, keys, (VALIDATION, TEST), strict=True):
         places = frame["model"].map(models.index)
@@ -206,14 +212,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.figure and not arguments.figure.endswith((".png", ".svg")):
         parser.error(f"--figure: expected a name that ends with .png or .svg, found {arguments.figure}")
-    found = gather(arguments.revision, arguments.task)
+    found = gather_runs(arguments.revision, arguments.task)
     if arguments.save:
-        save(found, arguments.save)
-    frame = rank(labelled(found))
-    print(f"{table(frame)}\n\n{verdict(frame)}")
+        save_runs(found, arguments.save)
+    frame = rank_models(label_settings(found))
+    print(f"{format_spread(frame)}\n\n{format_separation(frame)}")
     if arguments.figure:
-        with whole(arguments.figure) as path, matplotlib.style.context(["default", STYLE]):
-            draw(frame).savefig(path, format=arguments.figure[-3:])
+        with atomic_output(arguments.figure) as path, matplotlib.style.context(["default", STYLE]):
+            draw_spread(frame).savefig(path, format=arguments.figure[-3:])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import threading
 import time
 
 
-def watch() -> None:
+def stop_with_stdin() -> None:
     """Wait for the end of standard input; then stop what this process started."""
     import psutil
 
@@ -26,7 +26,7 @@ def watch() -> None:
 
 def main(place: str, name: str, *upstream: str) -> int:
     """Run the stage; return DVC's exit code."""
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=stop_with_stdin, daemon=True).start()
     from dvc.cli import main as dvc
     from dvc.ui import ui
 

@@ -6,24 +6,24 @@ from typing import Any
 import pandas as pd
 
 from stages.lib.errors import UserError
-from stages.lib.files import whole
-from stages.lib.nn.batches import forecasts
-from stages.lib.nn.environment import keras, machine, use_threads
+from stages.lib.files import atomic_output
+from stages.lib.nn.batches import predict_in_batches
+from stages.lib.nn.environment import describe_machine, keras, set_threads
 from stages.lib.nn.fitting import fit_members
 from stages.lib.nn.resume import Checkpoint
-from stages.lib.params import params
+from stages.lib.params import get_param
+from stages.lib.scoring.station.scores import get_headline_lead, tabulate_forecasts
 from stages.lib.settings.backtest import Backtest
-from stages.lib.settings.base import settings_of
-from stages.lib.settings.training import settings
+from stages.lib.settings.base import read_settings
+from stages.lib.settings.training import read_schedule
 from stages.lib.tasks.station import training
-from stages.lib.tasks.station.scoring import headline, table
-from stages.lib.windows import SPLITS, Inputs, load
+from stages.lib.windows.input_set import SPLITS, Inputs, load_input_set
 
 
 def fold_inputs(own: Backtest, fold: str) -> Inputs:
     """The input set with the splits of `fold`; raises UserError where one of them has no window."""
-    bounds = own.bounds(fold, params("periods", "train"))
-    inputs = load(Path("data/inputs", own.inputs), bounds, stage="clock")
+    bounds = own.bounds(fold, get_param("periods", "train"))
+    inputs = load_input_set(Path("data/inputs", own.inputs), bounds, stage="clock")
     for name, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
         if not len(getattr(inputs, name).windows):
             raise UserError(
@@ -35,22 +35,22 @@ def fold_inputs(own: Backtest, fold: str) -> Inputs:
 
 def backtest(name: str, fold: str) -> None:
     """Write data/backtest/NAME/FOLD.parquet: its forecasts at the headline lead, a row a window and seed."""
-    own, schedule = settings_of(Backtest, "backtest"), settings(name)
-    use_threads(schedule["threads"])
+    own, schedule = read_settings(Backtest, "backtest"), read_schedule(name)
+    set_threads(schedule["threads"])
     inputs = fold_inputs(own, fold)
     tables, done = list[Any](), []
     for seed in own.seeds if schedule["epochs"] else own.seeds[:1]:  # no seed enters where nothing is trained
         keras.utils.clear_session()
         label, one = f"{name}.{fold}.{seed}", schedule | {"seed": seed, "members": 1}
         members, _, labels = fit_members(name, label, inputs, one, training)
-        model, _ = training.finish(name, members, inputs, one)
-        found = table(forecasts(model, inputs, inputs.test), inputs.test, inputs.meta.every)
-        lead = headline(inputs.meta)
+        model, _ = training.finish_model(name, members, inputs, one)
+        found = tabulate_forecasts(predict_in_batches(model, inputs, inputs.test), inputs.test, inputs.meta.every)
+        lead = get_headline_lead(inputs.meta)
         tables.append(found[found["lead"] == lead].assign(seed=seed))
         done += labels
     forecast = pd.concat(tables)
-    forecast.attrs = machine(schedule["threads"])  # in the file: its last digits depend on them
-    with whole(Path("data/backtest", name, f"{fold}.parquet")) as path:
+    forecast.attrs = describe_machine(schedule["threads"])  # in the file: its last digits depend on them
+    with atomic_output(Path("data/backtest", name, f"{fold}.parquet")) as path:
         forecast.to_parquet(path, index=False)
     for label in done:
         Checkpoint(label, "").path.unlink(missing_ok=True)

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from stages.lib.errors import UserError
-from stages.lib.files import watch, whole
-from stages.lib.leftovers import check_leftovers
-from stages.lib.params import params
+from stages.lib.files import atomic_output, watch_file
+from stages.lib.params import get_param
+from stages.lib.reports.leftovers import check_leftovers
 from stages.lib.settings.backtest import Backtest
-from stages.lib.settings.base import Name, Section, line, shown, suggestion, wrong
+from stages.lib.settings.base import Name, Section, format_error, format_value, iter_errors, suggest_name
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.dataset import Record
@@ -23,7 +23,7 @@ from stages.lib.settings.reviews import Reviews
 from stages.lib.settings.source import DatasetSource, ReviewsSource
 from stages.lib.settings.split import Split
 from stages.lib.settings.tokens import Tokens
-from stages.lib.settings.training import INPUTS, SCHEDULE, faults
+from stages.lib.settings.training import INPUTS, SCHEDULE, iter_schedule_errors
 
 
 class DatasetSection(DatasetSource, Record):
@@ -51,16 +51,16 @@ class Params(Section):
     backtest: Backtest
 
 
-def input_faults(values: dict[str, Any]) -> Iterator[str]:
+def iter_input_errors(values: dict[str, Any]) -> Iterator[str]:
     """Yield a line for each task that no stage knows, each input set named twice, and each named in vain."""
-    for task in mapping(values, "tasks").keys() - INPUTS.keys():
-        yield line(f"no such task{suggestion(task, INPUTS)}", "tasks", task)
-    sets = {section: mapping(values, section) for section in INPUTS.values()}
+    for task in get_section(values, "tasks").keys() - INPUTS.keys():
+        yield format_error(f"no such task{suggest_name(task, INPUTS)}", "tasks", task)
+    sets = {section: get_section(values, section) for section in INPUTS.values()}
     for name, times in Counter(name for names in sets.values() for name in names).items():
         if times > 1:
             both = " and ".join(f"{section}.{name}" for section, names in sets.items() if name in names)
-            yield line("expected a name of its own for each input set; rename one", both)
-    for name, model in mapping(values, "models").items():
+            yield format_error("expected a name of its own for each input set; rename one", both)
+    for name, model in get_section(values, "models").items():
         task, wanted = (model.get(key) if isinstance(model, dict) else None for key in ("task", "inputs"))
         if (
             isinstance(task, str)
@@ -68,38 +68,40 @@ def input_faults(values: dict[str, Any]) -> Iterator[str]:
             and isinstance(wanted, str)
             and wanted not in sets[INPUTS[task]]
         ):
-            text = f"expected an input set of {INPUTS[task]}, for the task is {task}, found {shown(wanted)}"
-            yield line(text + suggestion(wanted, sets[INPUTS[task]]), "models", name, "inputs")
+            text = f"expected an input set of {INPUTS[task]}, for the task is {task}, found {format_value(wanted)}"
+            yield format_error(text + suggest_name(wanted, sets[INPUTS[task]]), "models", name, "inputs")
 
 
-def backtest_faults(values: dict[str, Any]) -> Iterator[str]:
+def iter_backtest_errors(values: dict[str, Any]) -> Iterator[str]:
     """Yield a line for each model of the backtest that is not of its input set, and each reference it lacks."""
     own = values["backtest"]
     models = {
         name
-        for name, model in mapping(values, "models").items()
+        for name, model in get_section(values, "models").items()
         if isinstance(model, dict) and model.get("task") == "station" and model.get("inputs") == own["inputs"]
     }
     for name in own["models"]:
         if name not in models:
             text = f"expected models of the task station with the inputs {own['inputs']}, found {name}"
-            yield line(text + suggestion(name, models), "backtest", "models")
+            yield format_error(text + suggest_name(name, models), "backtest", "models")
     if missing := [name for name in ("persistence", "ridge") if name not in own["models"]]:
-        yield line(f"expected the references among them, found no {' and no '.join(missing)}", "backtest", "models")
+        yield format_error(
+            f"expected the references among them, found no {' and no '.join(missing)}", "backtest", "models"
+        )
 
 
-def mapping(values: dict[str, Any], key: str) -> dict[str, Any]:
+def get_section(values: dict[str, Any], key: str) -> dict[str, Any]:
     """Return the section `key`, or nothing where it is no mapping: `Params` says so."""
     return values[key] if isinstance(values.get(key), dict) else {}
 
 
-def signature(path: Path) -> ast.arguments | None:
+def read_build_signature(path: Path) -> ast.arguments | None:
     """Return the arguments of `build` in the architecture file `path`, not imported, as that would take Keras.
 
     None where they cannot be told; UserError where there is no `build`.
     """
     try:
-        body = ast.parse(watch(path).read_bytes()).body
+        body = ast.parse(watch_file(path).read_bytes()).body
     except SyntaxError as error:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
     for node in reversed(body):
@@ -112,15 +114,15 @@ def signature(path: Path) -> ast.arguments | None:
     raise UserError(f"{path}: expected a function build(inputs, ...), found none")
 
 
-def architecture_faults(name: str, model: dict[str, Any]) -> Iterator[str]:
+def iter_architecture_errors(name: str, model: dict[str, Any]) -> Iterator[str]:
     """Yield a line where stages/models/NAME.py is missing, and for each argument its `build` lacks or refuses."""
     path = Path("stages/models", f"{name}.py")
     if not path.is_file():
         files = (file.stem for file in path.parent.glob("*.py"))
-        yield line(f"expected a file {path}, found none{suggestion(name, files)}", "models", name)
+        yield format_error(f"expected a file {path}, found none{suggest_name(name, files)}", "models", name)
         return
     try:
-        arguments = signature(path)
+        arguments = read_build_signature(path)
     except UserError as error:
         yield str(error)
         return
@@ -132,29 +134,29 @@ def architecture_faults(name: str, model: dict[str, Any]) -> Iterator[str]:
     taken = [arg.arg for arg in [*positional, *arguments.kwonlyargs]]
     for key in taken:
         if key not in model and key not in [arg.arg for arg in optional]:
-            yield line(f"expected a value, which {path} needs; add it", "models", name, key)
+            yield format_error(f"expected a value, which {path} needs; add it", "models", name, key)
     surplus = [key for key in model if key not in SCHEDULE and key not in taken]
     for key in surplus if arguments.kwarg is None else ():
         text = f"no such setting, nor an argument of build in {path}"
-        yield line(text + suggestion(key, [*taken, *sorted(SCHEDULE)]), "models", name, key)
+        yield format_error(text + suggest_name(key, [*taken, *sorted(SCHEDULE)]), "models", name, key)
 
 
 def check() -> None:
     """Check all of params.yaml, and that no results of other models are left over; write data/checked."""
-    values = params()
-    found = list(wrong(Params, values))
+    values = get_param()
+    found = list(iter_errors(Params, values))
     if isinstance(values, dict) and Params.model_fields.keys() <= values.keys():
-        for name, model in mapping(values, "models").items():
-            found += faults(name, model, values["tasks"], values["training"])
+        for name, model in get_section(values, "models").items():
+            found += iter_schedule_errors(name, model, values["tasks"], values["training"])
             if isinstance(model, dict) and isinstance(name, str):
-                found += architecture_faults(name, model)
-        found += input_faults(values)
+                found += iter_architecture_errors(name, model)
+        found += iter_input_errors(values)
         if not any(fault.startswith("params.yaml: backtest") for fault in found):
-            found += backtest_faults(values)
+            found += iter_backtest_errors(values)
     if found:
         raise UserError("\n".join(dict.fromkeys(found)))
     check_leftovers(values["models"])
-    with whole("data/checked") as path:
+    with atomic_output("data/checked") as path:
         path.write_text("params.yaml is valid\n")
     sets = sum(len(values[section]) for section in INPUTS.values())
     print(f"params.yaml is valid: {sets} input sets, {len(values['models'])} models")

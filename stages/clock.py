@@ -6,19 +6,20 @@ import numpy as np
 import pandas as pd
 
 from stages.lib.errors import UserError
-from stages.lib.files import whole
-from stages.lib.hours import Hours, hours, starts
-from stages.lib.params import params
-from stages.lib.record import CLEAN, read
-from stages.lib.settings.base import settings_of
+from stages.lib.files import atomic_output
+from stages.lib.params import get_param
+from stages.lib.settings.base import read_settings
 from stages.lib.settings.clean import Gaps
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.periods import Periods
-from stages.lib.windows import SPLITS, Meta, save
+from stages.lib.weather.hourly import HourlyRows, to_hourly_rows
+from stages.lib.weather.record import CLEAN, read_record
+from stages.lib.windows.input_set import SPLITS, Meta, save_input_set
+from stages.lib.windows.splits_by_date import find_window_starts
 
 
-def splits_of(
-    table: Hours, lookback: int, leads: int, bounds: list[np.datetime64 | None]
+def choose_windows(
+    table: HourlyRows, lookback: int, leads: int, bounds: list[np.datetime64 | None]
 ) -> dict[str, tuple[np.ndarray, None, np.ndarray]]:
     """Return the (starts, None, origins) of each split, for windows of `lookback` rows and `leads` targets.
 
@@ -26,7 +27,7 @@ def splits_of(
     """
     splits = {}
     for name, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
-        start = starts(table, lookback, leads, first, last)
+        start = find_window_starts(table, lookback, leads, first, last)
         if not len(start):
             raise UserError(
                 f"params.yaml: periods.{name}: expected a window of {lookback} rows and {leads} targets without a "
@@ -46,22 +47,22 @@ def splits_of(
 
 def clock(name: str) -> None:
     """Write the input set `name` of params.yaml `clock` to data/inputs/NAME."""
-    window, bounds = settings_of(Clock, "clock", name), settings_of(Periods, "periods").bounds()
-    target, max_gap = params("dataset", "target"), settings_of(Gaps, "clean").max_gap
-    record = read(CLEAN, "clean")
+    window, bounds = read_settings(Clock, "clock", name), read_settings(Periods, "periods").bounds()
+    target, max_gap = get_param("dataset", "target"), read_settings(Gaps, "clean").max_gap
+    record = read_record(CLEAN, "clean")
     grid = pd.DataFrame(record).set_index(next(iter(record)))
     if target not in grid:
         raise UserError(
             f"params.yaml: dataset.target: expected a column of {CLEAN}, found {target!r}; it has "
             f"{', '.join(map(repr, grid.columns))}"
         )
-    table = hours(grid, target, window.every, max_gap, bounds)
+    table = to_hourly_rows(grid, target, window.every, max_gap, bounds)
     lookback, leads = window.lookback // window.every, window.leads // window.every
-    splits = splits_of(table, lookback, leads, bounds)
-    everywhere = starts(table, lookback, leads, table.start[0], None)
+    splits = choose_windows(table, lookback, leads, bounds)
+    everywhere = find_window_starts(table, lookback, leads, table.start[0], None)
     splits["all"] = (everywhere, None, table.time[everywhere + lookback - 1])
     position = table.columns.index(target)
     meta = Meta(lookback, table.columns, position, leads=leads, every=window.every)
-    with whole(Path("data/inputs", name)) as directory:
-        save(directory, table.rows, splits, meta, table.targets)
+    with atomic_output(Path("data/inputs", name)) as directory:
+        save_input_set(directory, table.rows, splits, meta, table.targets)
     print(f"{name}: " + ", ".join(f"{key} {len(splits[key][0]):,}" for key in SPLITS) + " windows")

@@ -17,11 +17,11 @@ from tqdm import tqdm
 from urllib3 import exceptions as problem
 from urllib3.util.retry import Retry
 
-from stages.lib import archives
 from stages.lib.errors import UserError
-from stages.lib.files import reason, whole
-from stages.lib.settings.base import settings_of
-from stages.lib.settings.source import DatasetSource, ReviewsSource, file_name, is_address
+from stages.lib.files import atomic_output, format_reason
+from stages.lib.settings.base import read_settings
+from stages.lib.settings.source import DatasetSource, ReviewsSource, get_file_name, is_address
+from stages.lib.weather import archives
 
 RAW = Path("data/raw")
 SOURCES = {"dataset": DatasetSource, "reviews": ReviewsSource}
@@ -47,14 +47,14 @@ class RefusedError(Exception):
     """Why one address or path gave no usable file, in a few words."""
 
 
-def described(path: Path) -> dict[str, Any]:
+def describe_file(path: Path) -> dict[str, Any]:
     """Return the name, the size in bytes and the SHA-256 (hexadecimal) of the file `path`."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"name": path.name, "size": path.stat().st_size, "sha256": digest}
 
 
-def check(path: Path, size: int | None, sha256: str | None) -> None:
+def check_file(path: Path, size: int | None, sha256: str | None) -> None:
     """Raise RefusedError unless `path` has this size and hash (None: any) and is whole."""
     with path.open("rb") as file:
         head = file.read(512)
@@ -62,18 +62,18 @@ def check(path: Path, size: int | None, sha256: str | None) -> None:
         raise RefusedError("the file is empty")
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         raise RefusedError("this is an HTML or XML page, not the file itself")
-    found = described(path)
+    found = describe_file(path)
     if size not in (None, found["size"]):
         raise RefusedError(f"wrong size: expected {size} bytes, got {found['size']}")
     if sha256 not in (None, found["sha256"]):
         raise RefusedError(f"wrong sha256: expected {sha256}, got {found['sha256']}")
     try:
-        archives.check(path)
+        archives.check_archive(path)
     except archives.UnpackError as error:
         raise RefusedError(str(error)) from None
 
 
-def copy(section: str, texts: list[str], directory: Path, size: int | None, sha256: str | None) -> list[Path]:
+def copy_files(section: str, texts: list[str], directory: Path, size: int | None, sha256: str | None) -> list[Path]:
     """Copy the files `texts` into `directory`, check them, and return the copies in the same order.
 
     The name of one file stays, several get a number in front. Size and hash count for one file only.
@@ -85,7 +85,7 @@ def copy(section: str, texts: list[str], directory: Path, size: int | None, sha2
     copies = []
     for number, text in enumerate(texts, start=1):
         prefix = f"{number:0{len(str(len(texts)))}d}_" if len(texts) > 1 else ""
-        copies.append(directory / (prefix + file_name(text)))
+        copies.append(directory / (prefix + get_file_name(text)))
         where = f"params.yaml: {section}.source: {text}"
         original = Path(os.path.expanduser(text))  # leaves a home that it does not know
         try:
@@ -96,11 +96,11 @@ def copy(section: str, texts: list[str], directory: Path, size: int | None, sha2
             if status.st_size > archives.LIMIT:
                 raise RefusedError(f"expected at most {archives.LIMIT:,} bytes, found {status.st_size:,}")
             shutil.copyfile(original, copies[-1])
-            check(copies[-1], size, sha256)
+            check_file(copies[-1], size, sha256)
         except FileNotFoundError:
             raise UserError(f"{where}: no such file (looked in {Path.cwd()})") from None
         except OSError as error:
-            raise UserError(f"{where}: cannot be copied to {directory.parent}: {reason(error)}") from None
+            raise UserError(f"{where}: cannot be copied to {directory.parent}: {format_reason(error)}") from None
         except RefusedError as refused:
             wrong = str(refused).startswith("wrong ")
             hint = f"; correct {section}.size and {section}.sha256, or set them to null" if wrong else ""
@@ -134,7 +134,7 @@ class Session(requests.Session):
         return target
 
 
-def short_reason(error: BaseException) -> str:
+def shorten_reason(error: BaseException) -> str:
     """Return in a few words why a request or the reading of its answer failed."""
     text = f"{type(error).__name__}: {error}"
     for pattern, short in REASONS.items():
@@ -143,7 +143,7 @@ def short_reason(error: BaseException) -> str:
     return text[:120]
 
 
-def receive(session: requests.Session, address: str, path: Path, limit: int, deadline: float) -> str:
+def receive_body(session: requests.Session, address: str, path: Path, limit: int, deadline: float) -> str:
     """Write the body at `address` to `path`, once, and return the address that served it, without its query.
 
     Raises RefusedError where there is no file, or more than `limit` bytes, or time.monotonic() passes `deadline`;
@@ -152,7 +152,7 @@ def receive(session: requests.Session, address: str, path: Path, limit: int, dea
     try:
         response = session.get(address, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
     except (requests.RequestException, problem.HTTPError) as error:
-        raise RefusedError(short_reason(error)) from None
+        raise RefusedError(shorten_reason(error)) from None
     with response:
         if response.status_code != 200:
             raise RefusedError(f"HTTP {response.status_code} {response.reason or ''}".strip())
@@ -174,19 +174,19 @@ def receive(session: requests.Session, address: str, path: Path, limit: int, dea
         return re.split("[?#]", response.url)[0]
 
 
-def fetch(session: requests.Session, address: str, path: Path, limit: int) -> str:
+def fetch_file(session: requests.Session, address: str, path: Path, limit: int) -> str:
     """As `receive`, again if the body was cut short; raise RefusedError if that fails."""
     deadline = time.monotonic() + TIME_LIMIT
     for attempt in range(RETRIES + 1):
         time.sleep(BACKOFF * 2**attempt if attempt else 0)
         try:
-            return receive(session, address, path, limit, deadline)
+            return receive_body(session, address, path, limit, deadline)
         except problem.HTTPError as error:
             failure = error
-    raise RefusedError(f"{short_reason(failure)}, {RETRIES + 1} times")
+    raise RefusedError(f"{shorten_reason(failure)}, {RETRIES + 1} times")
 
 
-def fetch_first(
+def fetch_first_good(
     section: str, addresses: list[str], directory: Path, size: int | None, sha256: str | None
 ) -> tuple[dict[str, str], Path]:
     """Try `addresses` until one serves a good file; UserError names every failure.
@@ -197,10 +197,10 @@ def fetch_first(
     with Session() as session:
         for address in addresses:
             print(f"{section}: trying {address}", flush=True)
-            path = directory / file_name(address)
+            path = directory / get_file_name(address)
             try:
-                final = fetch(session, address, path, size or archives.LIMIT)
-                check(path, size, sha256)
+                final = fetch_file(session, address, path, size or archives.LIMIT)
+                check_file(path, size, sha256)
             except RefusedError as refused:
                 path.unlink(missing_ok=True)
                 failures.append(f"  {address}: {refused}")
@@ -220,20 +220,20 @@ def download(section: str) -> None:
     """Fetch, copy or generate the raw files of a section, with a note of where they are from."""
     if section not in SOURCES:
         raise UserError(f"no section {section!r} to download; expected {' or '.join(SOURCES)}")
-    found = settings_of(SOURCES[section], section)
+    found = read_settings(SOURCES[section], section)
     texts, size, sha256 = found.addresses, found.size, found.sha256 and found.sha256.lower()
     note: dict[str, Any] = {"source": ", ".join(texts)}
-    with whole(RAW / section) as directory:
+    with atomic_output(RAW / section) as directory:
         directory.mkdir()
         if texts == ["sample"]:
-            importlib.import_module(f"stages.samples.{section}").write(directory)
+            importlib.import_module(f"stages.samples.{section}").write_sample(directory)
             files = sorted(directory.iterdir())
             print(f"{section}: wrote SYNTHETIC data (source: sample); nothing in it was measured")
         elif is_address(texts[0]):
-            note, path = fetch_first(section, texts, directory, size, sha256)
+            note, path = fetch_first_good(section, texts, directory, size, sha256)
             files = [path]
         else:
-            files = copy(section, texts, directory, size, sha256)
-        note |= {"synthetic": texts == ["sample"], "files": [described(path) for path in files]}
+            files = copy_files(section, texts, directory, size, sha256)
+        note |= {"synthetic": texts == ["sample"], "files": [describe_file(path) for path in files]}
         (directory / "source.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
     print(f"{section}: {len(files)} file{'s' * (len(files) > 1)} in {RAW / section}, from {note['source']}")

@@ -7,35 +7,33 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.lib.files import reading, whole
-from stages.lib.history import best_row, read_history
-from stages.lib.nn.batches import forecasts
-from stages.lib.nn.environment import keras, use_threads
-from stages.lib.settings.training import INPUTS, settings
-from stages.lib.windows import load
+from stages.lib.files import atomic_output, open_input
+from stages.lib.nn.environment import keras, set_threads
+from stages.lib.nn.history import find_best_epoch, read_history
+from stages.lib.settings.training import INPUTS, read_schedule
+from stages.lib.windows.input_set import load_input_set
 
 
 def evaluate(name: str) -> None:
     """Write metrics/TASK/NAME.json, and the test forecasts to data/evaluations/TASK/NAME."""
-    schedule = settings(name)
-    use_threads(schedule["threads"])
+    schedule = read_schedule(name)
+    set_threads(schedule["threads"])
     task = schedule["task"]
-    inputs = load(Path("data/inputs", schedule["inputs"]), stage=INPUTS[task])
+    inputs = load_input_set(Path("data/inputs", schedule["inputs"]), stage=INPUTS[task])
     trained = Path("data/models", task, name)
     history = read_history(trained, f"train@{name}")
-    with reading(trained / "model.keras", f"train@{name}") as path:
+    with open_input(trained / "model.keras", f"train@{name}") as path:
         model = keras.models.load_model(path, compile=False)
-    scoring = importlib.import_module(f"stages.lib.tasks.{task}.scoring")
-    run = getattr(scoring, "forecasts", forecasts)  # a station's are those that `predict` gives
-    outputs = {split: run(model, inputs, getattr(inputs, split)) for split in ("val", "test")}
-    metrics, tables = scoring.score(outputs, inputs, schedule)
+    scoring = importlib.import_module(f"stages.lib.scoring.{task}.scores")
+    outputs = {split: scoring.predict_split(model, inputs, getattr(inputs, split)) for split in ("val", "test")}
+    metrics, tables = scoring.score_outputs(outputs, inputs, schedule)
     if schedule["members"] == 1:
-        best = int(best_row(history, schedule["monitor"])["epoch"]) if history else 0
+        best = int(find_best_epoch(history, schedule["monitor"])["epoch"]) if history else 0
         metrics |= {"best_epoch": best, "epochs": len(history)}
     metrics["parameters"] = model.count_params()
     with (
-        whole(Path("data/evaluations", task, name)) as directory,
-        whole(Path("metrics", task, f"{name}.json")) as path,
+        atomic_output(Path("data/evaluations", task, name)) as directory,
+        atomic_output(Path("metrics", task, f"{name}.json")) as path,
     ):
         directory.mkdir()
         for file, table in tables.items():

@@ -7,16 +7,16 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 from stages.lib.errors import UserError
-from stages.lib.files import existing, whole
-from stages.lib.page import page
+from stages.lib.files import atomic_output, require_input
+from stages.lib.reports.page import format_page
 
 REPORTS = Path("data/report")
 TASKS = {"station": "The station", "forecast": "The notebooks", "reviews": "The reviews"}
 
 
-def leaderboard(task: str) -> str:
+def format_board(task: str) -> str:
     """metrics/TASK.md as HTML, its headings two levels deeper, wide tables to be scrolled."""
-    text = existing(f"metrics/{task}.md", f"report_{task}").read_text(encoding="utf-8")
+    text = require_input(f"metrics/{task}.md", f"report_{task}").read_text(encoding="utf-8")
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     for token in tokens:
@@ -26,15 +26,15 @@ def leaderboard(task: str) -> str:
     return found.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
 
 
-def figure(path: Path, task: str) -> str:
+def format_figure(path: Path, task: str) -> str:
     """The picture at `path`, in the page itself, and a link to its file."""
-    data = base64.b64encode(existing(path, f"report_{task}").read_bytes()).decode()
+    data = base64.b64encode(require_input(path, f"report_{task}").read_bytes()).decode()
     name = html.escape(path.stem.replace("_", " "))
     link = path.relative_to(REPORTS).as_posix()
     return f'<figure><a href="{link}"><img alt="{name}" src="data:image/png;base64,{data}"></a></figure>'
 
 
-def section(task: str, title: str) -> str:
+def format_section(task: str, title: str) -> str:
     """What the report of `task` says, its figures, and links to the tables of the curves."""
     folder = REPORTS / task
     curves = sorted(folder.glob("*/*.csv"))
@@ -43,8 +43,8 @@ def section(task: str, title: str) -> str:
         for path in curves
     )
     return (
-        f'<section id="{task}">\n<h2>{title}</h2>\n{leaderboard(task)}'
-        + "\n".join(figure(path, task) for path in sorted(folder.glob("*.png")))
+        f'<section id="{task}">\n<h2>{title}</h2>\n{format_board(task)}'
+        + "\n".join(format_figure(path, task) for path in sorted(folder.glob("*.png")))
         + (f'\n<p class="note">Learning curves as tables: {links}</p>' if links else "")
         + "\n</section>"
     )
@@ -56,9 +56,9 @@ def index() -> None:
     if not made:
         raise UserError(f"{REPORTS}: expected a report, found none; make one with `dvc repro report_station`")
     links = " · ".join(f'<a href="#{task}">{title}</a>' for task, title in made.items())
-    parts = "\n".join(section(task, title) for task, title in made.items())
-    with whole(REPORTS / "index.html") as path:
+    parts = "\n".join(format_section(task, title) for task, title in made.items())
+    with atomic_output(REPORTS / "index.html") as path:
         path.write_text(
-            page("How good is it?", f"<h1>How good is it?</h1>\n<p>{links}</p>\n{parts}"), encoding="utf-8"
+            format_page("How good is it?", f"<h1>How good is it?</h1>\n<p>{links}</p>\n{parts}"), encoding="utf-8"
         )
     print(f"{REPORTS / 'index.html'}: {', '.join(made)}")

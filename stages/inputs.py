@@ -5,22 +5,22 @@ import json
 import numpy as np
 
 from stages.lib.errors import UserError
-from stages.lib.files import reading, whole
-from stages.lib.params import params
-from stages.lib.record import read
-from stages.lib.settings.base import settings_of
+from stages.lib.files import atomic_output, open_input
+from stages.lib.params import get_param
+from stages.lib.settings.base import read_settings
 from stages.lib.settings.inputs import Window
 from stages.lib.settings.split import Split
-from stages.lib.splits import forecast_rows
-from stages.lib.windows import Meta, save
+from stages.lib.weather.record import read_record
+from stages.lib.windows.input_set import Meta, save_input_set
+from stages.lib.windows.splits_by_row import choose_forecast_rows
 
 
-def by_phase(rows: np.ndarray, step: int) -> np.ndarray:
+def order_by_phase(rows: np.ndarray, step: int) -> np.ndarray:
     """Order `rows` (n, features) as rows[0::step], rows[1::step], ...: a window becomes one contiguous run."""
     return np.concatenate([rows[phase::step] for phase in range(step)])
 
 
-def starts(row: np.ndarray, rows: int, lookback: int, step: int) -> np.ndarray:
+def locate_windows(row: np.ndarray, rows: int, lookback: int, step: int) -> np.ndarray:
     """Where the windows of the rows `row` begin in `by_phase` order, for a record of `rows` rows."""
     lengths = [len(range(phase, rows, step)) for phase in range(step)]
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
@@ -30,12 +30,12 @@ def starts(row: np.ndarray, rows: int, lookback: int, step: int) -> np.ndarray:
 
 def inputs(name: str) -> None:
     """Write the input set `name` of params.yaml `inputs` to data/inputs/NAME."""
-    window, split = settings_of(Window, "inputs", name), settings_of(Split, "split")
-    target = params("dataset", "target")
+    window, split = read_settings(Window, "inputs", name), read_settings(Split, "split")
+    target = get_param("dataset", "target")
     lookback, step, delay = window.lookback, window.step, window.delay
 
-    record = read()
-    with reading("data/normalization.json", "normalize") as path:
+    record = read_record()
+    with open_input("data/normalization.json", "normalize") as path:
         statistics = json.loads(path.read_text())["columns"]
     times = next(iter(record.values()))
     columns = list(statistics)
@@ -48,8 +48,12 @@ def inputs(name: str) -> None:
 
     position = columns.index(target)
     splits = {
-        split_name: (starts(row, len(rows), lookback, step), rows[row + delay, position], times[row + delay])
-        for split_name, row in forecast_rows(len(rows), split, lookback, delay).items()
+        split_name: (
+            locate_windows(row, len(rows), lookback, step),
+            rows[row + delay, position],
+            times[row + delay],
+        )
+        for split_name, row in choose_forecast_rows(len(rows), split, lookback, delay).items()
     }
     meta = Meta(
         time=lookback // step,
@@ -58,6 +62,6 @@ def inputs(name: str) -> None:
         mean=statistics[target]["mean"],
         std=statistics[target]["std"],
     )
-    with whole(f"data/inputs/{name}") as directory:
-        save(directory, by_phase(rows, step), splits, meta)
+    with atomic_output(f"data/inputs/{name}") as directory:
+        save_input_set(directory, order_by_phase(rows, step), splits, meta)
     print(f"{name}: " + ", ".join(f"{key} {len(value[0]):,}" for key, value in splits.items()) + " windows")

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from stages.lib.errors import UserError
-from stages.lib.files import whole
-from stages.lib.params import params
-from stages.lib.record import RECORD, read
-from stages.lib.settings.base import settings_of
+from stages.lib.files import atomic_output
+from stages.lib.params import get_param
+from stages.lib.settings.base import read_settings
 from stages.lib.settings.split import Split
+from stages.lib.weather.record import RECORD, read_record
 
 NORMALIZATION = Path("data/normalization.json")
 
 
-def statistics(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def compute_statistics(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation (ddof=0) of `rows` (rows, columns) along axis 0, in float64.
 
     Bit for bit what the notebooks get from a C-ordered array (Chollet, Deep Learning with Python, listing
@@ -51,7 +51,7 @@ def check_spread(rows: np.ndarray, names: list[str], first: int, last: int) -> N
         )
 
 
-def warn_of_sentinels(rows: np.ndarray, names: list[str], sentinels: list[float]) -> None:
+def warn_about_sentinels(rows: np.ndarray, names: list[str], sentinels: list[float]) -> None:
     """Name the columns of `rows`, the training rows, that hold sentinels: they go into mean and deviation."""
     counts = np.isin(rows, sentinels).sum(axis=0)
     if counts.any():
@@ -72,16 +72,16 @@ def check_measured(columns: dict[str, np.ndarray]) -> None:
 
 def normalize() -> None:
     """Write the training rows' mean and standard deviation to data/normalization.json."""
-    split = settings_of(Split, "split")
-    times, *names = columns = read()
+    split = read_settings(Split, "split")
+    times, *names = columns = read_record()
     check_fits(split, len(columns[times]))
     first, last = split.train
     rows = np.column_stack([columns[name][first:last] for name in names])
     check_measured({name: columns[name] for name in names})
     check_spread(rows, names, first, last)
-    warn_of_sentinels(rows, names, params("dataset", "sentinels"))
-    mean, std = statistics(rows)
+    warn_about_sentinels(rows, names, get_param("dataset", "sentinels"))
+    mean, std = compute_statistics(rows)
     scales = {name: {"mean": float(m), "std": float(s)} for name, m, s in zip(names, mean, std, strict=True)}
-    with whole(NORMALIZATION) as path:
+    with atomic_output(NORMALIZATION) as path:
         text = json.dumps({"rows": [first, last], "columns": scales}, indent=2, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")

@@ -8,12 +8,12 @@ import matplotlib.style
 import pandas as pd
 
 from stages.lib.errors import UserError
-from stages.lib.figures import STYLE
-from stages.lib.files import whole
-from stages.lib.history import read_history
-from stages.lib.leaderboard import read_json
-from stages.lib.leftovers import check_leftovers
-from stages.lib.params import params
+from stages.lib.files import atomic_output
+from stages.lib.nn.history import read_history
+from stages.lib.params import get_param
+from stages.lib.reports.figures import STYLE
+from stages.lib.reports.leaderboard import read_json
+from stages.lib.reports.leftovers import check_leftovers
 
 TASKS = ("forecast", "reviews", "station")
 
@@ -24,7 +24,7 @@ def read_results(task: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
 
     Raises UserError where the task has no model, or a model's file is missing or damaged.
     """
-    names = [name for name, model in (params("models") or {}).items() if model["task"] == task]
+    names = [name for name, model in (get_param("models") or {}).items() if model["task"] == task]
     if not names:
         raise UserError(f"params.yaml: no model in `models` has `task: {task}`; add one, or skip this report")
     metrics = [read_json(f"metrics/{task}/{name}.json", f"evaluate@{name}") for name in names]
@@ -51,11 +51,11 @@ def report(task: str) -> None:
     """Write a task's leaderboard and what else it has for metrics/, and figures and curves to data/report/TASK."""
     if task not in TASKS:
         raise UserError(f"{task!r}: no such report; expected {' or '.join(TASKS)}")
-    check_leftovers(params("models"))
+    check_leftovers(get_param("models"))
     metrics, histories = read_results(task)
     with matplotlib.style.context(["default", STYLE]):
-        texts, figures = importlib.import_module(f"stages.lib.reports.{task}").report(metrics, histories)
-        with whole(f"data/report/{task}") as directory, contextlib.ExitStack() as opened:
+        texts, figures = importlib.import_module(f"stages.lib.reports.{task}").build_report(metrics, histories)
+        with atomic_output(f"data/report/{task}") as directory, contextlib.ExitStack() as opened:
             directory.mkdir()
             write_curves(directory, histories)
             for name, figure in figures.items():
@@ -64,5 +64,5 @@ def report(task: str) -> None:
                     directory / f"{name}.png", metadata={"Software": None}, pil_kwargs={"optimize": True}
                 )
             for name, text in texts.items():
-                opened.enter_context(whole(f"metrics/{name}")).write_text(text, encoding="utf-8")
+                opened.enter_context(atomic_output(f"metrics/{name}")).write_text(text, encoding="utf-8")
     print(texts[f"{task}.md"], end="")

@@ -7,19 +7,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stages.lib.errors import UserError
-from stages.lib.figures import NAIVE, STYLE, titled
-from stages.lib.files import reading, whole
-from stages.lib.leaderboard import markdown, provenance, read_json
-from stages.lib.params import params
-from stages.lib.reports.station import REFERENCES, compare, sentence
+from stages.lib.files import atomic_output, open_input
+from stages.lib.params import get_param
+from stages.lib.reports.figures import NAIVE, STYLE, make_titled_figure
+from stages.lib.reports.leaderboard import describe_source, format_markdown, read_json
+from stages.lib.reports.station import REFERENCES, compare_errors, format_verdict
 from stages.lib.settings.backtest import Backtest
-from stages.lib.settings.base import settings_of
-from stages.lib.units import unit
+from stages.lib.settings.base import read_settings
+from stages.lib.weather.units import get_unit
 
 FOLDER = Path("data/backtest")
 
 
-def read_errors(own: Backtest) -> pd.DataFrame:
+def read_fold_errors(own: Backtest) -> pd.DataFrame:
     """The absolute errors at the headline lead: model, fold, seed, origin, lead, error; none without a truth.
 
     Raises UserError where a forecast is missing, or one lies there that no fold asks for.
@@ -32,7 +32,7 @@ def read_errors(own: Backtest) -> pd.DataFrame:
         )
     tables = []
     for path, (name, fold) in wanted.items():
-        with reading(path, f"backtest/dvc.yaml:backtest@{name}-{fold}") as file:
+        with open_input(path, f"backtest/dvc.yaml:backtest@{name}-{fold}") as file:
             table = pd.read_parquet(file)
         table["error"] = (table["q0.5"] - table["truth"]).abs()
         table = table.dropna(subset="error").assign(model=name, fold=fold)
@@ -40,14 +40,14 @@ def read_errors(own: Backtest) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def skills(errors: pd.DataFrame) -> pd.DataFrame:
+def score_folds(errors: pd.DataFrame) -> pd.DataFrame:
     """A row for each model, fold and seed: n, mae, and skill against persistence on the same windows."""
     found = errors.groupby(["model", "fold", "seed"], sort=False)["error"].agg(n="size", mae="mean").reset_index()
     reference = found[found["model"] == "persistence"].set_index("fold")["mae"]
     return found.assign(skill=1 - found["mae"] / found["fold"].map(reference))
 
 
-def summary(found: pd.DataFrame, own: str) -> str:
+def format_tables(found: pd.DataFrame, own: str) -> str:
     """The Markdown tables: skill by fold, a column a model; then a row a model over all folds."""
     by_fold = found.groupby(["fold", "model"], sort=False)["skill"].agg(["mean", "std", "size"])
     texts = [
@@ -69,11 +69,11 @@ def summary(found: pd.DataFrame, own: str) -> str:
             }
         )
     return "\n\n".join(
-        markdown(cells) for cells in (table.rename_axis("test from").reset_index(), pd.DataFrame(rows))
+        format_markdown(cells) for cells in (table.rename_axis("test from").reset_index(), pd.DataFrame(rows))
     )
 
 
-def verdicts(errors: pd.DataFrame, own: str) -> str:
+def format_verdicts(errors: pd.DataFrame, own: str) -> str:
     """Whether each model beats the references over all folds, a line a model; a seed's errors are averaged."""
     lead = float(errors["lead"].iloc[0])
     series = {
@@ -83,16 +83,16 @@ def verdicts(errors: pd.DataFrame, own: str) -> str:
     lines = []
     for name in series:
         others = [other for other in REFERENCES if name not in (other, "persistence")]
-        found = [compare(series[name], series[other], lead, every) for other in others]
+        found = [compare_errors(series[name], series[other], lead, every) for other in others]
         if found:
             pairs = zip(others, found, strict=True)
-            lines.append("- " + " ".join(sentence(name, other, result, lead, own) for other, result in pairs))
+            lines.append("- " + " ".join(format_verdict(name, other, result, lead, own) for other, result in pairs))
     return "\n".join(lines)
 
 
-def draw(found: pd.DataFrame, lead: float, note: str) -> Figure:
+def draw_skill_by_fold(found: pd.DataFrame, lead: float, note: str) -> Figure:
     """Skill by fold, a line a model, with bars from the worst seed to the best."""
-    figure, ((axes,),) = titled(f"Skill against persistence {lead:g} hours ahead, by fold{note}")
+    figure, ((axes,),) = make_titled_figure(f"Skill against persistence {lead:g} hours ahead, by fold{note}")
     for name, part in found.groupby("model", sort=False):
         seeds = part.groupby("fold")["skill"].agg(["mean", "min", "max"])
         bars = [seeds["mean"] - seeds["min"], seeds["max"] - seeds["mean"]]
@@ -107,28 +107,28 @@ def draw(found: pd.DataFrame, lead: float, note: str) -> Figure:
 
 def report_backtest() -> None:
     """Write metrics/backtest.md, and the figure and every fold's scores to data/report/backtest."""
-    own, target = settings_of(Backtest, "backtest"), params("dataset", "target")
-    errors = read_errors(own)
-    found, lead = skills(errors), float(errors["lead"].iloc[0])
+    own, target = read_settings(Backtest, "backtest"), get_param("dataset", "target")
+    errors = read_fold_errors(own)
+    found, lead = score_folds(errors), float(errors["lead"].iloc[0])
     source = read_json("data/quality.json", "parse")["source"]
     before = f"the {own.train} months" if own.train else "all data"
     months, val = (f"{count} month{'s' * (count > 1)}" for count in (own.months, own.val))
     text = (
-        f"# Rolling test of {target}, {lead:g} hours ahead\n\n{provenance(source)}\n\n"
+        f"# Rolling test of {target}, {lead:g} hours ahead\n\n{describe_source(source)}\n\n"
         f"{len(own.folds)} test period{'s' * (len(own.folds) > 1)} of {months}; for each, every model was trained "
         f"anew on {before} up to {val} before it, the time between for validation and calibration. Skill is "
         "1 - MAE / MAE of persistence on the same windows"
         f"{', mean ± standard deviation over seeds' * (len(own.seeds) > 1)}.\n\n"
-        f"{summary(found, unit(target))}\n\n{verdicts(errors, unit(target))}\n"
+        f"{format_tables(found, get_unit(target))}\n\n{format_verdicts(errors, get_unit(target))}\n"
     )
     with (
         matplotlib.style.context(["default", STYLE]),
-        whole("data/report/backtest") as directory,
-        whole("metrics/backtest.md") as path,
+        atomic_output("data/report/backtest") as directory,
+        atomic_output("metrics/backtest.md") as path,
     ):
         directory.mkdir()
         found.to_csv(directory / "folds.csv", index=False, lineterminator="\n")
-        figure = draw(found, lead, " (synthetic)" * source["synthetic"])
+        figure = draw_skill_by_fold(found, lead, " (synthetic)" * source["synthetic"])
         figure.savefig(directory / "skill.png", metadata={"Software": None}, pil_kwargs={"optimize": True})
         path.write_text(text, encoding="utf-8")
     print(text, end="")

@@ -9,11 +9,11 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.lib.errors import UserError
-from stages.lib.files import existing, reading, reason, whole
-from stages.lib.settings.base import settings_of
+from stages.lib.files import atomic_output, format_reason, open_input, require_input
+from stages.lib.settings.base import read_settings
 from stages.lib.settings.reviews import Reviews
 from stages.lib.settings.tokens import Tokens
-from stages.lib.windows import Meta, save
+from stages.lib.windows.input_set import Meta, save_input_set
 from stages.samples.reviews import SHA256 as SAMPLE
 
 START, UNKNOWN, OFFSET = 1, 2, 3  # Keras' imdb.load_data: 0 pads, 1 begins a review, 2 stands for rare words
@@ -21,7 +21,7 @@ SHUFFLE = 113  # the seed with which Keras orders the reviews before the last on
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def trusted(path: Path, synthetic: bool, sha256: str | None) -> bytes:
+def read_trusted(path: Path, synthetic: bool, sha256: str | None) -> bytes:
     """Return the content of `path`; UserError unless its hash is known, for it is unpickled, which can run code.
 
     The hash is `sha256`, or for `synthetic` data that of the sample.
@@ -44,7 +44,9 @@ def trusted(path: Path, synthetic: bool, sha256: str | None) -> bytes:
     return content
 
 
-def read(content: bytes, path: Path, vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def read_reviews(
+    content: bytes, path: Path, vocabulary: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Read x_train, y_train, x_test, y_test of `content`, each part in the order of Keras' `imdb.load_data`.
 
     x are object arrays of integer arrays of word ranks, y are labels. Raises UserError, naming `path`, where that
@@ -54,7 +56,7 @@ def read(content: bytes, path: Path, vocabulary: int) -> tuple[np.ndarray, np.nd
         with np.load(io.BytesIO(content), allow_pickle=True) as archive:
             arrays = {key: archive[key] for key in ARRAYS if key in archive}
     except Exception as error:  # whatever a damaged pickle raises
-        raise UserError(f"{path}: cannot be read as an .npz archive ({reason(error)})") from None
+        raise UserError(f"{path}: cannot be read as an .npz archive ({format_reason(error)})") from None
 
     for key in ARRAYS:
         if key not in arrays:
@@ -91,7 +93,7 @@ def read(content: bytes, path: Path, vocabulary: int) -> tuple[np.ndarray, np.nd
     return tuple(parts)
 
 
-def pad(reviews: np.ndarray, words: int, length: int, reverse: bool) -> np.ndarray:
+def pad_reviews(reviews: np.ndarray, words: int, length: int, reverse: bool) -> np.ndarray:
     """Return (reviews, length) int16 tokens of `reviews`, an object array of arrays of word ranks from 1.
 
     As Keras' `imdb.load_data` and `pad_sequences`: a review begins with START, ranks move up by OFFSET, those
@@ -109,17 +111,17 @@ def pad(reviews: np.ndarray, words: int, length: int, reverse: bool) -> np.ndarr
 
 def tokens(name: str) -> None:
     """Write the text input set `name` of params.yaml `tokens` to data/inputs/NAME."""
-    settings, known = settings_of(Tokens, "tokens", name), settings_of(Reviews, "reviews")
+    settings, known = read_settings(Tokens, "tokens", name), read_settings(Reviews, "reviews")
     words, length = settings.words, settings.length
 
     raw = Path("data/raw/reviews")
-    with reading(raw / "source.json", "download@reviews") as path:
+    with open_input(raw / "source.json", "download@reviews") as path:
         source = json.loads(path.read_text(encoding="utf-8"))
         synthetic, file = source["synthetic"], source["files"][0]["name"]
-    path = existing(raw / file, "download@reviews")
-    content = trusted(path, synthetic, known.sha256)
-    x_train, y_train, x_test, y_test = read(content, path, known.vocabulary)
-    rows = np.concatenate([pad(x, words, length, settings.reverse) for x in (x_train, x_test)])
+    path = require_input(raw / file, "download@reviews")
+    content = read_trusted(path, synthetic, known.sha256)
+    x_train, y_train, x_test, y_test = read_reviews(content, path, known.vocabulary)
+    rows = np.concatenate([pad_reviews(x, words, length, settings.reverse) for x in (x_train, x_test)])
     first_val = int(len(x_train) * (1 - settings.val))  # Keras' validation_split
     if not first_val:
         raise UserError(
@@ -135,6 +137,6 @@ def tokens(name: str) -> None:
         split: (np.arange(first, last) * length, labels[first:last], None)
         for split, (first, last) in bounds.items()
     }
-    with whole(f"data/inputs/{name}") as directory:
-        save(directory, rows.ravel(), splits, Meta(time=length, words=words))
+    with atomic_output(f"data/inputs/{name}") as directory:
+        save_input_set(directory, rows.ravel(), splits, Meta(time=length, words=words))
     print(f"{name}: " + ", ".join(f"{split} {last - first:,}" for split, (first, last) in bounds.items()))

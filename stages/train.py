@@ -3,29 +3,29 @@
 import importlib
 from pathlib import Path
 
-from stages.lib.files import whole
-from stages.lib.history import write_history
-from stages.lib.nn.environment import machine, use_threads
-from stages.lib.nn.fitting import fit_members, own_unit
+from stages.lib.files import atomic_output
+from stages.lib.nn.environment import describe_machine, set_threads
+from stages.lib.nn.fitting import fit_members, get_loss_unit
+from stages.lib.nn.history import write_history
 from stages.lib.nn.resume import Checkpoint
 from stages.lib.nn.saving import save_model
-from stages.lib.settings.training import INPUTS, settings
-from stages.lib.windows import load
+from stages.lib.settings.training import INPUTS, read_schedule
+from stages.lib.windows.input_set import load_input_set
 
 
 def train(name: str) -> None:
     """Train the model `name` of params.yaml `models`; write data/models/TASK/NAME."""
-    schedule = settings(name)
-    use_threads(schedule["threads"])
+    schedule = read_schedule(name)
+    set_threads(schedule["threads"])
     task = importlib.import_module(f"stages.lib.tasks.{schedule['task']}.training")
-    inputs = load(Path("data/inputs", schedule["inputs"]), stage=INPUTS[schedule["task"]])
+    inputs = load_input_set(Path("data/inputs", schedule["inputs"]), stage=INPUTS[schedule["task"]])
     members, histories, labels = fit_members(name, name, inputs, schedule, task)
-    model, description = task.finish(name, members, inputs, schedule)
-    unit = own_unit(inputs, schedule)
+    model, description = task.finish_model(name, members, inputs, schedule)
+    unit = get_loss_unit(inputs, schedule)
     columns = ["epoch", "loss", "val_loss"] + ([f"loss_{unit}", f"val_loss_{unit}"] if unit else [])
-    with whole(Path("data/models", schedule["task"], name)) as directory:
+    with atomic_output(Path("data/models", schedule["task"], name)) as directory:
         directory.mkdir()
         save_model(model, directory / "model.keras")
-        write_history(directory, histories, columns, machine(schedule["threads"]) | description)
+        write_history(directory, histories, columns, describe_machine(schedule["threads"]) | description)
     for label in labels:
         Checkpoint(label, "").path.unlink(missing_ok=True)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.lib import archives
-from stages.lib.archives import UnpackError, check, read_table
+from stages.lib.weather import archives
+from stages.lib.weather.archives import UnpackError, check_archive, read_packed_csv
 
 TABLE = b"".join(b"%d,%d\n" % (n, n * n % 97) for n in range(300))
 UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
@@ -48,7 +48,7 @@ PACKED = {
 }
 
 
-def message(name, content, use=check):
+def message(name, content, use=check_archive):
     """The message with which the file is refused."""
     Path(name).write_bytes(content)
     with pytest.raises(UnpackError) as raised:
@@ -68,8 +68,8 @@ def test_what_is_whole_comes_out_as_it_went_in(content, inner):
         ("a.zip", zipped({**extras, inner: content}), f"a.zip ({inner})"),
     ):
         Path(name).write_bytes(packed)
-        check(Path(name))
-        assert read_table(Path(name)) == (shown, content)
+        check_archive(Path(name))
+        assert read_packed_csv(Path(name)) == (shown, content)
 
 
 @given(st.sampled_from(sorted(PACKED)), st.data())
@@ -87,9 +87,9 @@ def test_a_changed_byte_is_refused_or_makes_no_difference(name, data):
     packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
     Path(name).write_bytes(packed)
     try:
-        check(Path(name))
+        check_archive(Path(name))
         if not name.endswith(".npz"):
-            assert read_table(Path(name))[1] == TABLE
+            assert read_packed_csv(Path(name))[1] == TABLE
     except UnpackError as error:
         assert "\n" not in str(error)
 
@@ -102,7 +102,7 @@ def test_what_is_not_packed_is_refused(name, content):
     assert message(name, content).startswith(f"not a whole {name[2:]} file (")
 
 
-@pytest.mark.parametrize("use", [check, read_table])
+@pytest.mark.parametrize("use", [check_archive, read_packed_csv])
 @pytest.mark.parametrize(
     ("members", "expected"),
     [
@@ -115,7 +115,7 @@ def test_a_zip_has_one_table(members, expected, use):
     assert f"expected one CSV in the zip archive, {expected}" in message("a.zip", zipped(members), use)
 
 
-@pytest.mark.parametrize("use", [check, read_table])
+@pytest.mark.parametrize("use", [check_archive, read_packed_csv])
 @pytest.mark.parametrize("over", [False, True])
 @pytest.mark.parametrize(
     ("name", "pack"),
@@ -140,14 +140,14 @@ def test_the_unpacked_size_is_limited(monkeypatch, name, pack, over, use):
 def test_a_bomb_is_not_unpacked_beyond_the_limit(monkeypatch):
     monkeypatch.setattr(archives, "LIMIT", 1_000_000)
     taken = []
-    unpack = archives.entries
+    unpack = archives.iter_entries
 
     def counted(path):
         for name, piece in unpack(path):
             taken.append(len(piece))
             yield name, piece
 
-    monkeypatch.setattr(archives, "entries", counted)
+    monkeypatch.setattr(archives, "iter_entries", counted)
     compressor = zlib.compressobj(9, wbits=31)
     bomb = b"".join(compressor.compress(bytes(1_000_000)) for _ in range(50)) + compressor.flush()
     message("a.gz", bomb)

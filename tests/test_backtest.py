@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stages.backtest import backtest
 from stages.lib.errors import UserError
 from stages.lib.settings.backtest import Backtest
-from stages.lib.windows import SPLITS, Meta, load, save
+from stages.lib.windows.input_set import SPLITS, Meta, load_input_set, save_input_set
 
 LOOKBACK, LEADS, HOURS = 24, 30, 24 * 150
 FIRST = np.datetime64("2011-01-01T00:00:00")
@@ -49,7 +49,7 @@ def record(change: int | None = None) -> None:
     meta = Meta(LOOKBACK, columns, 1, leads=LEADS, every=1)
     path = Path("data/inputs/station")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save(path, rows, dict.fromkeys(SPLITS, few) | {"all": windows}, meta, temperature.astype(np.float32))
+    save_input_set(path, rows, dict.fromkeys(SPLITS, few) | {"all": windows}, meta, temperature.astype(np.float32))
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_bounds_are_months_before_and_after_the_first_test_day(day, months, val,
 
 def test_splits_by_other_dates_hold_the_windows_that_lie_within_them(station):
     bounds = [np.datetime64(f"2011-0{month}-01T00:00:00") for month in (2, 3, 4, 5)]
-    inputs, hour = load("data/inputs/station", bounds), np.timedelta64(1, "h")
+    inputs, hour = load_input_set("data/inputs/station", bounds), np.timedelta64(1, "h")
     for name, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
         times = getattr(inputs, name).times
         assert times.min() == first + LOOKBACK * hour and times.max() == last - (LEADS + 1) * hour

@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 from stages.lib.nn import batches
-from stages.lib.nn.compiling import compilation
-from stages.lib.windows import Inputs, Meta, Split, Windows
+from stages.lib.nn.compiling import choose_jit_compile
+from stages.lib.windows.input_set import Inputs, Meta, Split, Windows
 
 
 def input_set(rows, time):
@@ -25,13 +25,13 @@ TOKENS = np.arange(300, 314).astype(np.int16)
 def test_gather_gives_the_windows(rows):
     inputs = input_set(rows, time=5)
     index = np.array([5, 0, 0, 2])
-    found = np.asarray(batches.Gather(inputs)(inputs.val.windows.starts[index]))
+    found = np.asarray(batches.GatherWindows(inputs)(inputs.val.windows.starts[index]))
     assert found.dtype == ("float32" if rows.dtype == np.float32 else "int32")
     np.testing.assert_array_equal(found, inputs.val.windows[index])
 
 
 def test_gather_does_not_train():
-    gather = batches.Gather(input_set(FLOATS, time=5))
+    gather = batches.GatherWindows(input_set(FLOATS, time=5))
     assert gather.trainable_weights == [] and len(gather.non_trainable_weights) == 1
 
 
@@ -42,7 +42,7 @@ def test_forecasts_are_those_of_the_model_on_windows(size, monkeypatch):
     keras.utils.set_random_seed(1)
     inputs = input_set(FLOATS, time=5)
     model = keras.Sequential([keras.Input(inputs.shape), layers.Flatten(), layers.Dense(1)])
-    found = batches.forecasts(model, inputs, inputs.test)
+    found = batches.predict_in_batches(model, inputs, inputs.test)
     assert found.shape == (6, 1) and found.dtype == np.float32
     np.testing.assert_allclose(found, np.asarray(model(inputs.test.windows[:])), rtol=1e-5)
 
@@ -50,7 +50,7 @@ def test_forecasts_are_those_of_the_model_on_windows(size, monkeypatch):
 def test_wrapping_shares_the_weights_and_leaves_the_rows_out():
     inputs = input_set(FLOATS, time=5)
     model = keras.Sequential([keras.Input(inputs.shape), layers.Flatten(), layers.Dense(1)])
-    learner = batches.windowed(model, inputs)
+    learner = batches.wrap_with_gather(model, inputs)
     assert [id(weight) for weight in learner.trainable_weights] == [id(weight) for weight in model.weights]
     assert model.count_params() == 16
 
@@ -58,7 +58,7 @@ def test_wrapping_shares_the_weights_and_leaves_the_rows_out():
 @pytest.mark.parametrize("size", [1, 4, 6, 100])
 def test_feed_keeps_the_order(size):
     inputs = input_set(FLOATS, time=5)
-    data = batches.feed(inputs.val.windows.starts, inputs.val.targets, size)
+    data = batches.make_batches(inputs.val.windows.starts, inputs.val.targets, size)
     if keras.backend.backend() != "tensorflow":
         assert data["x"] is inputs.val.windows.starts and data["batch_size"] == size
         return
@@ -84,18 +84,18 @@ OTHERS = {
 def test_compilation(kind, monkeypatch):
     build = (RECURRENT | OTHERS)[kind]
     model = keras.Sequential([keras.Input((5, 3)), *build(), layers.Dense(1)])
-    assert compilation(model, "gpu:0") == "auto"
+    assert choose_jit_compile(model, "gpu:0") == "auto"
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
-    assert compilation(model, "cpu:0") is (kind in RECURRENT and kind != "convolution and gru")
+    assert choose_jit_compile(model, "cpu:0") is (kind in RECURRENT and kind != "convolution and gru")
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")  # where False would mean: not compiled at all
-    assert compilation(model, "cpu:0") == "auto"
+    assert choose_jit_compile(model, "cpu:0") == "auto"
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replaces TensorFlow's loop")
 @pytest.mark.parametrize(("device", "faster"), [("cpu:0", True), ("gpu:0", False), ("tpu:0", False)])
 def test_the_faster_loop_is_for_the_cpu(device, faster, monkeypatch):
-    monkeypatch.setattr(batches, "device", lambda: device)
+    monkeypatch.setattr(batches, "get_device", lambda: device)
     gru = layers.GRU(2)
     inputs = input_set(FLOATS, time=5)
-    batches.windowed(keras.Sequential([keras.Input(inputs.shape), gru, layers.Dense(1)]), inputs)
+    batches.wrap_with_gather(keras.Sequential([keras.Input(inputs.shape), gru, layers.Dense(1)]), inputs)
     assert ("inner_loop" in vars(gru)) is faster

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks import bench, contenders
-from stages.inputs import by_phase, forecast_rows, starts
+from stages.inputs import choose_forecast_rows, locate_windows, order_by_phase
 from stages.lib.settings.split import Split
-from stages.lib.windows import Meta, load, save
+from stages.lib.windows.input_set import Meta, load_input_set, save_input_set
 
 LOOKBACK, STEP, DELAY = 12, 3, 5
 SPLIT = Split(train=[0, 300], val=[301, 700], test=[701, None], val_batch=128)
@@ -26,18 +26,18 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
         "split: {train: [0, 300], val: [301, 700], test: [701, null]}\n"
     )
     splits = {
-        name: (starts(row, len(rows), LOOKBACK, STEP), rows[row + DELAY, 1], None)
-        for name, row in forecast_rows(len(rows), SPLIT, LOOKBACK, DELAY).items()
+        name: (locate_windows(row, len(rows), LOOKBACK, STEP), rows[row + DELAY, 1], None)
+        for name, row in choose_forecast_rows(len(rows), SPLIT, LOOKBACK, DELAY).items()
     }
     Path("data/inputs").mkdir(parents=True)
     meta = Meta(LOOKBACK // STEP, ["p", "T (degC)"], 1)
-    save(Path("data/inputs/short"), by_phase(rows, STEP).astype(np.float32), splits, meta)
+    save_input_set(Path("data/inputs/short"), order_by_phase(rows, STEP).astype(np.float32), splits, meta)
     contenders.plain_task.cache_clear()
     return rows
 
 
 def test_generator_gives_our_validation_windows(record: np.ndarray) -> None:
-    val = load("data/inputs/short").val
+    val = load_input_set("data/inputs/short").val
     batches = list(islice(contenders.notebooks_generator("short", "val"), 4))
     windows, targets = (np.concatenate(parts[:3]).astype(np.float32) for parts in zip(*batches, strict=True))
     assert len(val.windows) == 3 * 128
@@ -49,7 +49,7 @@ def test_generator_gives_our_validation_windows(record: np.ndarray) -> None:
 def test_generator_draws_training_windows(record: np.ndarray) -> None:
     np.random.seed(0)
     windows, targets = next(contenders.notebooks_generator("short", "train"))
-    ours = load("data/inputs/short").train
+    ours = load_input_set("data/inputs/short").train
     known = {window.tobytes(): target for window, target in zip(ours.windows[:], ours.targets, strict=True)}
     found = [known[window.tobytes()] for window in windows.astype(np.float32)]
     np.testing.assert_array_equal(found, targets.astype(np.float32))

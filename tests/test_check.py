@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from stages import check as stage
 from stages.lib.errors import UserError
-from stages.lib.leftovers import check_leftovers
+from stages.lib.reports.leftovers import check_leftovers
 
 REPOSITORY = Path(__file__).parents[1]
 COMMITTED = YAML(typ="safe").load(REPOSITORY / "params.yaml")

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import clean as stage
-from stages.lib.cleaning import cleaned, filled, short_gaps
 from stages.lib.errors import UserError
 from stages.lib.settings.clean import Clean
+from stages.lib.weather.cleaning import clean_record
+from stages.lib.weather.gaps import find_short_gaps, interpolate_short_gaps
 
 START = datetime(2009, 1, 1)
 CHECKS = {
@@ -42,7 +43,7 @@ def record(times, **columns):
 
 
 def clean(table, target="T (degC)", **changes):
-    return cleaned(table, section(**changes), [-9999], target, "a record")
+    return clean_record(table, section(**changes), [-9999], target, "a record")
 
 
 def every(minutes, count, start=START):
@@ -235,14 +236,18 @@ def test_short_gaps_are_measured_on_either_side_of_one_piece(missing, limit, bre
         after = next((i for i in range(row, len(missing)) if not missing[i]), None)
         inside = None not in (before, after) and not any(before < point <= after for point in breaks)
         expected.append(missing[row] and inside and after - before - 1 <= limit)
-    found = short_gaps(np.array(missing, bool), limit, np.sort(np.array(breaks, int)))
+    found = find_short_gaps(np.array(missing, bool), limit, np.sort(np.array(breaks, int)))
     assert found.tolist() == expected
 
 
 def test_long_gaps_stay_whole_where_pandas_would_fill_their_first_hours():
     values = pd.DataFrame({"T": [0, np.nan, np.nan, 3, np.nan, np.nan, np.nan, 7, np.nan]})
-    np.testing.assert_array_equal(filled(values, 2)["T"], [0, 1, 2, 3, np.nan, np.nan, np.nan, 7, np.nan])
-    assert values["T"].interpolate(limit=2).notna().sum() > filled(values, 2)["T"].notna().sum()  # the trap
+    np.testing.assert_array_equal(
+        interpolate_short_gaps(values, 2)["T"], [0, 1, 2, 3, np.nan, np.nan, np.nan, 7, np.nan]
+    )
+    assert (
+        values["T"].interpolate(limit=2).notna().sum() > interpolate_short_gaps(values, 2)["T"].notna().sum()
+    )  # the trap
 
 
 # --- The stage ---------------------------------------------------------------------------------------

@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import clock as stage
-from stages.lib.cleaning import cleaned as cleaned_grid
 from stages.lib.errors import UserError
-from stages.lib.hours import CALENDAR, hours
-from stages.lib.record import values
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.dataset import Record
 from stages.lib.settings.periods import Periods
-from stages.lib.tables import read_record
-from stages.lib.windows import load
+from stages.lib.weather.cleaning import clean_record as cleaned_grid
+from stages.lib.weather.csv_files import read_csv_files
+from stages.lib.weather.hourly import CALENDAR, to_hourly_rows
+from stages.lib.weather.record import to_numpy
+from stages.lib.windows.input_set import load_input_set
 
 TARGET, START = "T (degC)", datetime(2009, 12, 31)
 OPTIONS = settings(max_examples=60)
@@ -37,7 +37,7 @@ def frame(minutes, T, p, start=START):
 
 def test_a_row_is_the_mean_of_the_hour_that_ends_with_it_and_the_target_its_last_value():
     values = np.arange(12.0)
-    table = hours(frame(10, values, values, datetime(2009, 1, 1, 0, 10)), TARGET, 1, 3)
+    table = to_hourly_rows(frame(10, values, values, datetime(2009, 1, 1, 0, 10)), TARGET, 1, 3)
     assert table.columns == ["p (mbar)", TARGET, "hour of day (h)", "day of year (d)"]
     np.testing.assert_allclose(table.rows, [[2.5, 5, 1, 1 + 1 / 24], [8.5, 11, 2, 1 + 2 / 24]], rtol=1e-6)
     assert table.targets.tolist() == [5, 11] and table.rows.dtype == table.targets.dtype == np.float32
@@ -46,7 +46,7 @@ def test_a_row_is_the_mean_of_the_hour_that_ends_with_it_and_the_target_its_last
 
 
 def test_rows_are_at_the_phase_of_the_record():
-    table = hours(frame(60, range(9), range(9), datetime(2009, 1, 1, 0, 20)), TARGET, 3, 3)
+    table = to_hourly_rows(frame(60, range(9), range(9), datetime(2009, 1, 1, 0, 20)), TARGET, 3, 3)
     assert table.time.astype(str).tolist() == ["2009-01-01T03:20:00", "2009-01-01T06:20:00"]
     assert table.rows[:, :2].tolist() == [[2, 3], [5, 6]]
 
@@ -57,7 +57,7 @@ def test_rows_are_at_the_phase_of_the_record():
 )
 def test_rows_that_the_record_cannot_give(minutes, rows, every, expected):
     with pytest.raises(UserError, match=rf"params.yaml: clock: expected every to be {expected}"):
-        hours(frame(minutes, range(rows), range(rows)), TARGET, every, 3)
+        to_hourly_rows(frame(minutes, range(rows), range(rows)), TARGET, every, 3)
 
 
 # --- Against the description -------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def grids(draw):
 def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_gap):
     bounds = Periods.model_validate(PERIODS).bounds()
     try:
-        table = hours(grid, TARGET, every, max_gap, bounds)
+        table = to_hourly_rows(grid, TARGET, every, max_gap, bounds)
     except UserError:
         assert len(grid) * (grid.index[1] - grid.index[0]) < timedelta(hours=2 * every)
         return
@@ -189,7 +189,7 @@ def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_
 
 def chosen(grid, bounds, split, every=1):
     """The inputs and targets of the split number `split`, by origin, for windows of two rows and two leads."""
-    table = hours(grid, TARGET, every, 3, bounds)
+    table = to_hourly_rows(grid, TARGET, every, 3, bounds)
     start = stage.starts(table, 2, 2, bounds[split], bounds[split + 1])
     return {
         str(table.time[row + 1]): (table.rows[row : row + 2].tobytes(), table.targets[row + 2 : row + 4].tobytes())
@@ -210,11 +210,11 @@ def shaken(grid, rows, random):
 @given(grids(), st.integers(0, 2**32))
 def test_what_comes_after_the_origin_changes_no_input(grid, seed):
     bounds, random = Periods.model_validate(PERIODS).bounds(), np.random.default_rng(seed)
-    table = hours(grid, TARGET, 1, 3, bounds)
+    table = to_hourly_rows(grid, TARGET, 1, 3, bounds)
     for split in range(3):
         for position in stage.starts(table, 2, 2, bounds[split], bounds[split + 1]):
             origin = grid.index.searchsorted(table.time[position + 1], side="right")
-            other = hours(shaken(grid, slice(origin, None), random), TARGET, 1, 3, bounds)
+            other = to_hourly_rows(shaken(grid, slice(origin, None), random), TARGET, 1, 3, bounds)
             window = slice(position, position + 2)
             assert other.rows[window].tobytes() == table.rows[window].tobytes() and other.now[position + 1]
 
@@ -260,7 +260,7 @@ def run(params, **changes):
         params[section] = params[section] | change
     Path("params.yaml").write_text(json.dumps(params))
     stage.clock("station")
-    return load("data/inputs/station")
+    return load_input_set("data/inputs/station")
 
 
 def test_the_input_set(cleaned, capsys):
@@ -321,10 +321,10 @@ def test_a_new_file_becomes_rows_without_the_pipeline(tmp_path):
     (tmp_path / "new.csv").write_text("\n".join(["time;T;no", *lines]) + "\n")
     section = {"time": "time", "format": "%d.%m.%Y %H:%M", "encoding": "utf-8", "target": "T", "sentinels": []}
     section = Record.model_validate(section | {"separator": ";", "leave_out": ["no"]})
-    table = read_record([tmp_path / "new.csv"], section)
-    record = {name: values(table[name]) for name in table.column_names}
+    table = read_csv_files([tmp_path / "new.csv"], section)
+    record = {name: to_numpy(table[name]) for name in table.column_names}
     clean = Clean.model_validate({"max_gap": 3, "wind": None, "checks": {}})
     grid, _ = cleaned_grid(record, clean, [], "T", "new.csv")
-    found = hours(grid, "T", 1, 3)
+    found = to_hourly_rows(grid, "T", 1, 3)
     assert found.columns == ["T", *CALENDAR] and found.rows.shape == (335, 3)
     np.testing.assert_allclose(found.rows[:, 0], np.arange(6, 2016, 6) / 100, rtol=1e-6)

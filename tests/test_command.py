@@ -20,12 +20,12 @@ import importlib, os, signal, sys
 from pathlib import Path
 from tqdm import tqdm
 from stages.lib.errors import UserError
-from stages.lib.files import existing, whole
-from stages.lib.params import params
+from stages.lib.files import atomic_output, require_input
+from stages.lib.params import get_param
 
 def toy(action: str) -> None:
     """Stand on one leg."""
-    value, data = params("toy", "leg"), existing("data/in", "stand").read_text()
+    value, data = get_param("toy", "leg"), require_input("data/in", "stand").read_text()
     print("started", flush=True)
     if action == "mistake":
         raise UserError("file, line 3: no")
@@ -36,11 +36,11 @@ def toy(action: str) -> None:
     if action in ("clear", "leave"):
         bar = tqdm(total=9, leave=action == "leave", disable=None)
         bar.update(3)
-        with whole("data/out") as path:
+        with atomic_output("data/out") as path:
             path.mkdir()
             (path / "part").touch()
             os.kill(os.getpid(), signal.SIGINT)
-    with whole("data/out") as out, whole("other/out") as other:
+    with atomic_output("data/out") as out, atomic_output("other/out") as other:
         sys.stdin.readline()
         importlib.import_module("stages.lib.late")
         out.write_text(f"{value} {data}")

@@ -34,7 +34,7 @@ def updated(tmp_path, text, changes):
     """Return `text` after demo.update with `changes`."""
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    demo.update(path, changes)
+    demo.merge_yaml(path, changes)
     return path.read_text()
 
 
@@ -84,12 +84,14 @@ def test_the_demo_says_what_it_is_meant_to(tmp_path):
 
 def test_the_demos_settings_are_valid(root):
     (root / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    demo.update(root / "params.yaml", demo.SHORT)
+    demo.merge_yaml(root / "params.yaml", demo.SHORT)
     check()
 
 
 def test_a_demo_of_another_record_makes_no_forecast_of_the_sample(root, capsys):
-    assert demo.forecast() == 0 and capsys.readouterr().out == "" and list(root.iterdir()) == [root / "stages"]
+    assert (
+        demo.predict_sample() == 0 and capsys.readouterr().out == "" and list(root.iterdir()) == [root / "stages"]
+    )
 
 
 def test_git_and_dvc_ignore_the_demo():

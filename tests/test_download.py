@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from stages import download as stage
-from stages.lib import archives
 from stages.lib.errors import UserError
+from stages.lib.weather import archives
 from stages.samples import reviews as sample_reviews
 
 CSV = b'"Date Time","T (degC)"\n' + b"".join(b"01.01.2009 00:%02d:00,-8.02\n" % m for m in range(0, 60, 10))
@@ -164,8 +164,8 @@ def raw(name: str, section: str = "dataset") -> bytes:
         ("a.csv", CSV),
         ("a.csv.zip", ZIP),
         ("A.ZIP", ZIP),
-        ("a.csv.gz", gzip.compress(CSV)),
-        ("a.gz", gzip.compress(CSV)),
+        ("a.csv.gz", gzip.compress(CSV, mtime=0)),
+        ("a.gz", gzip.compress(CSV, mtime=0)),
     ],
 )
 def test_good_file_comes_byte_by_byte_with_a_note(server: Server, name: str, body: bytes) -> None:
@@ -189,13 +189,13 @@ def test_reviews_are_fetched_too(server: Server) -> None:
 
 
 def test_gzip_file_that_is_called_a_compressed_body_stays_compressed(server: Server) -> None:
-    body = gzip.compress(CSV)
+    body = gzip.compress(CSV, mtime=0)
     run(server.serve("/a.csv.gz", good(body, Content_Encoding="gzip")))
     assert raw("a.csv.gz") == body
 
 
 def test_csv_in_a_compressed_body_is_unpacked(server: Server) -> None:
-    run(server.serve("/a.csv", good(gzip.compress(CSV), Content_Encoding="gzip")))
+    run(server.serve("/a.csv", good(gzip.compress(CSV, mtime=0), Content_Encoding="gzip")))
     assert raw("a.csv") == CSV
 
 
@@ -342,7 +342,7 @@ def test_body_in_chunks_is_put_together(server: Server) -> None:
 
 def test_compressed_body_is_limited_unpacked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "LIMIT", 10**6)
-    body = gzip.compress(bytes(10**7))
+    body = gzip.compress(bytes(10**7), mtime=0)
     message = failure(server.serve("/a.csv", good(body, Content_Encoding="gzip")))
     assert "expected at most 1,000,000 bytes, the server sends more" in message
 
@@ -422,7 +422,7 @@ def test_interrupted_download_leaves_nothing(server: Server, monkeypatch: pytest
     def raw_file_of_this_run() -> Path:
         return next(Path("data/raw").glob(".dataset*/a.csv"))
 
-    monkeypatch.setattr(stage, "check", interrupted)
+    monkeypatch.setattr(stage, "check_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(server.serve("/a.csv", good(CSV)))
     assert list(Path("data/raw").iterdir()) == []
@@ -439,13 +439,13 @@ def test_interrupted_download_leaves_nothing(server: Server, monkeypatch: pytest
     ],
 )
 def test_file_name_of_an_address(address: str, name: str) -> None:
-    assert stage.file_name(address) == name
+    assert stage.get_file_name(address) == name
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(), st.sampled_from(["%2F", "%2f..%2f", "/", "%5C", "\\", "%00", "?", "#", "%25", ""]), st.text())
 def test_file_name_stays_inside_the_directory(first: str, middle: str, last: str) -> None:
-    name = stage.file_name(f"http://h/{first}{middle}{last}.csv")
+    name = stage.get_file_name(f"http://h/{first}{middle}{last}.csv")
     assert os.path.basename(name) == name and len(name) <= 200 and name.isascii() and name.isprintable()
     assert not {"/", "\\", "\0"} & set(name)
 
@@ -531,7 +531,7 @@ def test_sample_is_generated_and_said_to_be_synthetic(
     source: object, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     note = run(source, "reviews", sha256="ab" * 32)
-    sample_reviews.write(root)
+    sample_reviews.write_sample(root)
     expected = (root / "sample.npz").read_bytes()
     assert hashlib.sha256(expected).hexdigest() == sample_reviews.SHA256
     assert raw("sample.npz", "reviews") == expected

@@ -12,9 +12,9 @@ import pytest
 from stages import evaluate as stage
 from stages.inputs import inputs
 from stages.lib.errors import UserError
-from stages.lib.tasks.forecast.scoring import forecast_metrics, mae, naive
-from stages.lib.tasks.reviews.scoring import review_metrics
-from stages.lib.windows import Inputs, Meta, Split, Windows, load, save
+from stages.lib.scoring.forecast.scores import mean_absolute_error, naive_forecast, score_splits
+from stages.lib.scoring.reviews.scores import score_reviews
+from stages.lib.windows.input_set import Inputs, Meta, Split, Windows, load_input_set, save_input_set
 from stages.train import train
 
 COLUMNS = ["p (mbar)", "T (degC)"]
@@ -37,18 +37,18 @@ def forecasts(mean=9.0, std=7.0):
 
 def test_mae_is_summed_in_float64():
     targets = np.full(300_000, 0.1, np.float32)
-    assert mae(targets, np.zeros_like(targets)) == pytest.approx(float(np.float32(0.1)), rel=1e-12)
-    assert mae(np.float32([1, 2]), np.float32([2, 4])) == 1.5
+    assert mean_absolute_error(targets, np.zeros_like(targets)) == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+    assert mean_absolute_error(np.float32([1, 2]), np.float32([2, 4])) == 1.5
 
 
 def test_naive_is_the_last_value_of_the_target():
     made, _ = forecasts()
-    np.testing.assert_array_equal(naive(made.test, 1), made.test.windows[:][:, -1, 1])
+    np.testing.assert_array_equal(naive_forecast(made.test, 1), made.test.windows[:][:, -1, 1])
 
 
 def test_forecast_metrics():
     made, outputs = forecasts()
-    found = forecast_metrics(made, outputs)
+    found = score_splits(made, outputs)
     assert list(found) == [f"{s}_{m}" for s in ("val", "test") for m in ("mae", "mae_degc", "skill")]
     for name, output in outputs.items():
         split = getattr(made, name)
@@ -62,17 +62,17 @@ def test_forecast_metrics():
 
 def test_skill_of_naive_is_nothing_and_of_the_truth_one():
     made, _ = forecasts()
-    last = forecast_metrics(made, {name: naive(getattr(made, name), 1) for name in ("val", "test")})
+    last = score_splits(made, {name: naive_forecast(getattr(made, name), 1) for name in ("val", "test")})
     assert (last["val_skill"], last["test_skill"]) == (0, 0)
-    truth = forecast_metrics(made, {"val": made.val.targets, "test": made.test.targets})
+    truth = score_splits(made, {"val": made.val.targets, "test": made.test.targets})
     assert (truth["val_skill"], truth["test_skill"], truth["test_mae_degc"]) == (1, 1, 0)
 
 
 def test_no_skill_where_there_is_a_perfect_naive_forecast():
     made, outputs = forecasts()
-    made.val.targets[:] = naive(made.val, 1)
+    made.val.targets[:] = naive_forecast(made.val, 1)
     with pytest.raises(UserError, match=r"split\.val: .* constant in the val windows"):
-        forecast_metrics(made, outputs)
+        score_splits(made, outputs)
 
 
 @pytest.mark.parametrize("logits", [False, True])
@@ -86,7 +86,7 @@ def test_review_metrics_equal_keras(logits):
     made = Inputs(rows, Meta(time=4, words=9), **splits)
     outputs = {"val": random.normal(0, 3, 50), "test": random.normal(0, 3, 30)}
     outputs = {key: np.float32(x if logits else 1 / (1 + np.exp(-x))) for key, x in outputs.items()}
-    found = review_metrics(made, outputs, logits)
+    found = score_reviews(made, outputs, logits)
     assert sorted(found) == ["test_accuracy", "val_accuracy", "val_loss"]
     for name, output in outputs.items():
         accuracy = keras.metrics.BinaryAccuracy(threshold=0.0 if logits else 0.5)
@@ -149,7 +149,7 @@ def test_reviews_from_training_to_the_metrics(data):
     starts = np.arange(60) * 30
     bounds = {"train": slice(0, 30), "val": slice(30, 40), "test": slice(40, 60)}
     splits = {name: (starts[part], labels[part], None) for name, part in bounds.items()}
-    save(Path("data/inputs/texts"), rows.ravel(), splits, Meta(time=30, words=30))
+    save_input_set(Path("data/inputs/texts"), rows.ravel(), splits, Meta(time=30, words=30))
     task = {"loss": "binary_crossentropy", "metric": "accuracy", "monitor": "val_accuracy", "steps_per_epoch": None}
     data.write_params("tasks", "reviews", **task)
     line = {"task": "reviews", "inputs": "texts", "epochs": 2, "learning_rate": 0.05, "logits": True}
@@ -166,7 +166,7 @@ def test_reviews_from_training_to_the_metrics(data):
     assert table.column_names == ["truth", "forecast"]
     assert table["truth"].to_numpy().tolist() == labels[40:].tolist()
     assert ((table["forecast"].to_numpy() > 0) == labels[40:]).mean() == pytest.approx(found["test_accuracy"])
-    assert load("data/inputs/texts").meta.unit is None
+    assert load_input_set("data/inputs/texts").meta.unit is None
 
 
 def test_a_model_that_is_not_trained(data):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from stages.lib.nn.fast_gru import accelerate, fits
+from stages.lib.nn.fast_gru import supports_fast_loop, use_fast_loop
 
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replaces TensorFlow's loop")
 
@@ -41,7 +41,7 @@ def outputs_and_gradients(build, fast: bool, training: bool, jit: bool) -> list[
     for weight in model.trainable_weights:  # biases too, which begin as zeros
         weight.assign(random.normal(0, 0.5, weight.shape))
     if fast:
-        accelerate(model)
+        use_fast_loop(model)
 
     @tf.function(jit_compile=jit)
     def run(x):
@@ -68,14 +68,14 @@ def test_equals_keras(case, training, jit):
 @tensorflow_only
 @pytest.mark.parametrize("options", [{"reset_after": False}, {"use_bias": False}, {"activation": "elu"}])
 def test_other_forms_keep_keras_loop(options):
-    assert not fits(layers.GRU(3, **options))
-    assert fits(layers.GRU(3))
+    assert not supports_fast_loop(layers.GRU(3, **options))
+    assert supports_fast_loop(layers.GRU(3))
 
 
 @tensorflow_only
 def test_saves_and_loads_as_a_plain_gru(tmp_path):
     model = keras.Sequential([keras.Input((11, 4)), layers.GRU(5), layers.Dense(1)])
-    accelerate(model)
+    use_fast_loop(model)
     x = np.random.default_rng(0).normal(size=(3, 11, 4)).astype("float32")
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.inputs import inputs
-from stages.lib import files, params, record
+from stages.lib import files, params
 from stages.lib.errors import UserError
-from stages.lib.files import existing, reading, watch, whole
-from stages.lib.history import read_history, write_history
-from stages.lib.windows import load
+from stages.lib.files import atomic_output, open_input, require_input, watch_file
+from stages.lib.nn.history import read_history, write_history
+from stages.lib.weather import record
+from stages.lib.windows.input_set import load_input_set
 from stages.parse import parse
 from stages.tokens import tokens
 
@@ -57,7 +58,7 @@ def content(path):
 @pytest.mark.parametrize("kind", [str, Path])
 def test_an_output_appears_with_its_parents_and_replaces_what_is_there(kind, directory):
     for text in ("old", "new"):
-        with whole(kind("a/b/out")) as path:
+        with atomic_output(kind("a/b/out")) as path:
             make(path, text, directory)
             assert path.name != "out" and names("a/b") in ([path.name], [path.name, "out"])
         assert names("a/b") == ["out"] and content("a/b/out") == text
@@ -70,7 +71,7 @@ def test_after_an_exception_all_is_as_before(error, directory, before):
     if before:
         Path("a").mkdir()
         make(Path("a/out"), "old", directory)
-    with pytest.raises(error), whole("a/out") as path:
+    with pytest.raises(error), atomic_output("a/out") as path:
         make(path, "new", directory)
         raise error
     assert names("a") == (["out"] if before else [])
@@ -80,7 +81,7 @@ def test_after_an_exception_all_is_as_before(error, directory, before):
 def test_what_a_kill_left_is_removed():
     Path(".out.tmp").mkdir()
     Path(".out.old").touch()
-    with whole("out") as path:
+    with atomic_output("out") as path:
         path.mkdir()
     assert names() == ["out"]
 
@@ -88,13 +89,13 @@ def test_what_a_kill_left_is_removed():
 def test_a_link_is_replaced_and_its_target_left_alone():
     make(Path("cache"), "old", True)
     Path("out").symlink_to("cache")
-    with whole("out") as path:
+    with atomic_output("out") as path:
         make(path, "new", True)
     assert content("cache") == "old" and content("out") == "new" and not Path("out").is_symlink()
 
 
 def test_a_block_that_makes_nothing_is_a_defect():
-    with pytest.raises(RuntimeError, match="out: the block made nothing"), whole("out"):
+    with pytest.raises(RuntimeError, match="out: the block made nothing"), atomic_output("out"):
         pass
     assert names() == []
 
@@ -102,7 +103,7 @@ def test_a_block_that_makes_nothing_is_a_defect():
 @pytest.mark.parametrize("failing", ["neither", "first", "second", "after"])
 def test_two_outputs_appear_together_or_not_at_all(failing):
     def outputs():
-        with whole("a") as first, whole("b/c") as second:
+        with atomic_output("a") as first, atomic_output("b/c") as second:
             make(first, "1", True)
             if failing == "first":
                 raise UserError("first")
@@ -115,7 +116,7 @@ def test_two_outputs_appear_together_or_not_at_all(failing):
         outputs()
         assert (content("a"), content("b/c"), names(), names("b")) == ("1", "2", ["a", "b"], ["c"])
     elif failing == "after":
-        with pytest.raises(UserError), whole("d") as path:
+        with pytest.raises(UserError), atomic_output("d") as path:
             path.touch()
             outputs()
             raise UserError("after")
@@ -127,8 +128,8 @@ def test_two_outputs_appear_together_or_not_at_all(failing):
 
 
 def test_a_failed_output_within_another_block_leaves_that_one_alone():
-    with whole("a") as path:
-        with pytest.raises(ValueError), whole("b"):
+    with atomic_output("a") as path:
+        with pytest.raises(ValueError), atomic_output("b"):
             raise ValueError
         path.touch()
     assert names() == ["a"]
@@ -147,7 +148,7 @@ def check_writers(reason, prelude=""):
     tries = "".join(
         f"""
 try:
-    with whole("full/out") as path:
+    with atomic_output("full/out") as path:
         {writer}
 except UserError as error:
     print(error)
@@ -158,7 +159,7 @@ except UserError as error:
 import resource
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from stages.lib.errors import UserError
-from stages.lib.files import whole
+from stages.lib.files import atomic_output
 {prelude}{tries}"""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
@@ -192,12 +193,15 @@ def test_a_full_or_read_only_disk_is_one_line_and_leaves_nothing(options, reason
 
 def test_a_file_in_the_place_of_a_directory_is_one_line():
     Path("data").touch()
-    with pytest.raises(UserError, match=r"^data/a/out: cannot be written \(Not a directory\)"), whole("data/a/out"):
+    with (
+        pytest.raises(UserError, match=r"^data/a/out: cannot be written \(Not a directory\)"),
+        atomic_output("data/a/out"),
+    ):
         pass
 
 
 def test_an_error_about_another_file_keeps_its_name():
-    with pytest.raises(FileNotFoundError, match="input"), whole("a/out"):
+    with pytest.raises(FileNotFoundError, match="input"), atomic_output("a/out"):
         Path("input").read_bytes()
     assert names("a") == []
 
@@ -207,9 +211,9 @@ def test_an_error_about_another_file_keeps_its_name():
 
 def test_a_missing_file_says_what_makes_it():
     with pytest.raises(UserError, match=r"^data/x: not found; make it with `dvc repro parse`$"):
-        existing("data/x", "parse")
+        require_input("data/x", "parse")
     Path("x").mkdir()
-    with pytest.raises(UserError, match="x: not found"), reading("x", "parse"):
+    with pytest.raises(UserError, match="x: not found"), open_input("x", "parse"):
         pass
 
 
@@ -225,7 +229,7 @@ def test_a_missing_file_says_what_makes_it():
 )
 def test_whatever_a_damaged_file_raises_is_one_line(error, shown):
     Path("x").touch()
-    with pytest.raises(UserError) as raised, reading("x", "parse"):
+    with pytest.raises(UserError) as raised, open_input("x", "parse"):
         raise error
     assert str(raised.value).startswith(f"x: cannot be read ({shown}")
     assert str(raised.value).endswith("; make it again with `dvc repro -f parse`")
@@ -235,7 +239,7 @@ def test_whatever_a_damaged_file_raises_is_one_line(error, shown):
 @pytest.mark.parametrize("error", [UserError("mine"), KeyboardInterrupt(), SystemExit(2)])
 def test_what_is_no_damage_passes(error):
     Path("x").touch()
-    with pytest.raises(type(error)) as raised, reading("x", "parse"):
+    with pytest.raises(type(error)) as raised, open_input("x", "parse"):
         raise error
     assert raised.value is error
 
@@ -243,10 +247,10 @@ def test_what_is_no_damage_passes(error):
 def stage_files():
     """What reads each file, and the stage that makes it; all of them are made by the fixture `weather`."""
     return {
-        "data/record.parquet": (record.read, "parse"),
+        "data/record.parquet": (record.read_record, "parse"),
         "data/normalization.json": (lambda: inputs("tiny"), "normalize"),
         **{
-            f"data/inputs/tiny/{name}": (lambda: load("data/inputs/tiny"), "inputs@tiny")
+            f"data/inputs/tiny/{name}": (lambda: load_input_set("data/inputs/tiny"), "inputs@tiny")
             for name in ("meta.json", "rows.npy", "train.npy", "val.npy", "test.npy")
         },
         "data/raw/dataset/source.json": (parse, "download@dataset"),
@@ -310,24 +314,24 @@ BIG = files.SMALL + 1
 
 def refused(*named):
     """Assert that nothing can be written now, and that the message names exactly these."""
-    with pytest.raises(UserError) as raised, whole("out") as path:
+    with pytest.raises(UserError) as raised, atomic_output("out") as path:
         path.touch()
     assert str(raised.value).startswith(f"{', '.join(named)}: changed while this ran; nothing was written")
     assert not Path("out").exists()
 
 
 def accepted():
-    with whole("out") as path:
+    with atomic_output("out") as path:
         path.touch()
     Path("out").unlink()
 
 
 @pytest.mark.parametrize("size", [10, BIG])
-@pytest.mark.parametrize("read", [watch, lambda path: existing(path, "parse")])
+@pytest.mark.parametrize("read", [watch_file, lambda path: require_input(path, "parse")])
 def test_a_file_that_changes_after_it_was_read_stops_the_output(size, read):
     Path("data").write_bytes(bytes(size))
     Path("other").touch()
-    files.guard()
+    files.watch_code()
     read("data")
     accepted()
     Path("other").write_text("not read")
@@ -347,8 +351,8 @@ def test_a_file_that_changes_after_it_was_read_stops_the_output(size, read):
 
 def test_a_small_file_is_compared_by_content_alone():
     Path("data").write_text("a")
-    files.guard()
-    watch("data")
+    files.watch_code()
+    watch_file("data")
     os.utime("data", ns=(0, 0))
     accepted()
     Path("data").write_text("b")
@@ -357,8 +361,8 @@ def test_a_small_file_is_compared_by_content_alone():
 
 
 def test_a_file_that_appears_has_changed():
-    files.guard()
-    watch("data")
+    files.watch_code()
+    watch_file("data")
     accepted()
     Path("data").touch()
     refused("data")
@@ -368,9 +372,9 @@ def test_parameters_and_several_files_are_all_named():
     Path("params.yaml").write_text("a: {b: 1, c: 2}\n")
     for name in ("x", "y"):
         Path(name).touch()
-        watch(name)
-    files.guard()
-    params.params("a", "b")
+        watch_file(name)
+    files.watch_code()
+    params.get_param("a", "b")
     Path("params.yaml").write_text("a: {b: 1, c: 3}\n")  # not read
     accepted()
     Path("params.yaml").write_text("a: {b: 2, c: 3}\n")
@@ -386,7 +390,7 @@ def test_code_counts_once_it_is_imported_and_as_it_was_at_the_start(folder, monk
     paths = [Path("stages/one.py"), Path("stages/lib/two.py"), Path("stages/lib/new.py")]
     for path in paths[:2]:
         path.write_text("x = 1\n")
-    files.guard()
+    files.watch_code()
     accepted()
     for path in paths:
         path.write_text("x = 2\n")
@@ -400,16 +404,16 @@ def test_code_counts_once_it_is_imported_and_as_it_was_at_the_start(folder, monk
 
 def test_without_a_guard_a_process_may_change_what_it_read():
     Path("x").touch()
-    watch("x")
+    watch_file("x")
     Path("x").write_text("changed")
     accepted()
 
 
 def test_of_two_outputs_neither_is_written_where_an_input_changed():
     Path("x").touch()
-    files.guard()
-    watch("x")
-    with pytest.raises(UserError, match=r"^x: changed"), whole("a") as first, whole("b") as second:
+    files.watch_code()
+    watch_file("x")
+    with pytest.raises(UserError, match=r"^x: changed"), atomic_output("a") as first, atomic_output("b") as second:
         first.touch()
         second.touch()
         Path("x").write_text("changed")

@@ -112,7 +112,8 @@ def test_a_stage_depends_on_exactly_the_code_it_imports(name):
     for stage in STAGES[name]:
         listed, needed = code(stage), closure(stage) - EXEMPT
         assert needed - set().union(*listed.values()) == set(), stage.addressing
-        assert [path for path, files in listed.items() if not files & needed] == [], stage.addressing
+        surplus = [path for path, files in listed.items() if not files & needed]
+        assert stage.name.startswith("evaluate@") or surplus == [], stage.addressing  # one line for all tasks
 
 
 def test_no_stage_imports_another():
@@ -164,10 +165,10 @@ def read_by(module: str, argument: str) -> set[tuple[str | None, ...]]:
     found = set()
     for file in files_of(module, argument):
         for node in nodes(ROOT / file) if file.endswith(".py") else ():
-            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("params", "settings_of"):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("get_param", "read_settings"):
                 continue
             keys = tuple(arg.value if isinstance(arg, ast.Constant) else None for arg in node.args)
-            if node.func.id == "params":
+            if node.func.id == "get_param":
                 found.add(keys)
             elif isinstance(node.args[0], ast.Name):
                 imported = importlib.import_module(file.removesuffix(".py").replace("/", "."))

@@ -14,7 +14,7 @@ from stages import download, normalize, parse
 from stages import inputs as stage
 from stages.lib.errors import UserError
 from stages.lib.settings.split import Split
-from stages.lib.windows import load
+from stages.lib.windows.input_set import load_input_set
 
 OPTIONS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -82,7 +82,7 @@ def written(problem, columns=3, seed=0):
     sections = {"inputs": {"any": window}, "split": split, "dataset": {"target": names[1]}}
     Path("params.yaml").write_text(json.dumps(sections))
     stage.inputs("any")
-    return load("data/inputs/any"), (rows - mean) / std, times
+    return load_input_set("data/inputs/any"), (rows - mean) / std, times
 
 
 @OPTIONS
@@ -109,7 +109,7 @@ def test_equals_a_plain_loop(root, problem):
 @given(st.integers(1, 200), st.integers(1, 12))
 def test_by_phase_keeps_every_row(count, step):
     rows = np.arange(2 * count).reshape(count, 2)
-    ordered = stage.by_phase(rows, step)
+    ordered = stage.order_by_phase(rows, step)
     assert sorted(ordered.tolist()) == rows.tolist()
     assert [i for p in range(step) for i in range(p, count, step)] == (ordered[:, 0] // 2).tolist()
     if step == 1:
@@ -121,14 +121,14 @@ def test_starts_point_at_the_window(step, time, data):
     lookback = step * time
     count = data.draw(st.integers(lookback + 1, lookback + 60))
     row = np.arange(lookback, count)
-    ordered = stage.by_phase(np.arange(count)[:, None], step)[:, 0]
-    for r, start in zip(row, stage.starts(row, count, lookback, step), strict=True):
+    ordered = stage.order_by_phase(np.arange(count)[:, None], step)[:, 0]
+    for r, start in zip(row, stage.locate_windows(row, count, lookback, step), strict=True):
         assert ordered[start : start + time].tolist() == list(range(r - lookback, r, step))
 
 
 def test_the_notebooks_sizes():
     split = {"train": [0, 200_000], "val": [200_001, 300_000], "test": [300_001, None], "val_batch": 128}
-    rows = stage.forecast_rows(420_551, Split(**split), lookback=1440, delay=144)
+    rows = stage.choose_forecast_rows(420_551, Split(**split), lookback=1440, delay=144)
     assert {name: len(row) for name, row in rows.items()} == {"train": 198_560, "val": 98_432, "test": 118_965}
     assert [(row[0], row[-1]) for row in rows.values()] == [(1440, 199_999), (201_441, 299_872), (301_441, 420_405)]
 
@@ -139,15 +139,15 @@ def test_validation_is_what_the_notebooks_steps_reach(windows):
     expected = seen_in_validation(*split["val"], 5, 6)
     if windows < 6:
         with pytest.raises(UserError, match=r"split\.val"):
-            stage.forecast_rows(60, Split(**split), lookback=5, delay=2)
+            stage.choose_forecast_rows(60, Split(**split), lookback=5, delay=2)
     else:
-        assert stage.forecast_rows(60, Split(**split), lookback=5, delay=2)["val"].tolist() == expected
+        assert stage.choose_forecast_rows(60, Split(**split), lookback=5, delay=2)["val"].tolist() == expected
         assert len(expected) == {6: 6, 12: 6, 18: 12, 24: 18}.get(windows, windows // 6 * 6)
 
 
 def test_the_input_set_is_small_and_described(weather):
     stage.inputs("tiny")
-    found = load("data/inputs/tiny")
+    found = load_input_set("data/inputs/tiny")
     assert found.shape == (8, 3) and found.meta.time == 8
     assert found.meta.columns == ["p (mbar)", "T (degC)", "wv (m/s)"]
     assert (found.meta.target, found.meta.unit) == (1, "degc")
@@ -193,7 +193,7 @@ def test_mistakes(weather, section, key, change, expected):
 def test_the_largest_split_that_the_record_holds(weather):
     weather.write_params("split", test=[181, 296])
     stage.inputs("tiny")
-    assert load("data/inputs/tiny").test.times[-1] == np.datetime64(299 * 600, "s")
+    assert load_input_set("data/inputs/tiny").test.times[-1] == np.datetime64(299 * 600, "s")
 
 
 def test_an_unknown_name_lists_the_known(weather):
@@ -227,7 +227,7 @@ def test_the_record_at_hand(root, shared):
     parse.parse()
     normalize.normalize()
     stage.inputs("hourly")
-    found = load("data/inputs/hourly")
+    found = load_input_set("data/inputs/hourly")
     assert found.shape == (240, 14)
     assert [len(part.windows) for part in (found.train, found.val, found.test)] == [198_560, 98_432, 118_965]
     last = found.val.windows.view[found.val.windows.starts, -1, found.meta.target]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from stages.lib.nn.build import build
-from stages.lib.windows import Inputs, Meta, Split, Windows
+from stages.lib.nn.build import build_model
+from stages.lib.windows.input_set import Inputs, Meta, Split, Windows
 
 FILES = sorted((Path(__file__).parents[1] / "stages/models").glob("*.py"))
 COLUMNS = ["p (mbar)", "T (degC)", *(f"column {i}" for i in range(2, 12)), "hour of day (h)", "day of year (d)"]
@@ -45,7 +45,7 @@ def kind_of(path: Path) -> str:
 def test_builds_for_its_kind_of_windows(path):
     inputs = input_set(kind_of(path))
     taken = inspect.signature(importlib.import_module(f"stages.models.{path.stem}").build).parameters
-    model = build(path.stem, inputs, {name: SMALL[taken[name].annotation] for name in list(taken)[1:]})
+    model = build_model(path.stem, inputs, {name: SMALL[taken[name].annotation] for name in list(taken)[1:]})
     assert model.input_shape == (None, *inputs.shape)
     leads = inputs.meta.leads
     assert model.output_shape == ((None, leads, 3) if leads else (None, 1))
@@ -96,7 +96,7 @@ PROBABILITIES = {"imdb_reversed_lstm", "imdb_bidirectional_lstm"}  # the others'
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem in NOTEBOOKS], ids=lambda path: path.stem)
 def test_is_the_notebooks_model(path):
     options, weights = NOTEBOOKS[path.stem]
-    model = build(path.stem, input_set(kind_of(path)), options)
+    model = build_model(path.stem, input_set(kind_of(path)), options)
     assert model.count_params() == weights
     ends = getattr(model.layers[-1], "activation", None)
     assert (ends is keras.activations.sigmoid) == (path.stem in PROBABILITIES)

@@ -63,7 +63,7 @@ def of_the_notebooks(data, n):
 @OPTIONS
 @given(data=tables, order=st.sampled_from("CF"), n=st.integers(1, 9))
 def test_statistics_are_those_of_the_notebooks_bit_for_bit(data, order, n):
-    found = stage.statistics(np.array(data, order=order)[:n])
+    found = stage.compute_statistics(np.array(data, order=order)[:n])
     for ours, theirs in zip(found, of_the_notebooks(data, n), strict=True):
         assert ours.tobytes() == theirs.tobytes()
 
@@ -71,7 +71,7 @@ def test_statistics_are_those_of_the_notebooks_bit_for_bit(data, order, n):
 @OPTIONS
 @given(data=tables)
 def test_statistics_equal_exact_sums(data):
-    mean, std = stage.statistics(data)
+    mean, std = stage.compute_statistics(data)
     for i, column in enumerate(data.T.tolist()):
         exact = math.fsum(column) / len(column)
         spread = math.sqrt(math.fsum((value - exact) ** 2 for value in column) / len(column))
@@ -83,7 +83,7 @@ def test_statistics_equal_exact_sums(data):
 def test_statistics_leave_their_input_alone():
     data = np.arange(12.0).reshape(6, 2)
     data.flags.writeable = False
-    mean, std = stage.statistics(data)
+    mean, std = stage.compute_statistics(data)
     assert mean.tolist() == [5, 6] and std.tolist() == [math.sqrt(35 / 3)] * 2
 
 

@@ -12,8 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from stages.index import index
-from stages.lib.page import INK, VARIABLES, page, svg, table
-from stages.lib.reports.prediction import prediction_page
+from stages.lib.reports.page import INK, VARIABLES, format_html_table, format_page, format_svg
+from stages.lib.reports.prediction_page import format_prediction_page
 
 LEADS = range(1, 49)
 WIDTHS = {"desk": 1200, "phone": 360}
@@ -50,7 +50,7 @@ def forecast() -> str:
     times = pd.date_range("2009-02-27", "2009-03-05", freq="h")
     measured = pd.Series(8 + 4 * np.sin(np.arange(len(times)) / 4), times)
     measured.iloc[30:40] = np.nan
-    return prediction_page(result(), measured, by_lead())
+    return format_prediction_page(result(), measured, by_lead())
 
 
 # --- The text ----------------------------------------------------------------------------------------
@@ -72,11 +72,11 @@ def test_figures_take_the_colours_of_the_page() -> None:
     axes = figure.subplots()
     for colour in VARIABLES:
         axes.plot([0, 1], color=colour)
-    drawn = svg(figure, "one", 'a "figure"')
+    drawn = format_svg(figure, "one", 'a "figure"')
     assert not any(colour in drawn for colour in VARIABLES)
     assert all(f"stroke: var(--{name})" in drawn for name in VARIABLES.values())
     assert 'aria-label="a &quot;figure&quot;"' in drawn
-    other = svg(figure, "other", "")
+    other = format_svg(figure, "other", "")
     names = [set(part.split('"')[0] for part in text.split(' id="')[1:]) for text in (drawn, other)]
     assert names[0] and not names[0] & names[1]  # two figures of one page share no id
 
@@ -177,6 +177,6 @@ def test_every_hour_is_there_when_asked_for(browser: Any, root: Path) -> None:
 
 
 def test_a_table_shows_texts_as_they_are() -> None:
-    found = page("a & b", table(["<x>"], [["1 < 2"]]))
+    found = format_page("a & b", format_html_table(["<x>"], [["1 < 2"]]))
     assert "<title>a &amp; b</title>" in found and "&lt;x&gt;" in found and "1 &lt; 2" in found
     assert INK not in found

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stages.lib import params as module
 from stages.lib.errors import UserError
-from stages.lib.params import changed, params
+from stages.lib.params import get_param, list_changed_keys
 
 
 @pytest.fixture(autouse=True)
@@ -21,10 +21,10 @@ def directory(tmp_path, monkeypatch):
 
 def test_values_of_every_kind():
     Path("params.yaml").write_text("a:\n  b: [0, null]\n  c: {d: 0.5, e: no}\n1: x\n")
-    assert params("a", "b") == [0, None]
-    assert params("a", "c", "d") == 0.5
-    assert params("a", "c", "e") == "no"  # YAML 1.2: only true and false are booleans
-    assert params() == {"a": {"b": [0, None], "c": {"d": 0.5, "e": "no"}}, 1: "x"}
+    assert get_param("a", "b") == [0, None]
+    assert get_param("a", "c", "d") == 0.5
+    assert get_param("a", "c", "e") == "no"  # YAML 1.2: only true and false are booleans
+    assert get_param() == {"a": {"b": [0, None], "c": {"d": 0.5, "e": "no"}}, 1: "x"}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_is_wrong_is_named(text, keys, expected):
     elif text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError) as raised:
-        params(*keys)
+        get_param(*keys)
     assert str(raised.value).startswith("params.yaml") and "\n" not in str(raised.value)
     assert expected in str(raised.value)
 
@@ -68,7 +68,7 @@ def test_changed_names_exactly_the_keys_whose_values_differ(before, data):
     held = {}
     for key in data.draw(st.lists(st.sampled_from(keys))):
         try:
-            held[key] = params(*key)
+            held[key] = get_param(*key)
         except UserError:
             continue
     kept = json.dumps(before)
@@ -85,24 +85,24 @@ def test_changed_names_exactly_the_keys_whose_values_differ(before, data):
         return content
 
     differing = {".".join(key) for key in held if value(json.loads(kept), key) != value(after, key)}
-    assert set(changed()) == differing and len(changed()) == len(differing)
+    assert set(list_changed_keys()) == differing and len(list_changed_keys()) == len(differing)
     Path("params.yaml").write_text(kept)
-    assert changed() == []
+    assert list_changed_keys() == []
 
 
 @pytest.mark.parametrize("text", [None, "x: {a: 1\n", "[]\n"])
 def test_a_params_yaml_that_is_gone_or_broken_has_changed(text):
     Path("params.yaml").write_text("x: {a: 1}\n")
-    params("x", "a")
-    params()
+    get_param("x", "a")
+    get_param()
     Path("params.yaml").unlink()
     if text:
         Path("params.yaml").write_text(text)
-    assert changed() == ["x.a", "all of it"]
+    assert list_changed_keys() == ["x.a", "all of it"]
 
 
 def test_two_values_of_one_key_in_one_process_are_a_change():
     for value in (1, 2, 1):
         Path("params.yaml").write_text(f"x: {value}\n")
-        params("x")
-    assert changed() == ["x"]
+        get_param("x")
+    assert list_changed_keys() == ["x"]

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages import parse as stage
-from stages.lib import tables
 from stages.lib.errors import UserError
+from stages.lib.weather import csv_files as tables
 
 FORMAT = "%d.%m.%Y %H:%M:%S"
 HEADER = '"Date Time","p (mbar)","T (degC)"'
@@ -158,9 +158,9 @@ def test_times_are_those_of_strptime(date, clock, pad):
         expected = datetime.strptime(text, FORMAT)
     except ValueError:
         with pytest.raises(ValueError):
-            tables.instants(texts, FORMAT)
+            tables.parse_times(texts, FORMAT)
     else:
-        assert tables.instants(texts, FORMAT)[1].as_py() == expected
+        assert tables.parse_times(texts, FORMAT)[1].as_py() == expected
 
 
 @pytest.mark.parametrize("irregular", range(5))
@@ -528,9 +528,9 @@ def test_a_row_out_of_order_is_let_through_only_where_it_equals_an_earlier_one(r
         i for i, row in enumerate(rows) if known[i] not in known[:i] and row[0] < max(r[0] for r in rows[: i + 1])
     ]
     if not wrong:
-        return tables.check_order(table, "a.csv")
+        return tables.check_time_order(table, "a.csv")
     with pytest.raises(UserError, match=rf"a.csv, line {wrong[0] + 2}, column 't': expected a time not before"):
-        tables.check_order(table, "a.csv")
+        tables.check_time_order(table, "a.csv")
 
 
 def test_a_repeated_block_is_counted_and_a_reversed_file_is_named(root):

@@ -17,11 +17,14 @@ from ruamel.yaml import YAML
 
 from scripts import predict as command
 from stages.clock import clock
-from stages.lib.cleaning import cleaned
 from stages.lib.errors import UserError
-from stages.lib.hours import CALENDAR, hours, starts
-from stages.lib.settings.base import checked
+from stages.lib.reports import prediction
+from stages.lib.settings.base import validate_settings
 from stages.lib.settings.clean import Clean
+from stages.lib.weather import latest
+from stages.lib.weather.cleaning import clean_record
+from stages.lib.weather.hourly import CALENDAR, to_hourly_rows
+from stages.lib.windows.splits_by_date import find_window_starts
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ["p (mbar)", "T (degC)", "wv (m/s)"]
@@ -67,8 +70,8 @@ def project(root: Path) -> Path:
     return root
 
 
-def latest(table: pd.DataFrame, at: str = "", **description: Any) -> command.Latest:
-    return command.latest_window(Path(write(table)), DESCRIPTION | description, command.moment_of(at))
+def read_latest(table: pd.DataFrame, at: str = "", **description: Any) -> latest.Latest:
+    return latest.read_latest_window(Path(write(table)), DESCRIPTION | description, command.parse_time(at))
 
 
 # --- The window --------------------------------------------------------------------------------------
@@ -76,18 +79,18 @@ def latest(table: pd.DataFrame, at: str = "", **description: Any) -> command.Lat
 
 def test_the_forecast_starts_from_the_last_complete_hour(project: Path) -> None:
     table = weather()
-    found = latest(table)
+    found = read_latest(table)
     assert (str(found.origin), str(found.end)) == ("2009-03-04T07:00:00", "2009-03-04T07:00:00")
     np.testing.assert_array_equal(found.window[:, :3], table.to_numpy(np.float32)[-LOOKBACK:])
     assert found.window[:, 3].tolist() == [hour % 24 for hour in range(8, 32)]
     table.iloc[-2:, 1] = np.nan
-    assert str(latest(table).origin) == "2009-03-04T05:00:00"
+    assert str(read_latest(table).origin) == "2009-03-04T05:00:00"
 
 
 def test_an_hour_that_has_not_ended_is_no_origin(project: Path) -> None:
     Path("data/clean.json").write_text(json.dumps({"interval_minutes": 10.0, "phase_minutes": 0.0}))
     table = weather(40, minutes=10)
-    found = latest(table)
+    found = read_latest(table)
     assert (str(table.index[-1]), str(found.origin)) == ("2009-03-02 15:50:00", "2009-03-02T15:00:00")
     means = table["p (mbar)"].to_numpy()[1 : 15 * 6 + 24 * 6 + 1].reshape(-1, 6).mean(axis=1)
     np.testing.assert_allclose(found.window[:, 0], means[-LOOKBACK:].astype(np.float32))
@@ -96,7 +99,7 @@ def test_an_hour_that_has_not_ended_is_no_origin(project: Path) -> None:
 def test_the_hours_are_those_of_the_training_data(project: Path) -> None:
     """Of a record that drifts, the grid is the one that the model has learnt, whatever the file's own is."""
     Path("data/clean.json").write_text(json.dumps({"interval_minutes": 60.0, "phase_minutes": 30.0}))
-    found = latest(weather(80, start="2009-03-01 00:10"))
+    found = read_latest(weather(80, start="2009-03-01 00:10"))
     assert str(found.origin) == "2009-03-04T07:30:00"
     assert found.window[-1, 3] == 7.5
 
@@ -114,12 +117,12 @@ def test_a_window_is_that_of_the_training_data_to_the_last_bit(data: st.DataObje
         table.iloc[first : first + data.draw(st.integers(1, 5)), data.draw(st.integers(0, 2))] = np.nan
     lost = data.draw(st.lists(st.integers(1, 118), max_size=4))
     table = table.drop(table.index[lost])
-    clean = checked(Clean, {"max_gap": 3, "wind": wind, "checks": {}}, "clean")
+    clean = validate_settings(Clean, {"max_gap": 3, "wind": wind, "checks": {}}, "clean")
     record = {"Date Time": table.index.to_numpy().astype("datetime64[s]")}
     record |= {name: table[name].to_numpy() for name in table}
-    grid, _ = cleaned(record, clean, [], "T (degC)", "record", (3600, 0))
-    expected = hours(grid, "T (degC)", 1, clean.max_gap)
-    windows = starts(expected, LOOKBACK, 1, np.datetime64("2009-01-01"), None)
+    grid, _ = clean_record(record, clean, [], "T (degC)", "record", (3600, 0))
+    expected = to_hourly_rows(grid, "T (degC)", 1, clean.max_gap)
+    windows = find_window_starts(expected, LOOKBACK, 1, np.datetime64("2009-01-01"), None)
     event("windows" if len(windows) else "no windows")
     for start in windows[:: max(1, len(windows) // 5)]:
         origin = expected.time[start + LOOKBACK - 1]
@@ -129,10 +132,10 @@ def test_a_window_is_that_of_the_training_data_to_the_last_bit(data: st.DataObje
             continue  # the file begins with hours that are missing
         cut = {"Date Time": part.index.to_numpy().astype("datetime64[s]")}
         cut |= {name: part[name].to_numpy() for name in table}
-        grid, _ = cleaned(cut, clean, [], "T (degC)", "part", (3600, 0))
+        grid, _ = clean_record(cut, clean, [], "T (degC)", "part", (3600, 0))
         if before and np.isnan(grid.iloc[0]).any():
             continue  # a gap that the whole record fills from both sides
-        found = command.window_of(grid, cut, DESCRIPTION, clean, [], origin, "part")
+        found = latest.select_window(grid, cut, DESCRIPTION, clean, [], origin, "part")
         np.testing.assert_array_equal(found.window, expected.rows[start : start + LOOKBACK])
         assert found.origin == origin
         event("compared")
@@ -206,7 +209,7 @@ def put(rows: slice, column: str, value: float) -> Any:
 def test_what_a_file_is_refused_for(project: Path, make: Any, message: str) -> None:
     table = make()
     with pytest.raises(UserError) as error:
-        latest(table)
+        read_latest(table)
     found = str(error.value)
     place = -1
     for part in message.split(" .* "):
@@ -216,35 +219,37 @@ def test_what_a_file_is_refused_for(project: Path, make: Any, message: str) -> N
 
 
 def test_a_file_without_the_direction_that_the_model_knows_is_refused() -> None:
-    clean = checked(Clean, {"max_gap": 3, "wind": {"speed": "wv (m/s)", "direction": "wd (deg)"}, "checks": {}}, "")
-    description = DESCRIPTION | {"columns": ["p (mbar)", "T (degC)", *command.VECTOR, *CALENDAR]}
-    command.check_names([*COLUMNS, "wd (deg)"], description, clean, "latest.csv")
+    clean = validate_settings(
+        Clean, {"max_gap": 3, "wind": {"speed": "wv (m/s)", "direction": "wd (deg)"}, "checks": {}}, ""
+    )
+    description = DESCRIPTION | {"columns": ["p (mbar)", "T (degC)", *latest.VECTOR, *CALENDAR]}
+    latest.check_names([*COLUMNS, "wd (deg)"], description, clean, "latest.csv")
     with pytest.raises(UserError, match=r"line 1: expected the columns .* found none called 'wd \(deg\)'"):
-        command.check_names(COLUMNS, description, clean, "latest.csv")
+        latest.check_names(COLUMNS, description, clean, "latest.csv")
 
 
 def test_what_lies_before_the_window_is_no_reason_to_refuse(project: Path) -> None:
     table = weather()
     table.iloc[:20, 1] = np.nan
     table.iloc[30, 1] = 61.5
-    latest(table)
+    read_latest(table)
 
 
 def test_a_damaged_file_is_refused_without_advice_on_the_record(project: Path) -> None:
     Path("latest.csv.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(UserError, match=r"^latest.csv.gz: cannot be read \(.*\)$"):
-        command.latest_window(Path("latest.csv.gz"), DESCRIPTION, None)
+        latest.read_latest_window(Path("latest.csv.gz"), DESCRIPTION, None)
 
 
 def test_overcast_days_are_no_stuck_sensor(project: Path) -> None:
     table = weather().assign(cloudiness=8.0)
-    assert latest(table, columns=[*COLUMNS, "cloudiness", *CALENDAR]).warnings == []
+    assert read_latest(table, columns=[*COLUMNS, "cloudiness", *CALENDAR]).warnings == []
 
 
 def test_a_dry_week_gets_a_warning_and_its_forecast(project: Path) -> None:
     """No check says how long rain may stay the same."""
     table = weather().assign(**{"rain (mm)": 0.0})
-    (warning,) = latest(table, columns=[*COLUMNS, "rain (mm)", *CALENDAR]).warnings
+    (warning,) = read_latest(table, columns=[*COLUMNS, "rain (mm)", *CALENDAR]).warnings
     assert warning == (
         "latest.csv, column 'rain (mm)': expected values that change, found 0 in each of the last 24 hours; "
         "is the sensor stuck?"
@@ -256,7 +261,7 @@ def test_a_time_after_an_outage_names_the_columns_whose_mean_is_not_known(projec
     table = weather(40, minutes=10)
     table.loc["2009-03-02 08:10":"2009-03-02 12:30", "wv (m/s)"] = np.nan
     with pytest.raises(UserError, match=r"found 2009-03-02T13:00:00 without 'wv \(m/s\)'$"):
-        latest(table, "2009-03-02T13:00")
+        read_latest(table, "2009-03-02T13:00")
 
 
 @pytest.mark.parametrize(
@@ -274,27 +279,27 @@ def test_times_that_no_forecast_can_start_from(project: Path, at: str, message: 
     table = weather()
     table.loc["2009-03-03 14:00", "T (degC)"] = np.nan
     with pytest.raises(UserError, match=message.replace("(", r"\(").replace(")", r"\)").replace("+", r"\+")):
-        latest(table, at)
+        read_latest(table, at)
 
 
 def test_a_file_older_than_a_day_is_warned_of(project: Path) -> None:
     end = np.datetime64("2009-03-04T07:00:00")
-    assert command.stale(end, "latest.csv", end + np.timedelta64(24, "h")) == []
-    (warning,) = command.stale(end, "latest.csv", end + np.timedelta64(49, "h"))
+    assert latest.warn_if_old(end, "latest.csv", end + np.timedelta64(24, "h")) == []
+    (warning,) = latest.warn_if_old(end, "latest.csv", end + np.timedelta64(49, "h"))
     assert warning.startswith("latest.csv ends on 2009-03-04T07:00:00, 2 days ago")
 
 
 def test_models_that_cannot_answer(project: Path) -> None:
     with pytest.raises(UserError, match=r"--model: expected a station model of params.yaml, found .gru.; it has "):
-        command.describe("gru")
+        command.read_description("gru")
     with pytest.raises(UserError, match=r"model.json: not found; make it with `dvc repro train@ridge`"):
-        command.describe("ridge")
+        command.read_description("ridge")
     Path("data/models/station/ridge").mkdir(parents=True)
     Path("data/models/station/ridge/model.json").write_text(json.dumps({"target": "Tdew (degC)"}))
     with pytest.raises(UserError, match=r"expected a model of 'T .*found one of 'Tdew"):
-        command.describe("ridge")
+        command.read_description("ridge")
     with pytest.raises(UserError, match="expected the scores of a station's model, found none"):
-        command.best_model()
+        command.choose_best_model()
 
 
 def test_a_model_answers_with_its_own_number_of_threads(project: Path, monkeypatch) -> None:
@@ -302,9 +307,9 @@ def test_a_model_answers_with_its_own_number_of_threads(project: Path, monkeypat
     sections, asked = json.loads(Path("params.yaml").read_text()), []
     sections["tasks"]["station"]["threads"] = 2
     Path("params.yaml").write_text(json.dumps(sections))
-    monkeypatch.setattr("stages.lib.nn.environment.use_threads", asked.append)
+    monkeypatch.setattr("stages.lib.nn.environment.set_threads", asked.append)
     with pytest.raises(UserError, match=r"model.keras: not found"):
-        command.answer("ridge", np.zeros((LOOKBACK, 5), np.float32))
+        command.predict_window("ridge", np.zeros((LOOKBACK, 5), np.float32))
     assert asked == [2]
 
 
@@ -313,7 +318,7 @@ def test_the_model_that_is_best_on_validation_answers(project: Path) -> None:
     for name, mae in {"persistence": 2.0, "ridge": 1.5, "station_gru": 1.7, "unknown": 0.1}.items():
         metrics = {"val_mae_degc_24h": mae, "test_mae_degc_24h": 3 - mae}
         Path(f"metrics/station/{name}.json").write_text(json.dumps(metrics))
-    assert command.best_model() == "ridge"
+    assert command.choose_best_model() == "ridge"
 
 
 # --- The result --------------------------------------------------------------------------------------
@@ -324,7 +329,7 @@ def test_the_days_lowest_and_highest_values() -> None:
         {"valid": f"2009-03-{4 + hour // 24:02}T{hour % 24:02}:00:00", "median": median}
         for hour, median in zip(range(22, 49), [3, 2, *range(10, 34), 7], strict=True)
     ]
-    first, second, third = command.days(rows, 1)
+    first, second, third = prediction.summarize_days(rows, 1)
     assert (first["minimum"]["median"], first["maximum"]["median"], first["whole"]) == (2, 3, False)
     assert [second[key]["valid"][-8:] for key in ("minimum", "maximum")] == ["00:00:00", "23:00:00"]
     assert second["whole"] and third["first"] == third["last"] == "2009-03-06T00:00:00"
@@ -333,8 +338,8 @@ def test_the_days_lowest_and_highest_values() -> None:
 @given(st.lists(st.tuples(*[st.floats(-60, 60, width=32)] * 3), min_size=LEADS, max_size=LEADS))
 def test_the_files_hold_the_numbers_to_the_last_bit(quantiles: list[tuple[float, ...]]) -> None:
     given = np.array(quantiles, np.float32)
-    by_lead = pd.DataFrame({"lead": [1.0], "mae": [1.0]})
-    result = command.summarize(DESCRIPTION, np.datetime64("2009-03-04T07:00:00"), given, by_lead, "f", [])
+    by_lead, origin = pd.DataFrame({"lead": [1.0], "mae": [1.0]}), np.datetime64("2009-03-04T07:00:00")
+    result = prediction.summarize_forecast(DESCRIPTION, origin, given, by_lead, "f", [])
     result = json.loads(json.dumps(result))
     found = [[row[key] for key in ("low", "median", "high")] for row in result["forecast"]]
     np.testing.assert_array_equal(np.array(found, np.float32), given)
@@ -369,7 +374,7 @@ def trained(project: Path) -> pd.DataFrame:
 def test_what_a_window_gets_does_not_depend_on_the_others(members: int) -> None:
     """Not so what Keras gives for batches of different sizes."""
     from stages.lib.nn.environment import keras
-    from stages.lib.tasks.station.forecasting import BATCH, answers
+    from stages.lib.scoring.station.prediction import BATCH, predict_windows
 
     def member() -> Any:
         window = keras.Input((LOOKBACK, 5))
@@ -383,16 +388,18 @@ def test_what_a_window_gets_does_not_depend_on_the_others(members: int) -> None:
     model = keras.Model(window, keras.layers.Average()(outputs) * 2 if members > 1 else outputs[0])
     windows = np.random.default_rng(0).normal(size=(BATCH + 37, LOOKBACK, 5)).astype(np.float32)
     expected = model(windows)
-    together = answers(model, windows)
+    together = predict_windows(model, windows)
     np.testing.assert_allclose(together, expected, atol=1e-5)
     for position in (0, 5, BATCH - 1, BATCH, BATCH + 36):
-        np.testing.assert_array_equal(answers(model, windows[position : position + 1])[0], together[position])
+        np.testing.assert_array_equal(
+            predict_windows(model, windows[position : position + 1])[0], together[position]
+        )
 
 
 @pytest.mark.slow
 def test_members_of_different_architecture_keep_their_own() -> None:
     from stages.lib.nn.environment import keras
-    from stages.lib.tasks.station.forecasting import answers
+    from stages.lib.scoring.station.prediction import predict_windows
 
     window = keras.Input((LOOKBACK, 5))
     outputs = []
@@ -402,7 +409,7 @@ def test_members_of_different_architecture_keep_their_own() -> None:
         outputs.append(keras.Model(inner, keras.layers.Reshape((LEADS, 3))(flat))(window))
     model = keras.Model(window, keras.layers.Average()(outputs))
     windows = np.random.default_rng(0).normal(size=(7, LOOKBACK, 5)).astype(np.float32)
-    np.testing.assert_allclose(answers(model, windows), model(windows), atol=1e-5)
+    np.testing.assert_allclose(predict_windows(model, windows), model(windows), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.check import check
-from stages.lib.windows import SPLITS, Meta, save
+from stages.lib.windows.input_set import SPLITS, Meta, save_input_set
 from stages.samples.dataset import COLUMNS
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +59,7 @@ def test_the_code_that_uses_a_trained_model_runs(project: Path, capsys: pytest.C
     starts, times = np.arange(8), np.arange(8).astype("datetime64[s]")
     meta = Meta(time=4, columns=["p (mbar)", "T (degC)", "rh (%)"], target=1, mean=10.0, std=2.0)
     Path("data/inputs").mkdir(parents=True)
-    save(Path("data/inputs/hourly"), rows, dict.fromkeys(SPLITS, (starts, rows[:8, 1], times)), meta)
+    save_input_set(Path("data/inputs/hourly"), rows, dict.fromkeys(SPLITS, (starts, rows[:8, 1], times)), meta)
     model = keras.Sequential([keras.Input((4, 3)), keras.layers.Flatten(), keras.layers.Dense(1, use_bias=False)])
     model.set_weights([np.eye(12, 1, dtype=np.float32)])  # the window's first value
     path = Path("data/models/forecast/gru_dropout/model.keras")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from stages.lib.errors import UserError
-from stages.lib.figures import draw_first_days, draw_forecast, draw_losses, draw_record
-from stages.lib.history import write_history
+from stages.lib.nn.history import write_history
 from stages.lib.reports import forecast, reviews, station
-from stages.lib.reports.forecast import split_times
+from stages.lib.reports.figures import draw_first_days, draw_forecast, draw_losses, draw_record
+from stages.lib.reports.forecast import get_split_times
 from stages.lib.settings.inputs import Window
 from stages.report import read_results, report
 
@@ -183,7 +183,7 @@ def test_review_curves_are_of_what_was_trained_and_measured(root: Path, columns:
     epochs = [row] if columns else []
     write_models("reviews", {name: scores | {"parameters": 7} for name in "ab"}, {name: [epochs] for name in "ab"})
     write("data/raw/reviews/source.json", json.dumps({"source": "imdb.npz", "synthetic": False}))
-    _, figures = reviews.report(*read_results("reviews"))
+    _, figures = reviews.build_report(*read_results("reviews"))
     assert sum(len(figure.axes) for figure in figures.values()) == panels
 
 
@@ -191,13 +191,13 @@ def test_a_report_that_fails_leaves_all_of_the_last_one(root: Path, monkeypatch)
     forecasts("naive", "gru", sentinels=3)
     report("forecast")
     forecasts("naive", "gru", sentinels=3, test=3.0)
-    before, made = files(root), forecast.report
+    before, made = files(root), forecast.build_report
 
     def torn(*results):
         texts, figures = made(*results)
         return texts | {"last.json": None}, figures  # the last of all files cannot be written
 
-    monkeypatch.setattr(forecast, "report", torn)
+    monkeypatch.setattr(forecast, "build_report", torn)
     with pytest.raises(TypeError):
         report("forecast")
     assert files(root) == before
@@ -228,7 +228,7 @@ def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from
     periods = {"train": "2010-01-01", "val": "2014-01-01", "test": "2016-01-01", "end": None}
     write("params.yaml", json.dumps(params | {"periods": periods}))
     write("data/quality.json", json.dumps({"source": {"source": "some.csv", "synthetic": False}}))
-    texts, figures = station.report(*read_results("station"))
+    texts, figures = station.build_report(*read_results("station"))
     text = texts["station.md"]
     order = sorted(scores, key=scores.__getitem__)
     assert [row[0] for row in cells(text)[2:]] == [f"**{order[0]}**", *order[1:]]
@@ -244,7 +244,7 @@ def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from
 
 def test_naive_alone_on_fewer_synthetic_rows_than_the_figures_show(root: Path) -> None:
     forecasts("naive", synthetic=True, rows=200)
-    texts, figures = forecast.report(*read_results("forecast"))
+    texts, figures = forecast.build_report(*read_results("forecast"))
     text = texts["forecast.md"]
     assert "synthetic" in text and cells(text)[2][0] == "**naive**"
     assert {f"{name}.png" for name in figures} == FIGURES
@@ -254,7 +254,7 @@ def test_naive_alone_on_fewer_synthetic_rows_than_the_figures_show(root: Path) -
 @pytest.mark.parametrize(("test", "sentinels"), [(40.0, 3), (40.0, 0), (2.0, 3)])
 def test_mae_far_off_is_broken_bears_its_value_and_is_put_down_to_sentinels(root: Path, test, sentinels) -> None:
     forecasts("naive", "gru", rows=200, test=test, sentinels=sentinels)
-    texts, figures = forecast.report(*read_results("forecast"))
+    texts, figures = forecast.build_report(*read_results("forecast"))
     text = texts["forecast.md"]
     assert ("sentinels (3 in `rh (%)`)" in text) == ("test MAE mbar without sentinels" in text) == (sentinels > 0)
     (axes,) = figures["mae"].axes
@@ -273,7 +273,7 @@ def test_windows_with_a_sentinel_are_those_of_the_generator(root: Path, step: in
     record["T (degC)" if target else "p (mbar)"][random.integers(0, 120, 4)] = -9999
     write("params.yaml", json.dumps({"dataset": {"target": "T (degC)", "sentinels": [-9999, -999]}}))
     rows = np.arange(12, 115)
-    found = forecast.touching(record, rows, Window(lookback=12, step=step, delay=5))
+    found = forecast.find_windows_with_sentinels(record, rows, Window(lookback=12, step=step, delay=5))
     data = np.column_stack([record["p (mbar)"], record["T (degC)"]])
     expected = [-9999 in data[r - 12 : r : step] or data[r + 5, 1] == -9999 for r in rows]
     assert found.tolist() == expected and 0 < found.sum() < len(rows)
@@ -319,7 +319,7 @@ def test_daily_range_takes_rows_in_any_order_and_leaves_days_without_rows_blank(
 def test_splits_have_their_borders_in_the_whole_record(root: Path, test: list) -> None:
     times = pd.date_range("2020-01-01", periods=200, freq="h")
     write("params.yaml", json.dumps({"split": SPLIT | {"test": test}}))
-    splits = split_times(times)
+    splits = get_split_times(times)
     borders = {
         name: tuple(times[list(rows)])
         for name, rows in dict(train=(0, 99), val=(101, 149), test=(160, 199)).items()
@@ -328,7 +328,7 @@ def test_splits_have_their_borders_in_the_whole_record(root: Path, test: list) -
     (axes,) = draw_record(pd.Series(1.0, times), splits, "T").axes
     assert [text.get_text() for text in axes.texts] == ["train", "val", "test"]
     write("params.yaml", json.dumps({"split": SPLIT | {"test": [200, None]}}))
-    assert list(split_times(times)) == ["train", "val"]
+    assert list(get_split_times(times)) == ["train", "val"]
 
 
 # Losses of `far` and `near` in two epochs, the top of near's axis where it is cut, and whether far has its own.
@@ -408,7 +408,7 @@ def test_a_file_cut_anywhere_is_named_on_one_line(made: Path, path: str, stage: 
         Path(path).write_bytes(content[: int(share * end)])
         try:
             with pytest.raises(UserError) as caught:
-                forecast.report(*read_results("forecast"))
+                forecast.build_report(*read_results("forecast"))
         finally:
             Path(path).write_bytes(content)
     assert str(caught.value).startswith(f"{path}: ") and str(caught.value).endswith(f"`dvc repro -f {stage}`")

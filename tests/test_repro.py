@@ -20,7 +20,7 @@ from dvc.utils.serialize import dump_yaml
 from test_end_to_end import DVC, LIMIT, Clone
 
 from scripts import repro
-from scripts.repro import Stages, urgency
+from scripts.repro import Stages, get_priority
 
 COMMAND = (sys.executable, "scripts/repro.py")
 
@@ -213,10 +213,10 @@ def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, 
     lost, parse = (Stage(name=name, addressing=name, path_in_repo="dvc.yaml") for name in names)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stdout=b""))
     monkeypatch.setattr(repro, "Repo", contextlib.nullcontext)
-    monkeypatch.setattr(repro, "unfit", lambda _: None)
-    monkeypatch.setattr(repro, "plan", lambda *_: {lost: [], parse: [lost]})
-    monkeypatch.setattr(repro, "dvc", lambda *_: 1)
-    monkeypatch.setattr(repro, "connected", lambda *_: pytest.fail("nothing is left to run"))
+    monkeypatch.setattr(repro, "explain_unfit", lambda _: None)
+    monkeypatch.setattr(repro, "plan_stages", lambda *_: {lost: [], parse: [lost]})
+    monkeypatch.setattr(repro, "run_dvc", lambda *_: 1)
+    monkeypatch.setattr(repro, "connect_client", lambda *_: pytest.fail("nothing is left to run"))
     assert repro.repro("", 1, "tcp://127.0.0.1:9") == 1
     assert capsys.readouterr().err == (
         "error: download@dataset failed: see above\nerror: parse: not run, as a stage that it needs failed\n"
@@ -228,8 +228,8 @@ def test_what_machines_have_made_joins_what_is_there(tmp_path):
         tmp_path / "dvc.lock", {"schema": "2.0", "stages": {"parse": {"cmd": "old"}, "clean": {"cmd": "kept"}}}
     )
     first = {"dvc.lock": {"parse": {"cmd": "new"}}, "metrics/forecast/gru.json": "{}\n"}
-    repro.merge(tmp_path, first, {"dvc.lock": {"normalize": {"cmd": "more"}}})
-    assert repro.entries(tmp_path, "dvc.lock") == {
+    repro.merge_results(tmp_path, first, {"dvc.lock": {"normalize": {"cmd": "more"}}})
+    assert repro.read_lock_entries(tmp_path, "dvc.lock") == {
         "parse": {"cmd": "new"},
         "clean": {"cmd": "kept"},
         "normalize": {"cmd": "more"},
@@ -247,12 +247,12 @@ def test_what_machines_have_made_joins_what_is_there(tmp_path):
 )
 def test_other_machines_need_a_remote_and_a_commit(monkeypatch, core, changed, why):
     monkeypatch.setattr(subprocess, "check_output", lambda *_, **__: changed)
-    found = repro.unfit(SimpleNamespace(config=SimpleNamespace(read=lambda _: {"core": core})))
+    found = repro.explain_unfit(SimpleNamespace(config=SimpleNamespace(read=lambda _: {"core": core})))
     assert found is None if why is None else found.startswith(why)
 
 
 def test_long_trainings_go_first_and_what_they_wait_for_before_them():
     models = {"short": {"epochs": 2}, "long": {"epochs": 30}, "ridge": {"epochs": 0}}
     commands = ["./run train short", "./run backtest ridge 2012-01-01", "./run train long", "./run parse"]
-    found = sorted(commands, key=lambda command: urgency(SimpleNamespace(cmd=command), models), reverse=True)
+    found = sorted(commands, key=lambda command: get_priority(SimpleNamespace(cmd=command), models), reverse=True)
     assert found == ["./run parse", "./run train long", "./run train short", "./run backtest ridge 2012-01-01"]

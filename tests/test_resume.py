@@ -22,7 +22,7 @@ from stages.inputs import inputs
 from stages.lib import files
 from stages.lib.errors import UserError
 from stages.lib.nn import resume
-from stages.lib.nn.resume import Checkpoint, fingerprint
+from stages.lib.nn.resume import Checkpoint, fingerprint_training
 from stages.train import train
 
 REPOSITORY = Path(__file__).parents[1]
@@ -96,28 +96,28 @@ def test_a_directory_in_its_place_is_ignored_and_replaced(root, capsys):
 def test_the_identity_covers_what_changes_an_epoch_and_nothing_else(weather, monkeypatch):
     inputs("tiny")
     schedule = {"inputs": "tiny", "threads": 1, "seed": 1, "epochs": 3, "max_epochs": None}
-    before = fingerprint("x", schedule)
-    assert fingerprint("x", schedule | {"epochs": 9, "max_epochs": 9}) == before
-    assert fingerprint("x", schedule | {"threads": 2}) != before
-    assert fingerprint("x", schedule | {"seed": 2}) != before
-    assert fingerprint("y", schedule) != before
+    before = fingerprint_training("x", schedule)
+    assert fingerprint_training("x", schedule | {"epochs": 9, "max_epochs": 9}) == before
+    assert fingerprint_training("x", schedule | {"threads": 2}) != before
+    assert fingerprint_training("x", schedule | {"seed": 2}) != before
+    assert fingerprint_training("y", schedule) != before
     read = Path.read_bytes
-    for file in ("environment.py", "resume.py", "windows.py", "rows.npy", "meta.json"):
+    for file in ("environment.py", "resume.py", "input_set.py", "rows.npy", "meta.json"):
         with monkeypatch.context() as patch:  # environment.py holds the switch of oneDNN
             patch.setattr(Path, "read_bytes", lambda path, file=file: read(path) + b"\n" * (path.name == file))
-            assert fingerprint("x", schedule) != before, file
-    monkeypatch.setattr(resume, "device", lambda: "gpu:0")
-    assert fingerprint("x", schedule) != before
+            assert fingerprint_training("x", schedule) != before, file
+    monkeypatch.setattr(resume, "get_device", lambda: "gpu:0")
+    assert fingerprint_training("x", schedule) != before
 
 
 def test_no_identity_is_given_to_data_that_changed_since_it_was_read(weather, monkeypatch):
     inputs("tiny")
     monkeypatch.setattr(files, "_read", {})
-    monkeypatch.setattr(files, "_code", {path: files.signature(path) for path in files.CODE.rglob("*.py")})
-    path = files.watch("data/inputs/tiny/meta.json")
+    monkeypatch.setattr(files, "_code", {path: files.fingerprint_file(path) for path in files.CODE.rglob("*.py")})
+    path = files.watch_file("data/inputs/tiny/meta.json")
     path.write_text(path.read_text() + "\n")
     with pytest.raises(UserError, match=r"^data/inputs/tiny/meta\.json"):
-        fingerprint("x", {"inputs": "tiny"})
+        fingerprint_training("x", {"inputs": "tiny"})
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ LAST_TRAINING_ROW, LAST_VALIDATION_ROW = 30_000, 45_000
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Return the lines of the weather sample."""
     directory = tmp_path_factory.mktemp("weather")
-    dataset.write(directory)
+    dataset.write_sample(directory)
     return (directory / "sample.csv").read_text(encoding="utf-8").splitlines()
 
 
@@ -39,7 +39,7 @@ def weather(lines: list[str]) -> dict[str, np.ndarray]:
 def arrays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """Return the arrays of the review sample by name."""
     directory = tmp_path_factory.mktemp("reviews")
-    reviews.write(directory)
+    reviews.write_sample(directory)
     with np.load(directory / "sample.npz", allow_pickle=True) as file:
         return dict(file)
 
@@ -49,7 +49,7 @@ def test_same_bytes_every_time_in_one_file(sample: object, tmp_path: Path) -> No
     contents = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        sample.write(tmp_path / name)
+        sample.write_sample(tmp_path / name)
         (file,) = (tmp_path / name).iterdir()
         contents.append(file.read_bytes())
     assert contents[0] == contents[1]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.lib.errors import UserError
-from stages.lib.settings.base import checked, settings_of, suggestion
+from stages.lib.settings.base import read_settings, suggest_name, validate_settings
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.dataset import Record
@@ -19,7 +19,7 @@ from stages.lib.settings.reviews import Reviews
 from stages.lib.settings.source import DatasetSource, ReviewsSource
 from stages.lib.settings.split import Split
 from stages.lib.settings.tokens import Tokens
-from stages.lib.settings.training import settings
+from stages.lib.settings.training import read_schedule
 
 RECORD = {
     "time": "Date Time",
@@ -45,7 +45,7 @@ VALID = {
 
 @pytest.mark.parametrize("kind", VALID)
 def test_what_is_right_is_taken_as_it_is(kind):
-    found = checked(kind, VALID[kind]).model_dump(mode="json", exclude_unset=True)
+    found = validate_settings(kind, VALID[kind]).model_dump(mode="json", exclude_unset=True)
     assert found == VALID[kind]
 
 
@@ -228,7 +228,7 @@ def test_what_is_right_is_taken_as_it_is(kind):
 )
 def test_a_wrong_value_is_named(kind, change, expected):
     with pytest.raises(UserError) as raised:
-        checked(kind, VALID[kind] | change, "a", "b")
+        validate_settings(kind, VALID[kind] | change, "a", "b")
     assert str(raised.value).startswith(f"params.yaml: a.b.{expected}")
     assert "\n" not in str(raised.value)
 
@@ -236,7 +236,7 @@ def test_a_wrong_value_is_named(kind, change, expected):
 @pytest.mark.parametrize("kind", VALID)
 def test_all_that_is_wrong_is_listed_a_line_each(kind):
     with pytest.raises(UserError) as raised:
-        checked(kind, {}, "a")
+        validate_settings(kind, {}, "a")
     keys = [line.split(":")[1].strip() for line in str(raised.value).splitlines()]
     assert keys == [f"a.{key}" for key, field in kind.model_fields.items() if field.is_required()]
     assert all(line.endswith(", found nothing; add it") for line in str(raised.value).splitlines())
@@ -269,7 +269,7 @@ PARTS = [
 def test_with_a_format_that_is_taken_a_moment_comes_back_as_far_as_it_goes(year, format):
     """Whatever is refused, there is no other error."""
     try:
-        checked(Record, RECORD | {"format": format}, "dataset")
+        validate_settings(Record, RECORD | {"format": format}, "dataset")
     except UserError as error:
         assert str(error).startswith("params.yaml: dataset.format: expected ")
         return
@@ -280,18 +280,18 @@ def test_with_a_format_that_is_taken_a_moment_comes_back_as_far_as_it_goes(year,
 
 @pytest.mark.parametrize("format", ["%d.%m.%Y %H:%M:%S", "%Y-%j", "%y%m%d %H", "%d %b %Y %I %p"])
 def test_such_formats_are_taken(format):
-    checked(Record, RECORD | {"format": format}, "dataset")
+    validate_settings(Record, RECORD | {"format": format}, "dataset")
 
 
 def test_only_what_a_stage_asks_for_is_looked_at(root):
     Path("params.yaml").write_text(json.dumps({"dataset": RECORD | {"source": 5}}))
-    assert settings_of(Record, "dataset").target == "T"
+    assert read_settings(Record, "dataset").target == "T"
     with pytest.raises(
         UserError, match=r"params\.yaml: dataset\.source: expected URLs, .*\nparams\.yaml: dataset\.size: "
     ):
-        settings_of(DatasetSource, "dataset")
+        read_settings(DatasetSource, "dataset")
     with pytest.raises(UserError, match="no `reviews` in the top level; it has dataset"):
-        settings_of(Reviews, "reviews")
+        read_settings(Reviews, "reviews")
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_only_what_a_stage_asks_for_is_looked_at(root):
     ],
 )
 def test_a_suggestion(word, expected):
-    assert suggestion(word, ["dropout", "units"]) == expected
+    assert suggest_name(word, ["dropout", "units"]) == expected
 
 
 # --- What a model is trained with --------------------------------------------------------------------
@@ -322,7 +322,7 @@ def model(root):
             "models": {"dense": {key: value for key, value in line.items() if value != "absent"}},
         }
         Path("params.yaml").write_text(json.dumps(sections))
-        return settings("dense")
+        return read_schedule("dense")
 
     return found
 
@@ -429,11 +429,11 @@ def test_what_is_missing_is_missed_where_it_belongs(model, section):
         Path("params.yaml").write_text(json.dumps(params))
         shared[key] = value
         if key in ("max_epochs", "steps_per_epoch"):
-            assert settings("dense")[key] is None
+            assert read_schedule("dense")[key] is None
             continue
         where = section if section == "training" else "tasks.forecast"
         with pytest.raises(UserError, match=rf"^params\.yaml: {where}\.{key}: expected .*, found nothing; add it$"):
-            settings("dense")
+            read_schedule("dense")
 
 
 def test_a_model_that_is_no_line_and_one_that_is_not_there(model):
@@ -441,6 +441,6 @@ def test_a_model_that_is_no_line_and_one_that_is_not_there(model):
     params = json.loads(Path("params.yaml").read_text())
     Path("params.yaml").write_text(json.dumps(params | {"models": {"dense": 3}}))
     with pytest.raises(UserError, match=r"params\.yaml: models\.dense: expected a line of settings, found 3"):
-        settings("dense")
+        read_schedule("dense")
     with pytest.raises(UserError, match="no `lstm` in models; it has dense"):
-        settings("lstm")
+        read_schedule("lstm")

@@ -30,7 +30,7 @@ def commit(seed, scores, settings=None, others=None):
 
 def labels(runs):
     """What the table tells apart: model, seed and validation MAE of every run, sorted."""
-    found = spread.labelled(runs)
+    found = spread.label_settings(runs)
     return sorted(zip(found["model"], found["seed"], found["val_mae"], strict=True))
 
 
@@ -39,7 +39,7 @@ def frame(**maes):
     rows = [
         {"name": name, "model": name, "seed": n, "val_mae": m} for name, v in maes.items() for n, m in enumerate(v)
     ]
-    return spread.rank(pd.DataFrame(rows))
+    return spread.rank_models(pd.DataFrame(rows))
 
 
 def test_a_model_that_did_not_run_again_counts_once_and_other_settings_apart():
@@ -50,8 +50,8 @@ def test_a_model_that_did_not_run_again_counts_once_and_other_settings_apart():
         commit(1, {"gru": {"val_mae": 0.24}}, {"units": 64, "learning_rate": 0.01}),
         lambda path: "",  # nothing there
     ]
-    found = pd.DataFrame([run for read in commits for run in spread.runs("forecast", read)])
-    assert labels(spread.once(found)) == [
+    found = pd.DataFrame([run for read in commits for run in spread.collect_runs("forecast", read)])
+    assert labels(spread.drop_repeats(found)) == [
         ("gru, units 32", 1, 0.25),
         ("gru, units 32", 2, 0.27),
         ("gru, units 64, learning_rate 0.01", 1, 0.24),
@@ -64,10 +64,10 @@ def test_a_file_and_a_branch_of_other_settings_are_told_apart(tmp_path: Path, mo
 
     def saved(read, files):
         """What --save leaves in the file when these `files` and a commit are named."""
-        monkeypatch.setattr(spread, "experiments", lambda _: ["a commit"])
-        monkeypatch.setattr(spread, "show", lambda _, path: read(path))
-        spread.save(spread.gather([*files, "branch"], "forecast"), path)
-        return labels(spread.gather([path], "forecast"))
+        monkeypatch.setattr(spread, "read_experiments", lambda _: ["a commit"])
+        monkeypatch.setattr(spread, "read_branch", lambda _, path: read(path))
+        spread.save_runs(spread.gather_runs([*files, "branch"], "forecast"), path)
+        return labels(spread.gather_runs([path], "forecast"))
 
     assert saved(commit(1, {"gru": {"val_mae": 0.25}}), []) == [("gru", 1, 0.25)]
     expected = [("gru, units 32", 1, 0.25), ("gru, units 64", 1, 0.24)]
@@ -79,8 +79,8 @@ def test_a_file_and_a_branch_of_other_settings_are_told_apart(tmp_path: Path, mo
 def test_long_settings_are_shown_in_full():
     lists = [[64, 64, 64, 64], [64, 64, 64, 32]]
     commits = [commit(1, {"gru": {"val_mae": 0.25}}, {"dense": dense}) for dense in lists]
-    found = pd.DataFrame([run for read in commits for run in spread.runs("forecast", read)])
-    assert [label for label, _, _ in labels(spread.once(found))] == [
+    found = pd.DataFrame([run for read in commits for run in spread.collect_runs("forecast", read)])
+    assert [label for label, _, _ in labels(spread.drop_repeats(found))] == [
         "gru, dense [64, 64, 64, 32]",
         "gru, dense [64, 64, 64, 64]",
     ]
@@ -92,13 +92,13 @@ def test_scores_without_sentinels_are_taken_from_a_report_on_the_same_run_alone(
         "gru": {"test_mae_degc": 2.5, "test_mae_degc_without_sentinels": 2.4},
         "dense": {"test_mae_degc": 8.0, "test_mae_degc_without_sentinels": 3.0},
     }
-    found = {run["name"]: run for run in spread.runs("forecast", commit(1, scores, others=others))}
+    found = {run["name"]: run for run in spread.collect_runs("forecast", commit(1, scores, others=others))}
     assert found["gru"]["test_mae_degc_without_sentinels"] == 2.4
     assert "test_mae_degc_without_sentinels" not in found["dense"]
 
 
 def test_the_table_has_the_best_mean_first_with_its_standard_deviation():
-    text = spread.table(frame(naive=[0.29], dense=[0.30, 0.34], gru=[0.25, 0.26, 0.27]))
+    text = spread.format_spread(frame(naive=[0.29], dense=[0.30, 0.34], gru=[0.25, 0.26, 0.27]))
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert cells[0] == ["model", "seeds", "val MAE", "notebooks' best (epoch)"]
     assert cells[2] == ["gru", "3", "0.2600 ± 0.0100", "0.2635 (5)"]
@@ -107,19 +107,19 @@ def test_the_table_has_the_best_mean_first_with_its_standard_deviation():
 
 
 def test_the_verdict_is_about_neighbours_with_several_runs():
-    text = spread.verdict(frame(a=[0.20, 0.21], b=[0.22, 0.24], c=[0.235, 0.25], d=[0.4]))
+    text = spread.format_separation(frame(a=[0.20, 0.21], b=[0.22, 0.24], c=[0.235, 0.25], d=[0.4]))
     apart, close = text.split("Whose runs overlap")
     assert "a and b" in apart and "b and c" in close and "d" not in text.replace("and", "").split()
-    assert "nothing tells luck from skill" in spread.verdict(frame(a=[0.20], b=[0.22]))
+    assert "nothing tells luck from skill" in spread.format_separation(frame(a=[0.20], b=[0.22]))
     accuracies = pd.DataFrame(
         {"model": ["a", "a", "b", "b"], "seed": [1, 2, 1, 2], "val_accuracy": [0.8, 0.9, 0.6, 0.7]}
     )
-    assert spread.rank(accuracies)["model"].tolist() == ["a", "a", "b", "b"]
-    assert "a and b" in spread.verdict(spread.rank(accuracies)).split("Whose runs overlap")[0]
+    assert spread.rank_models(accuracies)["model"].tolist() == ["a", "a", "b", "b"]
+    assert "a and b" in spread.format_separation(spread.rank_models(accuracies)).split("Whose runs overlap")[0]
 
 
 def test_the_figure_has_every_run_and_the_means():
-    figure = spread.draw(frame(a=[0.2, 0.3], b=[0.5]))
+    figure = spread.draw_spread(frame(a=[0.2, 0.3], b=[0.5]))
     dots, means = figure.axes[0].lines
     assert dots.get_xdata().tolist() == [0.2, 0.3, 0.5] and dots.get_ydata().tolist() == [0, 0, 1]
     assert means.get_xdata() == pytest.approx([0.25, 0.5])
@@ -181,7 +181,7 @@ def test_a_file_that_holds_no_runs_of_the_task_is_refused_by_name(tmp_path: Path
     if content is not None:
         path.write_text(content)
     with pytest.raises(SystemExit, match=message):
-        spread.gather([str(path)], "forecast")
+        spread.gather_runs([str(path)], "forecast")
 
 
 def test_a_run_without_a_score_leaves_it_out_of_the_mean():
@@ -194,6 +194,7 @@ def test_a_run_without_a_score_leaves_it_out_of_the_mean():
         }
     )
     rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in spread.table(spread.rank(runs)).splitlines()
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in spread.format_spread(spread.rank_models(runs)).splitlines()
     ]
     assert [row[3] for row in rows[2:]] == ["1.000", ""]

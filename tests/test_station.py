@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stages.lib.nn import fitting
-from stages.lib.nn.batches import forecasts
+from stages.lib.nn.batches import predict_in_batches
 from stages.lib.reports import station as report
-from stages.lib.tasks.station import scoring, training
-from stages.lib.windows import Inputs, Meta, Split, Windows
+from stages.lib.scoring.station import scores as scoring
+from stages.lib.tasks.station import calibration, features, quantiles, references, training
+from stages.lib.windows.input_set import Inputs, Meta, Split, Windows
 from stages.models import climatology, damped_persistence, station_gru, station_mlp
 
 LOOKBACK, LEADS, HOURS = 48, 30, 1200
@@ -60,7 +61,7 @@ def inputs() -> Inputs:
 
 def test_training_rows_are_those_that_training_windows_look_at(inputs):
     seen = sorted({row for start in inputs.train.windows.starts for row in range(start, start + LOOKBACK)})
-    np.testing.assert_array_equal(training.training_rows(inputs), inputs.rows[seen])
+    np.testing.assert_array_equal(features.select_training_rows(inputs), inputs.rows[seen])
 
 
 @given(hour=st.floats(0, 24), day=st.floats(1, 366))
@@ -68,12 +69,12 @@ def test_harmonics_are_waves_of_the_day_and_the_year_and_their_products(hour, da
     daily = [f(k * hour * 2 * np.pi / 24) for k in (1, 2) for f in (np.sin, np.cos)]
     yearly = [f(k * day * 2 * np.pi / 365.25) for k in (1, 2) for f in (np.sin, np.cos)]
     expected = daily + yearly + [a * b for a in daily for b in yearly]
-    found = training.harmonics(np.array([[hour]], "float32"), np.array([[day]], "float32"))
+    found = features.calendar_harmonics(np.array([[hour]], "float32"), np.array([[day]], "float32"))
     np.testing.assert_allclose(np.asarray(found)[0], expected, atol=1e-4)
 
 
 def test_persistence_is_the_last_value_at_the_same_hour(inputs):
-    found = forecasts(training.persistence(inputs), inputs, inputs.val)
+    found = predict_in_batches(references.build_persistence(inputs), inputs, inputs.val)
     for window in (0, 17, len(found) - 1):
         origin = inputs.val.windows.starts[window] + LOOKBACK - 1
         for lead in range(1, LEADS + 1):
@@ -86,12 +87,13 @@ def test_persistence_is_the_last_value_at_the_same_hour(inputs):
 def test_persistence_and_the_headline_of_rows_three_hours_apart(inputs):
     every = replace(inputs, meta=replace(inputs.meta, every=3))
     outputs = {
-        part: forecasts(training.persistence(every), every, getattr(every, part)) for part in ("val", "test")
+        part: predict_in_batches(references.build_persistence(every), every, getattr(every, part))
+        for part in ("val", "test")
     }
     for lead in range(1, LEADS + 1):
         row = inputs.val.windows.starts + LOOKBACK - 1 + lead - 8 * -(-lead // 8)  # eight rows a day
         assert (outputs["val"][:, lead - 1, 1] == inputs.rows[row, 1]).all()
-    metrics, tables = scoring.score(outputs, every, SCHEDULE)
+    metrics, tables = scoring.score_outputs(outputs, every, SCHEDULE)
     error = abs(inputs.test.targets[:, 7] - outputs["test"][:, 7, 1])
     assert metrics["test_mae_degc_24h"] == pytest.approx(np.nanmean(error), rel=1e-6)
     assert list(tables["by_lead"]["lead"]) == list(range(3, 3 * LEADS + 1, 3))
@@ -108,21 +110,21 @@ def test_a_regression_finds_the_weights_that_made_the_targets(inputs):
     hour = (split.windows.starts[:, None] + LOOKBACK + np.arange(LEADS)) % 24
     for measured in (targets, np.where(hour == 7, np.nan, targets)):  # of the latter, no window is complete
         made = Inputs(inputs.rows, inputs.meta, split._replace(targets=measured), inputs.val, inputs.test)
-        found = training.regress(keras.Model(window, features), made, keras.Model(window, base), 0.0)
+        found = references.fit_ridge(keras.Model(window, features), made, keras.Model(window, base), 0.0)
         np.testing.assert_allclose(found, weights, atol=1e-3)
 
 
 @pytest.mark.parametrize("module", [climatology, damped_persistence])
 def test_a_reference_beats_a_constant(inputs, module):
-    found = forecasts(module.build(inputs), inputs, inputs.train)[:, :, 1]
+    found = predict_in_batches(module.build(inputs), inputs, inputs.train)[:, :, 1]
     error = np.nanmean(abs(inputs.train.targets - found))
     assert error < np.nanmean(abs(inputs.train.targets - np.nanmean(inputs.train.targets)))
 
 
 def test_ridge_beats_persistence_on_training(inputs):
     ridge, persistence = (
-        np.nanmean(abs(inputs.train.targets - forecasts(build(inputs), inputs, inputs.train)[:, :, 1]))
-        for build in (training.ridge, training.persistence)
+        np.nanmean(abs(inputs.train.targets - predict_in_batches(build(inputs), inputs, inputs.train)[:, :, 1]))
+        for build in (references.build_ridge, references.build_persistence)
     )
     assert ridge < 0.9 * persistence
 
@@ -135,20 +137,22 @@ def test_differences_are_those_of_a_plain_loop(inputs):
         return np.concatenate(found)
 
     window = keras.Input(inputs.shape)
-    found = forecasts(keras.Model(window, training.differences(window, inputs)), inputs, inputs.val)
+    found = predict_in_batches(
+        keras.Model(window, features.difference_features(window, inputs)), inputs, inputs.val
+    )
     seen, expected = (
         np.array([plain(values.astype(np.float64)) for values in split.windows[:]])
         for split in (inputs.train, inputs.val)
     )
     expected = np.clip((expected - seen.mean(axis=0)) / seen.std(axis=0), -5, 5)
     np.testing.assert_allclose(found[:, : expected.shape[1]], expected, atol=1e-3)
-    assert found.shape[1] == expected.shape[1] + training.HARMONICS
+    assert found.shape[1] == expected.shape[1] + features.HARMONICS
 
 
 def test_the_climatology_at_a_lead_is_that_of_the_later_hour(inputs):
     window = keras.Input(inputs.shape)
-    normal = keras.Model(window, training.climatology(window, inputs, [0, 7]))
-    found = forecasts(normal, inputs, inputs.val)  # of windows an hour apart
+    normal = keras.Model(window, features.climatological_normal(window, inputs, [0, 7]))
+    found = predict_in_batches(normal, inputs, inputs.val)  # of windows an hour apart
     np.testing.assert_allclose(found[:-7, 1], found[7:, 0], atol=1e-2)
 
 
@@ -172,11 +176,11 @@ def test_members_are_built_from_seeds_that_follow_one_another(inputs):
 )
 def test_the_loss_is_the_pinball_loss_of_what_was_measured(truth, output):
     weights = np.array([0.5, 1.5], np.float32)
-    found = np.asarray(training.pinball(weights)(truth, output))
+    found = np.asarray(quantiles.make_pinball_loss(weights)(truth, output))
     for window in range(3):
         total = 0.0
         for lead in range(2):
-            for k, (level, weight) in enumerate(((0.1, training.OUTER), (0.5, 1), (0.9, training.OUTER))):
+            for k, (level, weight) in enumerate(((0.1, quantiles.OUTER), (0.5, 1), (0.9, quantiles.OUTER))):
                 if not np.isnan(truth[window, lead]):
                     error = float(truth[window, lead]) - float(output[window, lead, k])
                     total += weight * weights[lead] * (level * error if error > 0 else (level - 1) * error)
@@ -193,7 +197,7 @@ def test_margins_hold_what_the_quantiles_promise_and_no_more(data):
     targets = random.normal(size=(count, 2))
     outputs = np.sort(random.normal(size=(count, 2, 3)), axis=2)
     targets[: data.draw(st.integers(0, 2)), 0] = np.nan
-    low, high = training.margins(targets, outputs)
+    low, high = calibration.conformal_margins(targets, outputs)
     for lead in range(2):
         measured = np.isfinite(targets[:, lead])
         n = measured.sum()
@@ -213,10 +217,10 @@ def test_margins_hold_what_the_quantiles_promise_and_no_more(data):
 )
 def test_a_model_file_is_all_that_another_program_needs(inputs, tmp_path, module, options):
     members = [module.build(inputs, **options) for _ in range(2)]
-    model, description = training.finish("demo", members, inputs, SCHEDULE)
-    found = forecasts(model, inputs, inputs.val)
+    model, description = training.finish_model("demo", members, inputs, SCHEDULE)
+    found = predict_in_batches(model, inputs, inputs.val)
     assert (np.diff(found, axis=2) >= 0).all()
-    mean = np.mean([forecasts(member, inputs, inputs.val) for member in members], axis=0)
+    mean = np.mean([predict_in_batches(member, inputs, inputs.val) for member in members], axis=0)
     np.testing.assert_allclose(found[:, :, 1], mean[:, :, 1], atol=1e-4)
     assert np.nanmean(inputs.val.targets < found[:, :, 0]) <= 0.1
     assert np.nanmean(inputs.val.targets > found[:, :, 2]) <= 0.1
@@ -237,7 +241,11 @@ def test_a_model_file_is_all_that_another_program_needs(inputs, tmp_path, module
 
 def test_pieces_are_the_part_of_every_bin_that_a_value_is_above(inputs):
     window = keras.Input(inputs.shape)
-    found = forecasts(keras.Model(window, training.pieces(window, window[:, -1], inputs, 3)), inputs, inputs.val)
+    found = predict_in_batches(
+        keras.Model(window, features.piecewise_linear_encoding(window, window[:, -1], inputs, 3)),
+        inputs,
+        inputs.val,
+    )
     values = inputs.train.windows[:][:, -1]
     for row, last in zip(found, inputs.val.windows[:][:, -1], strict=True):
         for column, value in enumerate(last):
@@ -255,7 +263,7 @@ def test_a_training_of_another_length_does_not_continue(inputs, root, capsys):
 
     def fit(epochs: int) -> str:
         model = station_mlp.build(inputs, units=3, noise=0.1, dropout=0.1)
-        fitting.fit("mlp", model, inputs, schedule | {"epochs": epochs}, training)
+        fitting.fit_model("mlp", model, inputs, schedule | {"epochs": epochs}, training)
         return capsys.readouterr().out
 
     assert "ignored" not in fit(1)
@@ -267,7 +275,7 @@ def test_a_training_of_another_length_does_not_continue(inputs, root, capsys):
 def test_the_learning_rate_falls_to_its_floor_with_the_last_epoch(inputs, steps):
     model = station_mlp.build(inputs, units=3, noise=0.1, dropout=0.1)
     schedule = {"epochs": 4, "batch_size": 64, "steps_per_epoch": steps, "learning_rate": 0.01}
-    training.prepare(model, model, inputs, schedule | {"weight_decay": 0.0})
+    training.compile_for_training(model, model, inputs, schedule | {"weight_decay": 0.0})
     rate = model.optimizer.get_config()["learning_rate"]["config"]
     each = steps or -(-len(inputs.train.windows) // 64)
     assert rate["warmup_steps"] + rate["decay_steps"] == 4 * each and rate["alpha"] == training.FLOOR
@@ -281,9 +289,9 @@ def test_cells_and_summary_are_the_scores_of_what_was_measured(inputs):
     split, few = inputs.test, slice(0, 40)
     targets = split.targets[few]
     outputs = np.sort(np.nan_to_num(targets)[:, :, None] + random.normal(size=(40, LEADS, 3)), axis=2)
-    frame = scoring.cells(targets, outputs, split._replace(times=split.times[few]), 1)
+    frame = scoring.score_each_forecast(targets, outputs, split._replace(times=split.times[few]), 1)
     assert len(frame) == np.isfinite(targets).sum()
-    found = scoring.summary(frame.groupby("lead"))
+    found = scoring.average_scores(frame.groupby("lead"))
     for lead in (1, 24, LEADS):
         truth, low, median, high = (targets[:, lead - 1], *(outputs[:, lead - 1, k] for k in range(3)))
         kept = [k for k in range(40) if not np.isnan(truth[k])]
@@ -311,9 +319,10 @@ def test_cells_and_summary_are_the_scores_of_what_was_measured(inputs):
 
 def test_scores_against_the_references(inputs):
     outputs = {
-        part: forecasts(training.persistence(inputs), inputs, getattr(inputs, part)) for part in ("val", "test")
+        part: predict_in_batches(references.build_persistence(inputs), inputs, getattr(inputs, part))
+        for part in ("val", "test")
     }
-    metrics, tables = scoring.score(outputs, inputs, SCHEDULE)
+    metrics, tables = scoring.score_outputs(outputs, inputs, SCHEDULE)
     assert metrics["test_skill_24h"] == metrics["val_skill_24h"] == metrics["test_skill"] == 0
     assert metrics["test_mae_degc_24h"] == pytest.approx(
         np.nanmean(abs(inputs.test.targets[:, 23] - outputs["test"][:, 23, 1])), rel=1e-6
@@ -334,11 +343,11 @@ def test_a_verdict_says_the_same_from_the_other_side(shift, says):
     origins = pd.date_range("2016-01-01", periods=2400, freq="h")
     own, other = (pd.Series(2 + random.random(2400), origins) for _ in range(2))
     other += shift
-    text = report.sentence("mine", "ridge", report.compare(own, other, 24, 1), 24, "degC")
+    text = report.format_verdict("mine", "ridge", report.compare_errors(own, other, 24, 1), 24, "degC")
     assert text.startswith(f"At 24 hours `mine` {says} ridge: its MAE is ")
     low, high = map(float, re.search(r"interval (\S+) to (\S+),", text).groups())
     assert low <= abs((other - own).mean()) <= high
-    mirrored = report.sentence("mine", "ridge", report.compare(other, own, 24, 1), 24, "degC")
+    mirrored = report.format_verdict("mine", "ridge", report.compare_errors(other, own, 24, 1), 24, "degC")
     swapped = {"beats": "loses to", "loses to": "beats", "lower": "higher", "higher": "lower"}
     words = r"beats|loses to|lower|higher"
     assert re.findall(words, mirrored) == [swapped[word] for word in re.findall(words, text)]

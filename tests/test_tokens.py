@@ -17,7 +17,7 @@ from keras.utils import pad_sequences
 
 from stages import tokens as stage
 from stages.lib.errors import UserError
-from stages.lib.windows import load
+from stages.lib.windows.input_set import load_input_set
 from stages.samples import reviews as sample
 
 VOCABULARY = 50
@@ -71,16 +71,18 @@ def encoded(review, words):
 @given(st.lists(ranks, min_size=1, max_size=6), st.integers(4, 60), st.integers(1, 35), st.booleans())
 def test_pad_equals_keras(texts, words, length, reverse):
     expected = [encoded(review, words)[:: -1 if reverse else 1] for review in texts]
-    found = stage.pad(objects([np.array(review, np.int64) for review in texts]), words, length, reverse)
+    found = stage.pad_reviews(objects([np.array(review, np.int64) for review in texts]), words, length, reverse)
     assert found.dtype == np.int16
     np.testing.assert_array_equal(found, pad_sequences(expected, maxlen=length))
 
 
 def test_a_reversed_long_review_keeps_its_beginning():
     review = objects([np.arange(1, 8)])
-    assert stage.pad(review, words=100, length=4, reverse=False).tolist() == [[7, 8, 9, 10]]
-    assert stage.pad(review, words=100, length=4, reverse=True).tolist() == [[6, 5, 4, 1]]
-    assert stage.pad(review, words=100, length=10, reverse=True).tolist() == [[0, 0, 10, 9, 8, 7, 6, 5, 4, 1]]
+    assert stage.pad_reviews(review, words=100, length=4, reverse=False).tolist() == [[7, 8, 9, 10]]
+    assert stage.pad_reviews(review, words=100, length=4, reverse=True).tolist() == [[6, 5, 4, 1]]
+    assert stage.pad_reviews(review, words=100, length=10, reverse=True).tolist() == [
+        [0, 0, 10, 9, 8, 7, 6, 5, 4, 1]
+    ]
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -88,7 +90,7 @@ def test_the_input_set_equals_keras_loader(reviews, reverse, monkeypatch, capsys
     reviews(reverse=reverse)
     stage.tokens("any")
     assert capsys.readouterr().out == "any: train 16, val 4, test 7\n"
-    found = load("data/inputs/any")
+    found = load_input_set("data/inputs/any")
     monkeypatch.setattr("keras.src.datasets.imdb.get_file", lambda *_, **__: "data/raw/reviews/any.npz")
     (x_train, y_train), (x_test, y_test) = imdb.load_data(num_words=40)
     turn = [[review[:: -1 if reverse else 1] for review in part] for part in (x_train, x_test)]
@@ -107,7 +109,7 @@ def test_read_keeps_keras_order(reviews):
     arrays = made_up()
     reviews(arrays)
     path = Path("data/raw/reviews/any.npz")
-    x_train, y_train, x_test, y_test = stage.read(path.read_bytes(), path, VOCABULARY)
+    x_train, y_train, x_test, y_test = stage.read_reviews(path.read_bytes(), path, VOCABULARY)
     random = np.random.RandomState(113)
     for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
         order = np.arange(len(x))
@@ -120,7 +122,7 @@ def test_read_keeps_keras_order(reviews):
 def test_the_last_training_reviews_are_held_out(reviews, count, val, held_out):
     reviews(made_up(train=count), val=val)
     stage.tokens("any")
-    found = load("data/inputs/any")
+    found = load_input_set("data/inputs/any")
     assert (len(found.train.windows), len(found.val.windows)) == (count - held_out, held_out)
 
 
@@ -128,10 +130,10 @@ def test_reviews_of_one_length_and_empty_ones(reviews):
     same = made_up() | {"x_test": np.arange(1, 22).reshape(7, 3).astype(object)}
     reviews(same)
     stage.tokens("any")
-    assert load("data/inputs/any").test.windows.shape == (7, 12)
+    assert load_input_set("data/inputs/any").test.windows.shape == (7, 12)
     reviews(made_up() | {"x_test": objects([[], [1], [], [2], [], [3], []])})
     stage.tokens("any")
-    assert sorted(load("data/inputs/any").test.windows[:].max(axis=1).tolist()) == [1, 1, 1, 1, 4, 5, 6]
+    assert sorted(load_input_set("data/inputs/any").test.windows[:].max(axis=1).tolist()) == [1, 1, 1, 1, 4, 5, 6]
 
 
 def refused(*expected):
@@ -164,14 +166,14 @@ def test_nothing_is_unpickled_that_was_not_hashed_against_a_known_value(reviews,
 def test_what_was_hashed_is_what_is_unpickled(reviews, monkeypatch):
     """A file that is replaced after it was hashed does not get in."""
     reviews()
-    trusted = stage.trusted
+    trusted = stage.read_trusted
 
     def replaced(path, *arguments):
         content = trusted(path, *arguments)
         path.write_bytes(b"another file")
         return content
 
-    monkeypatch.setattr(stage, "trusted", replaced)
+    monkeypatch.setattr(stage, "read_trusted", replaced)
     stage.tokens("any")
 
 
@@ -183,10 +185,10 @@ def test_the_hash_may_be_in_capitals(reviews):
 
 
 def test_the_sample_needs_no_hash_in_params_yaml(reviews, root):
-    sample.write(root)
+    sample.write_sample(root)
     reviews(content=(root / "sample.npz").read_bytes(), synthetic=True, sha256=None, vocabulary=sample.WORDS)
     stage.tokens("any")
-    assert len(load("data/inputs/any").test.windows) == sample.REVIEWS
+    assert len(load_input_set("data/inputs/any").test.windows) == sample.REVIEWS
 
 
 @pytest.mark.parametrize("content", [b"", b"junk" * 99, b"PK\x03\x04" + bytes(99), b"\x80\x04N.", b"<html></html>"])

@@ -21,9 +21,9 @@ from stages import train as stage
 from stages.evaluate import evaluate
 from stages.inputs import inputs
 from stages.lib.errors import UserError
-from stages.lib.history import best_row
 from stages.lib.nn import fitting
-from stages.lib.windows import load
+from stages.lib.nn.history import find_best_epoch
+from stages.lib.windows.input_set import load_input_set
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def interrupted(name, monkeypatch, after):
         return ""
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fitting, "describe", describe)
+        patch.setattr(fitting, "format_epoch", describe)
         trained(name)
     assert not Path("data/models").exists()
     assert [path.name for path in Path(".resume").iterdir()] == [f"{name}.npz"]
@@ -73,7 +73,7 @@ def interrupted(name, monkeypatch, after):
 )
 def test_build_names_what_is_wrong(data, name, options, expected):
     with pytest.raises(UserError) as raised:
-        fitting.build(name, load("data/inputs/tiny"), options)
+        fitting.build_model(name, load_input_set("data/inputs/tiny"), options)
     for text in ["params.yaml: ", *expected]:
         assert text in str(raised.value), str(raised.value)
 
@@ -82,7 +82,7 @@ def test_a_failing_import_of_a_model_is_no_missing_file(data, tmp_path, monkeypa
     (tmp_path / "broken.py").write_text("import a_library_that_is_not_there\n")
     monkeypatch.setattr(stages.models, "__path__", [str(tmp_path)])
     with pytest.raises(ModuleNotFoundError, match="a_library_that_is_not_there"):
-        fitting.build("broken", load("data/inputs/tiny"), {})
+        fitting.build_model("broken", load_input_set("data/inputs/tiny"), {})
 
 
 # --- Draws and choices ---------------------------------------------------------------------------
@@ -91,16 +91,16 @@ def test_a_failing_import_of_a_model_is_no_missing_file(data, tmp_path, monkeypa
 @given(st.integers(1, 50), st.integers(0, 9), st.integers(0, 2**40), st.integers(1, 6), st.integers(1, 8))
 def test_draw(windows, epoch, seed, steps, batch):
     schedule = {"seed": seed, "steps_per_epoch": steps, "batch_size": batch}
-    found = fitting.draw(windows, epoch, schedule)
+    found = fitting.sample_windows(windows, epoch, schedule)
     assert len(found) == steps * batch and found.min() >= 0 and found.max() < windows
-    np.testing.assert_array_equal(found, fitting.draw(windows, epoch, schedule | {"units": 3}))
-    whole = fitting.draw(windows, epoch, schedule | {"steps_per_epoch": None})
+    np.testing.assert_array_equal(found, fitting.sample_windows(windows, epoch, schedule | {"units": 3}))
+    whole = fitting.sample_windows(windows, epoch, schedule | {"steps_per_epoch": None})
     assert sorted(whole.tolist()) == list(range(windows))
 
 
 def test_draws_differ_between_epochs_and_seeds_and_reach_every_window():
     draws = [
-        fitting.draw(100, epoch, {"seed": seed, "steps_per_epoch": 500, "batch_size": 4}).tolist()
+        fitting.sample_windows(100, epoch, {"seed": seed, "steps_per_epoch": 500, "batch_size": 4}).tolist()
         for epoch in range(3)
         for seed in range(3)
     ]
@@ -119,7 +119,9 @@ def test_draws_differ_between_epochs_and_seeds_and_reach_every_window():
     ],
 )
 def test_best_epoch_is_the_first_of_the_best(monitor, values, best):
-    assert best_row([{monitor: value, "row": row} for row, value in enumerate(values)], monitor)["row"] == best
+    assert (
+        find_best_epoch([{monitor: value, "row": row} for row, value in enumerate(values)], monitor)["row"] == best
+    )
 
 
 # --- Files ---------------------------------------------------------------------------------------
@@ -227,7 +229,7 @@ def test_history_and_console(data, capsys):
     rows = list(csv.DictReader(files["history.csv"].decode().splitlines()))
     assert list(rows[0]) == ["epoch", "loss", "val_loss", "loss_degc", "val_loss_degc"]
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    std = load("data/inputs/tiny").meta.std
+    std = load_input_set("data/inputs/tiny").meta.std
     assert all(float(row["val_loss_degc"]) == float(row["val_loss"]) * std for row in rows)
     shown = capsys.readouterr().out.splitlines()
     assert any(line.startswith("dense: 79 weights, 2 epochs, on ") for line in shown)
@@ -250,7 +252,10 @@ def test_the_weights_of_the_best_epoch_are_kept(data):
     data.write_params("models", "dense", epochs=4, learning_rate=0.5)
     files = trained("dense")
     rows = list(csv.DictReader(files["history.csv"].decode().splitlines()))
-    found, model = load("data/inputs/tiny"), keras.models.load_model("data/models/forecast/dense/model.keras")
+    found, model = (
+        load_input_set("data/inputs/tiny"),
+        keras.models.load_model("data/models/forecast/dense/model.keras"),
+    )
     error = np.abs(np.asarray(model(found.val.windows[:]))[:, 0] - found.val.targets).mean()
     assert error == pytest.approx(min(float(row["val_loss"]) for row in rows), rel=1e-5)
 
@@ -262,7 +267,7 @@ def test_from_average_from_on_the_mean_of_the_epochs_is_kept(data, monkeypatch):
         epochs.append([np.array(variable) for variable in variables[: len(best)]])
         save(checkpoint, history, variables, best)
 
-    monkeypatch.setattr(fitting, "best_row", lambda history, _: history[-1])
+    monkeypatch.setattr(fitting, "find_best_epoch", lambda history, _: history[-1])
     data.write_params("models", "dense", epochs=4)
     with monkeypatch.context() as patch:
         patch.setattr(fitting.Checkpoint, "save", noting)

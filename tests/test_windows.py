@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.lib.errors import UserError
-from stages.lib.windows import Meta, Windows, load, save
+from stages.lib.windows.input_set import Meta, Windows, load_input_set, save_input_set
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_what_is_saved_is_loaded(tmp_path, rows):
         "test": (np.array([2, 2, 2]), np.array([1, 2, 3]), None),
     }
     meta = Meta(time=3, columns=["p", "T (K)"], target=1, mean=0.1, std=1 / 3)
-    save(tmp_path / "set", rows, splits, meta)
-    found = load(str(tmp_path / "set"))
+    save_input_set(tmp_path / "set", rows, splits, meta)
+    found = load_input_set(str(tmp_path / "set"))
     assert found.meta == meta and found.shape == (3, *rows.shape[1:])
     assert found.rows.dtype == rows.dtype and found.rows.tobytes() == rows.tobytes()
     for name, (starts, targets, when) in splits.items():
@@ -84,9 +84,9 @@ def test_what_is_saved_is_loaded(tmp_path, rows):
 def test_an_input_set_that_is_not_there(tmp_path, lacking):
     if lacking:
         nothing = dict.fromkeys(("train", "val", "test"), (np.array([0]), np.array([0]), None))
-        save(tmp_path / "set", np.zeros((3, 1), np.float32), nothing, Meta(time=2))
+        save_input_set(tmp_path / "set", np.zeros((3, 1), np.float32), nothing, Meta(time=2))
         (tmp_path / "set" / lacking).unlink()
     with pytest.raises(
         UserError, match=rf"set/{lacking or 'meta.json'}: not found; make it with `dvc repro inputs@set`"
     ):
-        load(tmp_path / "set")
+        load_input_set(tmp_path / "set")

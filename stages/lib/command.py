@@ -30,7 +30,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
         signal.signal(signal.SIGINT, leave)
     try:
-        run(name, sys.argv[2:])
+        run_stage(name, sys.argv[2:])
     except KeyboardInterrupt:
         if "tqdm" in sys.modules:
             for bar in list(sys.modules["tqdm"].tqdm._instances):
@@ -39,7 +39,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def run(name: str, arguments: list[str]) -> None:
+def run_stage(name: str, arguments: list[str]) -> None:
     """Import the stage `name` and call it."""
     import argparse
     import importlib
@@ -48,7 +48,7 @@ def run(name: str, arguments: list[str]) -> None:
     from stages.lib import files
     from stages.lib.errors import UserError
 
-    files.guard()
+    files.watch_code()
     try:
         package = "scripts" if name in COMMANDS else "stages"
         stage = getattr(importlib.import_module(f"{package}.{name}"), name)
@@ -69,7 +69,7 @@ def run(name: str, arguments: list[str]) -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {where}{files.reason(error)}; {files.MEND}")
+        sys.exit(f"error: {where}{files.format_reason(error)}; {files.MEND}")
 
 
 if __name__ == "__main__":

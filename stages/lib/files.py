@@ -25,7 +25,7 @@ _code: dict[Path, Signature] = {}  # every file of stages/ when the command bega
 _open: list[tuple[Path, Path]] = []  # (temporary, path) of the `whole` blocks now open, the outermost first
 
 
-def signature(path: Path) -> Signature:
+def fingerprint_file(path: Path) -> Signature:
     """What tells one state of a file from another; None where there is no file."""
     try:
         status = path.stat()
@@ -36,17 +36,17 @@ def signature(path: Path) -> Signature:
         return None
 
 
-def guard() -> None:
+def watch_code() -> None:
     """From now on `whole` refuses to write where what this process read or imported has changed.
 
     For a process that runs one stage, before it imports that stage: an import may take seconds.
     """
-    _code.update((path, signature(path)) for path in CODE.rglob("*.py"))
+    _code.update((path, fingerprint_file(path)) for path in CODE.rglob("*.py"))
 
 
-def watch(path: str | Path) -> Path:
+def watch_file(path: str | Path) -> Path:
     """Return `path`, noting its state for `check_unchanged`."""
-    _read.setdefault(Path(path).absolute(), signature(Path(path)))
+    _read.setdefault(Path(path).absolute(), fingerprint_file(Path(path)))
     return Path(path)
 
 
@@ -57,45 +57,45 @@ def check_unchanged() -> None:
     """
     if not _code:
         return
-    changed = [f"params.yaml ({key})" for key in params.changed()]
+    changed = [f"params.yaml ({key})" for key in params.list_changed_keys()]
     modules = [module for name, module in sys.modules.items() if name.startswith("stages.")]
     imported = {Path(file).absolute() for module in modules if (file := getattr(module, "__file__", None))}
     before = {path: _code.get(path) for path in imported} | _read
-    changed += sorted(os.path.relpath(path) for path, state in before.items() if signature(path) != state)
+    changed += sorted(os.path.relpath(path) for path, state in before.items() if fingerprint_file(path) != state)
     if changed:
         raise UserError(f"{', '.join(changed)}: changed while this ran; nothing was written: run it again")
 
 
-def existing(path: str | Path, stage: str) -> Path:
+def require_input(path: str | Path, stage: str) -> Path:
     """Return `path`, watched; raise UserError naming it and the `stage` that makes it where it does not exist."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: not found; make it with `dvc repro {stage}`")
-    return watch(path)
+    return watch_file(path)
 
 
 @contextlib.contextmanager
-def reading(path: str | Path, stage: str) -> Iterator[Path]:
+def open_input(path: str | Path, stage: str) -> Iterator[Path]:
     """Yield `existing(path, stage)`; whatever a damaged file raises in the block becomes a UserError."""
-    path = existing(path, stage)
+    path = require_input(path, stage)
     try:
         yield path
     except UserError:
         raise
     except Exception as error:  # a parser's own, of whatever kind
         raise UserError(
-            f"{path}: cannot be read ({reason(error)}); make it again with `dvc repro -f {stage}`"
+            f"{path}: cannot be read ({format_reason(error)}); make it again with `dvc repro -f {stage}`"
         ) from None
 
 
-def reason(error: BaseException) -> str:
+def format_reason(error: BaseException) -> str:
     """What went wrong, in one line: an operating system's words, or the error's name and message."""
     text = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:200]
 
 
 @contextlib.contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
+def atomic_output(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`; rename it to `path` only if the block succeeds.
 
     The block may create a file or a directory there. Blocks within one another, as in
@@ -109,27 +109,27 @@ def whole(path: str | Path) -> Iterator[Path]:
     _open.append((temporary, path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        clear(temporary, path)
+        remove_leftovers(temporary, path)
         yield temporary
         if not os.path.lexists(temporary):
             raise RuntimeError(f"{path}: the block made nothing")  # a defect of the stage
         if not place:
             check_unchanged()
             for block in _open:
-                put(*block)
+                replace_output(*block)
     except BaseException as error:
         while len(_open) > place:
             with contextlib.suppress(OSError):
-                clear(*_open.pop())
+                remove_leftovers(*_open.pop())
         ours = getattr(error, "filename", None) in (None, *map(str, path.parents))
         if isinstance(error, OSError) and (ours or str(error.filename).startswith(str(temporary))):
-            raise UserError(f"{path}: cannot be written ({reason(error)}); {MEND}") from None
+            raise UserError(f"{path}: cannot be written ({format_reason(error)}); {MEND}") from None
         raise
     while not place and _open:
-        clear(*_open.pop())
+        remove_leftovers(*_open.pop())
 
 
-def put(temporary: Path, path: Path) -> None:
+def replace_output(temporary: Path, path: Path) -> None:
     """Rename `temporary` to `path`, whatever is there."""
     if path.is_symlink():  # DVC's cache.type symlink
         path.unlink()
@@ -138,7 +138,7 @@ def put(temporary: Path, path: Path) -> None:
     temporary.replace(path)
 
 
-def clear(temporary: Path, path: Path) -> None:
+def remove_leftovers(temporary: Path, path: Path) -> None:
     """Remove what a `whole` block, ended or killed, left next to `path`."""
     for leftover in (temporary, path.with_name(f".{path.name}.old")):
         if leftover.is_dir() and not leftover.is_symlink():

@@ -15,17 +15,17 @@ PARAMS = Path("params.yaml")
 _read: list[tuple[tuple[str, ...], Any]] = []  # the keys asked for in this process, and what they held
 
 
-def params(*keys: str) -> Any:
+def get_param(*keys: str) -> Any:
     """Return the value at `keys` in params.yaml of the working directory.
 
     Raises UserError where the file is missing, is not YAML, or lacks one of the keys.
     """
-    value = look_up(load(), keys)
+    value = require_path(load_params(), keys)
     _read.append((keys, copy.deepcopy(value)))
     return value
 
 
-def look_up(value: Any, keys: tuple[str, ...]) -> Any:
+def require_path(value: Any, keys: tuple[str, ...]) -> Any:
     """Return what `value` holds at `keys`; UserError names the first that is not there."""
     for depth, key in enumerate(keys):
         if not isinstance(value, dict) or key not in value:
@@ -36,7 +36,7 @@ def look_up(value: Any, keys: tuple[str, ...]) -> Any:
     return value
 
 
-def load() -> Any:
+def load_params() -> Any:
     """Return the whole of params.yaml; UserError where it is missing, unreadable or not YAML."""
     try:
         return YAML(typ="safe").load(PARAMS)
@@ -55,17 +55,17 @@ def load() -> Any:
         raise UserError(f"params.yaml{where}: not valid YAML: {' '.join(str(what).split())}") from None
 
 
-def changed() -> list[str]:
+def list_changed_keys() -> list[str]:
     """The keys asked for so far whose values are no longer those of params.yaml, such as `models.gru`."""
 
     def differs(keys: tuple[str, ...], before: Any) -> bool:
         try:
-            return look_up(now, keys) != before
+            return require_path(now, keys) != before
         except UserError:
             return True
 
     try:
-        now = load()
+        now = load_params()
     except UserError:
         now = None  # nothing is there any more
     return list(dict.fromkeys(".".join(keys) or "all of it" for keys, before in _read if differs(keys, before)))

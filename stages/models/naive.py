@@ -2,7 +2,7 @@
 
 import keras
 
-from stages.lib.windows import Inputs
+from stages.lib.windows.input_set import Inputs
 
 
 def build(inputs: Inputs) -> keras.Model:

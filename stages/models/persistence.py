@@ -2,9 +2,9 @@
 
 import keras
 
-from stages.lib.tasks.station.training import persistence
-from stages.lib.windows import Inputs
+from stages.lib.tasks.station.references import build_persistence
+from stages.lib.windows.input_set import Inputs
 
 
 def build(inputs: Inputs) -> keras.Model:
-    return persistence(inputs)
+    return build_persistence(inputs)

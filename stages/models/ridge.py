@@ -2,9 +2,9 @@
 
 import keras
 
-from stages.lib.tasks.station.training import ridge
-from stages.lib.windows import Inputs
+from stages.lib.tasks.station.references import build_ridge
+from stages.lib.windows.input_set import Inputs
 
 
 def build(inputs: Inputs) -> keras.Model:
-    return ridge(inputs)
+    return build_ridge(inputs)

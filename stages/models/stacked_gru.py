@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from stages.lib.windows import Inputs
+from stages.lib.windows.input_set import Inputs
 
 
 def build(inputs: Inputs, units: list[int], dropout: float, recurrent_dropout: float) -> keras.Model:

@@ -3,8 +3,14 @@
 import keras
 from keras import layers, ops
 
-from stages.lib.tasks.station.training import HARMONICS, differences, normalized, pieces, quantiles
-from stages.lib.windows import Inputs
+from stages.lib.tasks.station.features import (
+    HARMONICS,
+    difference_features,
+    normalize_window,
+    piecewise_linear_encoding,
+)
+from stages.lib.tasks.station.quantiles import build_quantile_model
+from stages.lib.windows.input_set import Inputs
 
 
 def build(
@@ -19,13 +25,13 @@ def build(
     recurrent_dropout: float,
 ) -> keras.Model:
     window = keras.Input(inputs.shape)
-    recent = normalized(window, inputs)[:, -max(round(hours / inputs.meta.every), 1) :]
+    recent = normalize_window(window, inputs)[:, -max(round(hours / inputs.meta.every), 1) :]
     state = layers.GRU(units, dropout=recurrent_dropout, recurrent_dropout=recurrent_dropout, use_cudnn=False)(
         recent
     )
-    features = layers.GaussianNoise(noise)(differences(window, inputs))
+    features = layers.GaussianNoise(noise)(difference_features(window, inputs))
     state = ops.concatenate([state, features], -1)
     state = layers.Dropout(dropout)(layers.Dense(dense, activation="relu")(state))
-    additive = layers.Dropout(dropout)(pieces(window, features[:, :-HARMONICS], inputs, bins))
+    additive = layers.Dropout(dropout)(piecewise_linear_encoding(window, features[:, :-HARMONICS], inputs, bins))
     state = ops.concatenate([state, layers.Dense(curves)(additive / 2)], -1)
-    return quantiles(window, state, inputs)
+    return build_quantile_model(window, state, inputs)

@@ -71,7 +71,7 @@ def smooth_noise(rng: np.random.Generator, length: int, days: float, window: int
     return averaged / averaged.std()
 
 
-def weather() -> np.ndarray:
+def simulate_weather() -> np.ndarray:
     """Return all steps of the clock, (ROWS, 14) in the order of COLUMNS, each value rounded to 0.01."""
     rng = np.random.default_rng(SEED)
     front = smooth_noise(rng, ROWS + DAY, days=2.5, window=DAY)
@@ -117,7 +117,7 @@ def weather() -> np.ndarray:
     return np.round(np.stack([columns[name] for name in COLUMNS], axis=1), 2)
 
 
-def with_defects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def add_defects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (steps, values): the record as a logger would leave it, and the clock step of each row.
 
     GAPS (in steps of the clock) are left out, then the block REPEATED is written twice, then the wind
@@ -133,9 +133,9 @@ def with_defects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return steps, values
 
 
-def write(directory: Path) -> None:
+def write_sample(directory: Path) -> None:
     """Write `sample.csv` into `directory`: a header and about ROWS rows, the same bytes every time."""
-    steps, values = with_defects(weather())
+    steps, values = add_defects(simulate_weather())
     times = [(START + timedelta(minutes=10 * step)).strftime("%d.%m.%Y %H:%M:%S") for step in steps.tolist()]
     row = ",".join(["%s"] + ["%.2f"] * len(COLUMNS))
     lines = [",".join(f'"{name}"' for name in ("Date Time", *COLUMNS))]

@@ -25,12 +25,12 @@ CLARITY = 1.1  # of a review's leaning, in standard deviations from neutral: 86 
 SEED = 25_000
 
 
-def lengths(rng: np.random.Generator, count: int) -> np.ndarray:
+def sample_lengths(rng: np.random.Generator, count: int) -> np.ndarray:
     """Return `count` numbers of words, log-normal around 170, within SHORTEST ... LONGEST."""
     return np.clip(np.exp(rng.normal(np.log(170), 0.65, count)), SHORTEST, LONGEST).astype(int)
 
 
-def draw(rng: np.random.Generator, opinions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sample_reviews(rng: np.random.Generator, opinions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (x, y): an object array of REVIEWS lists of ranks, and their labels 0 and 1, int64.
 
     `opinions` (2, OPINION_WORDS) holds the words that blame, then those that praise.
@@ -38,7 +38,7 @@ def draw(rng: np.random.Generator, opinions: np.ndarray) -> tuple[np.ndarray, np
     labels = rng.permutation(np.arange(REVIEWS, dtype=np.int64) % 2)
     leaning = (2 * labels - 1) * CLARITY + rng.standard_normal(REVIEWS)
     praise = 1 / (1 + np.exp(-3 * leaning))  # share of a review's opinion words that praise
-    sizes = lengths(rng, REVIEWS)
+    sizes = sample_lengths(rng, REVIEWS)
     total = sizes.sum()
     zipf = 1 / (np.arange(1, WORDS + 1) + 2.7)
     words = rng.choice(np.arange(1, WORDS + 1), total, p=zipf / zipf.sum())
@@ -60,13 +60,13 @@ class Pickled:
         return np.array, (self.lists, "O")
 
 
-def write(directory: Path) -> None:
+def write_sample(directory: Path) -> None:
     """Write `sample.npz` into `directory`: x_train, y_train, x_test, y_test, the same bytes every time."""
     rng = np.random.default_rng(SEED)
     opinions = rng.choice(np.arange(*OPINION_RANKS), (2, OPINION_WORDS), replace=False)
     with zipfile.ZipFile(directory / "sample.npz", "w") as archive:
         for part in ("train", "test"):
-            x, y = draw(rng, opinions)
+            x, y = sample_reviews(rng, opinions)
             header = io.BytesIO()
             np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": x.shape})
             labels = io.BytesIO()

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib.nn.compiling import compilation
-from stages.lib.nn.environment import device, keras
-from stages.lib.nn.fast_gru import accelerate
-from stages.lib.windows import Inputs, Split
+from stages.lib.nn.compiling import choose_jit_compile
+from stages.lib.nn.environment import get_device, keras
+from stages.lib.nn.fast_gru import use_fast_loop
+from stages.lib.windows.input_set import Inputs, Split
 
 EVALUATION_BATCH = 1024  # windows; may be larger than in training, as no weight changes between batches
 
 
-class Gather(keras.layers.Layer):
+class GatherWindows(keras.layers.Layer):
     """Look up windows: starts (batch,) -> (batch, time, features) or (batch, time)."""
 
     def __init__(self, inputs: Inputs) -> None:
@@ -29,18 +29,18 @@ class Gather(keras.layers.Layer):
         return keras.ops.take(self.rows, starts[:, None] + keras.ops.arange(self.time, dtype="int32"), axis=0)
 
 
-def windowed(model: keras.Model, inputs: Inputs) -> keras.Model:
+def wrap_with_gather(model: keras.Model, inputs: Inputs) -> keras.Model:
     """Wrap `model` to take window starts (batch,) instead of windows; the weights are shared.
 
     On a CPU its GRU layers get the faster loop.
     """
-    if device().startswith("cpu"):
-        accelerate(model)
+    if get_device().startswith("cpu"):
+        use_fast_loop(model)
     starts = keras.Input((), dtype="int32")
-    return keras.Model(starts, model(Gather(inputs)(starts)))
+    return keras.Model(starts, model(GatherWindows(inputs)(starts)))
 
 
-def feed(starts: np.ndarray, targets: np.ndarray, size: int) -> dict[str, Any]:
+def make_batches(starts: np.ndarray, targets: np.ndarray, size: int) -> dict[str, Any]:
     """Arguments for Keras' fit, evaluate and predict: batches of `size` in the given order.
 
     On TensorFlow this is a dataset of whole batches without autotuning. Joining single windows costs more than
@@ -61,10 +61,10 @@ def feed(starts: np.ndarray, targets: np.ndarray, size: int) -> dict[str, Any]:
     return {"x": data.with_options(options)}
 
 
-def forecasts(model: keras.Model, inputs: Inputs, split: Split) -> np.ndarray:
+def predict_in_batches(model: keras.Model, inputs: Inputs, split: Split) -> np.ndarray:
     """What `model` gives for the windows of `split`, in order: (n, ...) float32."""
-    learner = windowed(model, inputs)
-    learner.compile(jit_compile=compilation(model, device()))
-    data = feed(split.windows.starts, split.targets, EVALUATION_BATCH)
+    learner = wrap_with_gather(model, inputs)
+    learner.compile(jit_compile=choose_jit_compile(model, get_device()))
+    data = make_batches(split.windows.starts, split.targets, EVALUATION_BATCH)
     data.pop("y", None)
     return learner.predict(**data, verbose=0)

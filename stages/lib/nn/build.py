@@ -6,10 +6,10 @@ from typing import Any
 
 from stages.lib.errors import UserError
 from stages.lib.nn.environment import keras
-from stages.lib.windows import Inputs
+from stages.lib.windows.input_set import Inputs
 
 
-def build(name: str, inputs: Inputs, options: dict[str, Any]) -> keras.Model:
+def build_model(name: str, inputs: Inputs, options: dict[str, Any]) -> keras.Model:
     """Build the model of stages/models/<name>.py for windows of `inputs`.
 
     Raises UserError if there is no such file or its `build` does not take the options.

@@ -6,7 +6,7 @@ from stages.lib.errors import UserError
 from stages.lib.nn.environment import keras
 
 
-def compilation(model: keras.Model, device: str) -> bool | str:
+def choose_jit_compile(model: keras.Model, device: str) -> bool | str:
     """The `jit_compile` that trains `model` fastest on `device` (measured in benchmarks/README.md).
 
     On a CPU, XLA halves the step of a recurrent layer and doubles that of a convolution, where oneDNN is faster;
@@ -21,7 +21,7 @@ def compilation(model: keras.Model, device: str) -> bool | str:
     )
 
 
-def compile_model(
+def compile_learner(
     learner: keras.Model, optimizer: Any, loss: Any, metrics: list[Any], jit_compile: bool | str
 ) -> None:
     """Compile `learner` for training; raises UserError for a loss or metric that Keras does not have."""

@@ -30,12 +30,12 @@ finally:
     os.close(_null)
 
 
-def device() -> str:
+def get_device() -> str:
     """The device that Keras computes on, such as `gpu:0` or `cpu:0`."""
     return keras.distribution.list_devices()[0]
 
 
-def use_threads(threads: int) -> None:
+def set_threads(threads: int) -> None:
     """Compute on `threads` threads of a CPU; call this before the first operation.
 
     The number of threads changes the order in which sums are rounded, and so the numbers of a training.
@@ -45,12 +45,12 @@ def use_threads(threads: int) -> None:
         os.environ[variable] = str(threads)
 
 
-def machine(threads: int) -> dict[str, str | int]:
+def describe_machine(threads: int) -> dict[str, str | int]:
     """What the last bits of a training depend on apart from its settings: processor, threads, versions."""
     processor = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), processor)
     backend = keras.backend.backend()
-    where: dict[str, str | int] = {"device": device(), "processor": processor, "threads": threads}
+    where: dict[str, str | int] = {"device": get_device(), "processor": processor, "threads": threads}
     return where | {package: version(package) for package in ("keras", backend)}

@@ -28,7 +28,7 @@ SLOPE: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def accelerate(model: keras.Model) -> None:
+def use_fast_loop(model: keras.Model) -> None:
     """Give every GRU of `model` in the usual form the faster loop; nothing else about it changes.
 
     The layer stays a `keras.layers.GRU`, and saves and loads as one.
@@ -36,11 +36,11 @@ def accelerate(model: keras.Model) -> None:
     for layer in model.layers:
         both = (layer.forward_layer, layer.backward_layer) if isinstance(layer, layers.Bidirectional) else (layer,)
         for gru in both:
-            if isinstance(gru, layers.GRU) and fits(gru):
+            if isinstance(gru, layers.GRU) and supports_fast_loop(gru):
                 gru.inner_loop = types.MethodType(inner_loop, gru)
 
 
-def fits(gru: layers.GRU) -> bool:
+def supports_fast_loop(gru: layers.GRU) -> bool:
     """Whether the loop below computes what `gru` computes."""
     return (
         keras.backend.backend() == "tensorflow"
@@ -66,14 +66,14 @@ def inner_loop(self: layers.GRU, sequences: Any, initial_state: Any, mask: Any, 
         x, x_masks = x * x_masks, None
     weights = [tf.convert_to_tensor(weight) for weight in (cell.kernel, cell.recurrent_kernel, cell.bias)]
     options = {"activation": cell.activation, "reverse": self.go_backwards, "sequences": self.return_sequences}
-    compiled = tf.function(partial(loop, **options), jit_compile=True)  # in case the model as a whole is not
+    compiled = tf.function(partial(run_loop, **options), jit_compile=True)  # in case the model as a whole is not
     states = compiled(x, first, *weights, x_masks, h_masks)
     if self.return_sequences:
         return states[-1], tf.transpose(states, (1, 0, 2)), [states[-1]]
     return states, states[:, None], [states]
 
 
-def loop(
+def run_loop(
     x: Any,
     first: Any,
     kernel: Any,

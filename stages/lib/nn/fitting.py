@@ -10,16 +10,16 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.lib.errors import UserError
-from stages.lib.history import best_row
-from stages.lib.nn.batches import EVALUATION_BATCH, feed, windowed
-from stages.lib.nn.build import build
-from stages.lib.nn.environment import device, keras
-from stages.lib.nn.resume import Checkpoint, fingerprint
+from stages.lib.nn.batches import EVALUATION_BATCH, make_batches, wrap_with_gather
+from stages.lib.nn.build import build_model
+from stages.lib.nn.environment import get_device, keras
+from stages.lib.nn.history import find_best_epoch
+from stages.lib.nn.resume import Checkpoint, fingerprint_training
 from stages.lib.settings.training import SCHEDULE
-from stages.lib.windows import Inputs
+from stages.lib.windows.input_set import Inputs
 
 
-def draw(windows: int, epoch: int, schedule: dict[str, Any]) -> np.ndarray:
+def sample_windows(windows: int, epoch: int, schedule: dict[str, Any]) -> np.ndarray:
     """The windows of one epoch: steps x batch_size with replacement, or all of them once, shuffled."""
     random = np.random.default_rng([schedule["seed"], epoch])
     if schedule["steps_per_epoch"] is None:
@@ -42,12 +42,14 @@ class Progress(keras.callbacks.Callback):
         self.bar.close()
 
 
-def own_unit(inputs: Inputs, schedule: dict[str, Any]) -> str | None:
+def get_loss_unit(inputs: Inputs, schedule: dict[str, Any]) -> str | None:
     """The target's unit, where the loss is in its standard deviations and can be told in it."""
     return inputs.meta.unit if schedule["loss"] in ("mae", "mean_absolute_error") else None
 
 
-def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any], task: ModuleType) -> list[dict]:
+def fit_model(
+    label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any], task: ModuleType
+) -> list[dict]:
     """Train `model` in place and leave it with the weights of its best epoch; return one row an epoch.
 
     A row holds epoch, loss, val_loss (and the metric's where it is not the loss); for a forecast's MAE the losses
@@ -57,25 +59,25 @@ def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
     """
     if not schedule["epochs"]:
         return []
-    learner = windowed(model, inputs)
-    task.prepare(learner, model, inputs, schedule)
+    learner = wrap_with_gather(model, inputs)
+    task.compile_for_training(learner, model, inputs, schedule)
     learner.optimizer.build(learner.trainable_variables)
     start = schedule["average_from"]
     average = [keras.Variable(weight, trainable=False) for weight in model.get_weights()] if start else []
     variables = [*model.variables, *learner.optimizer.variables, *average]
     used = {part: zlib.crc32(getattr(inputs, part).windows.starts) for part in ("train", "val")}
     used |= {"optimizer": learner.optimizer.get_config() | {"name": ""}}  # its rate may fall towards the last epoch
-    checkpoint = Checkpoint(label, fingerprint(label, schedule | used))
+    checkpoint = Checkpoint(label, fingerprint_training(label, schedule | used))
     history, best = checkpoint.restore(variables, schedule["epochs"])
     if history:
         print(f"{label}: resuming after epoch {len(history)}", flush=True)
 
-    monitor, std, unit = schedule["monitor"], inputs.meta.std, own_unit(inputs, schedule)
-    validation = feed(inputs.val.windows.starts, inputs.val.targets, EVALUATION_BATCH)
+    monitor, std, unit = schedule["monitor"], inputs.meta.std, get_loss_unit(inputs, schedule)
+    validation = make_batches(inputs.val.windows.starts, inputs.val.targets, EVALUATION_BATCH)
     for epoch in range(len(history), schedule["epochs"]):
         began = time.perf_counter()
-        index = draw(len(inputs.train.windows), epoch, schedule)
-        data = feed(inputs.train.windows.starts[index], inputs.train.targets[index], schedule["batch_size"])
+        index = sample_windows(len(inputs.train.windows), epoch, schedule)
+        data = make_batches(inputs.train.windows.starts[index], inputs.train.targets[index], schedule["batch_size"])
         progress = Progress(f"{label} {epoch + 1}/{schedule['epochs']}", -(-len(index) // schedule["batch_size"]))
         trained = learner.fit(**data, shuffle=False, verbose=0, callbacks=[progress]).history
         weights = model.get_weights()
@@ -92,20 +94,20 @@ def fit(label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
         if not np.isfinite(list(row.values())).all():
             raise UserError(f"{label}: epoch {epoch + 1}: the loss is not a number; try a lower learning_rate")
         history.append(row)
-        if best_row(history, monitor) is row:
+        if find_best_epoch(history, monitor) is row:
             best = model.get_weights()
         if start:
             model.set_weights(weights)  # training continues from its own
         checkpoint.save(history, variables, best)
-        print(describe(label, history, schedule, unit), f"  {time.perf_counter() - began:.1f} s", flush=True)
+        print(format_epoch(label, history, schedule, unit), f"  {time.perf_counter() - began:.1f} s", flush=True)
     if history:
         model.set_weights(best)
     return history
 
 
-def describe(name: str, history: list[dict], schedule: dict[str, Any], unit: str | None) -> str:
+def format_epoch(name: str, history: list[dict], schedule: dict[str, Any], unit: str | None) -> str:
     """One line on the last epoch of `history`."""
-    row, best = history[-1], best_row(history, schedule["monitor"])
+    row, best = history[-1], find_best_epoch(history, schedule["monitor"])
     scores = "  ".join(
         f"{key} {value:.4f}" for key, value in row.items() if key != "epoch" and not key.endswith(f"_{unit}")
     )
@@ -127,12 +129,12 @@ def fit_members(
         seed = schedule["seed"] + number
         labels.append(label if schedule["members"] == 1 else f"{label}.{number + 1}")
         keras.utils.set_random_seed(seed)
-        model = build(name, inputs, options)
+        model = build_model(name, inputs, options)
         print(
             f"{labels[-1]}: {model.count_params():,} weights, {schedule['epochs']} epochs, "
-            f"on {device()} with {keras.backend.backend()}",
+            f"on {get_device()} with {keras.backend.backend()}",
             flush=True,
         )
-        histories.append(fit(labels[-1], model, inputs, schedule | {"seed": seed}, task))
+        histories.append(fit_model(labels[-1], model, inputs, schedule | {"seed": seed}, task))
         members.append(model)
     return members, histories, labels

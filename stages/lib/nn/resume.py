@@ -11,11 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from stages.lib.files import check_unchanged, whole
-from stages.lib.nn.environment import device
+from stages.lib.files import atomic_output, check_unchanged
+from stages.lib.nn.environment import get_device
 
 
-def fingerprint(name: str, schedule: dict[str, Any]) -> str:
+def fingerprint_training(name: str, schedule: dict[str, Any]) -> str:
     """A hash of what an epoch depends on: settings, data, the project's code in use, versions and device.
 
     The settings include the number of threads, the code environment.py with its switches. The number of epochs is
@@ -28,7 +28,7 @@ def fingerprint(name: str, schedule: dict[str, Any]) -> str:
     files += [Path(file) for file in sorted(code)]
     epoch = {key: value for key, value in schedule.items() if key not in ("epochs", "max_epochs")}
     versions = [(package, version(package)) for package in ("keras", keras.backend.backend(), "numpy")]
-    digest = hashlib.sha256(json.dumps([name, epoch, device(), versions]).encode())
+    digest = hashlib.sha256(json.dumps([name, epoch, get_device(), versions]).encode())
     for file in files:
         digest.update(file.read_bytes())
     check_unchanged()
@@ -51,7 +51,7 @@ class Checkpoint:
         arrays |= {f"best_{i}": weight for i, weight in enumerate(best)}
         body = io.BytesIO()
         np.savez(body, allow_pickle=False, identity=self.identity, history=json.dumps(history), **arrays)
-        with whole(self.path) as temporary:
+        with atomic_output(self.path) as temporary:
             temporary.write_bytes(body.getvalue() + hashlib.sha256(body.getvalue()).digest())
 
     def restore(self, variables: list, epochs: int) -> tuple[list[dict], list[np.ndarray]]:

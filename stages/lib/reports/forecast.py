@@ -8,56 +8,56 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stages.lib.errors import UserError
-from stages.lib.figures import Spans, draw_first_days, draw_forecast, draw_losses, draw_mae, draw_record
-from stages.lib.files import reading
-from stages.lib.leaderboard import provenance, read_json, table
-from stages.lib.params import params
-from stages.lib.record import read
-from stages.lib.settings.base import settings_of
+from stages.lib.files import open_input
+from stages.lib.params import get_param
+from stages.lib.reports.figures import Spans, draw_first_days, draw_forecast, draw_losses, draw_mae, draw_record
+from stages.lib.reports.leaderboard import describe_source, format_leaderboard, read_json
+from stages.lib.settings.base import read_settings
 from stages.lib.settings.inputs import Window
 from stages.lib.settings.split import Split
-from stages.lib.splits import forecast_rows
-from stages.lib.units import unit
+from stages.lib.weather.record import read_record
+from stages.lib.weather.units import get_unit
+from stages.lib.windows.splits_by_row import choose_forecast_rows
 
 
-def split_times(times: pd.DatetimeIndex) -> Spans:
+def get_split_times(times: pd.DatetimeIndex) -> Spans:
     """Return the first and the last time of every split that has rows in the record."""
-    rows = {name: params("split", name) for name in ("train", "val", "test")}
+    rows = {name: get_param("split", name) for name in ("train", "val", "test")}
     within = {name: times[first:last] for name, (first, last) in rows.items()}
     return {name: (part[0], part[-1]) for name, part in within.items() if len(part)}
 
 
-def evaluation(name: str) -> pd.DataFrame:
+def read_test_forecasts(name: str) -> pd.DataFrame:
     """Return the test forecasts of a model, a row a window: `time`, `truth` and `forecast`."""
-    with reading(f"data/evaluations/forecast/{name}/forecast.parquet", f"evaluate@{name}") as path:
+    with open_input(f"data/evaluations/forecast/{name}/forecast.parquet", f"evaluate@{name}") as path:
         return pd.read_parquet(path)
 
 
-def touching(record: dict[str, np.ndarray], rows: np.ndarray, window: Window) -> np.ndarray:
+def find_windows_with_sentinels(record: dict[str, np.ndarray], rows: np.ndarray, window: Window) -> np.ndarray:
     """Which of the windows that forecast from `rows` hold a sentinel, in any input or in the target: (n,) bool."""
-    sentinels = params("dataset", "sentinels")
+    sentinels = get_param("dataset", "sentinels")
     _, *columns = (np.isin(values, sentinels) for values in record.values())
     anywhere = np.logical_or.reduce(columns)
-    found = np.isin(record[params("dataset", "target")][rows + window.delay], sentinels)
+    found = np.isin(record[get_param("dataset", "target")][rows + window.delay], sentinels)
     for offset in range(-window.lookback, 0, window.step):
         found |= anywhere[rows + offset]
     return found
 
 
-def without_sentinels(names: Iterable[str]) -> tuple[list[float], list[int]]:
+def score_without_sentinels(names: Iterable[str]) -> tuple[list[float], list[int]]:
     """For each model, its MAE over the test windows that hold no sentinel, and how many do.
 
     Here and not in `evaluate`, because an input set is normalized: what was a sentinel is not in it.
     """
-    record, split, found = read(), settings_of(Split, "split"), {}
+    record, split, found = read_record(), read_settings(Split, "split"), {}
     maes, counts = [], []
     for name in names:
-        inputs, table = params("models", name, "inputs"), evaluation(name)
+        inputs, table = get_param("models", name, "inputs"), read_test_forecasts(name)
         if inputs not in found:
-            window = settings_of(Window, "inputs", inputs)
-            count = len(record[params("dataset", "target")])
-            rows = forecast_rows(count, split, window.lookback, window.delay)["test"]
-            found[inputs] = touching(record, rows, window)
+            window = read_settings(Window, "inputs", inputs)
+            count = len(record[get_param("dataset", "target")])
+            rows = choose_forecast_rows(count, split, window.lookback, window.delay)["test"]
+            found[inputs] = find_windows_with_sentinels(record, rows, window)
         left_out = found[inputs]
         if len(table) != len(left_out):
             raise UserError(
@@ -69,17 +69,19 @@ def without_sentinels(names: Iterable[str]) -> tuple[list[float], list[int]]:
     return maes, counts
 
 
-def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[dict[str, str], dict[str, Figure]]:
+def build_report(
+    metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]
+) -> tuple[dict[str, str], dict[str, Figure]]:
     """Return the files in metrics/, one with the forecasting models' table, and the figures by name."""
-    target = params("dataset", "target")
+    target = get_param("dataset", "target")
     metrics = metrics.sort_values("val_mae", kind="stable")
     maes = metrics.filter(regex="^(val|test)_mae_")  # in the target's own unit, validation first
     naive = maes / (1 - metrics[["val_skill", "test_skill"]].to_numpy())  # on every model's own windows
     limit = 3 * naive.max().max()  # an MAE beyond it is far off
     quality = read_json("data/quality.json", "parse")
-    own = unit(target)
+    own = get_unit(target)
     clean, test = f"{maes.columns[1]}_without_sentinels", maes.columns[1]
-    metrics[clean], metrics["windows_left_out"] = without_sentinels(metrics.index.astype(str))
+    metrics[clean], metrics["windows_left_out"] = score_without_sentinels(metrics.index.astype(str))
     most = metrics["windows_left_out"].max()
     scores = metrics[[test, clean, "windows_left_out"]].to_dict(orient="index")
     columns = {
@@ -93,8 +95,8 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[d
     first, last = (quality[key].replace("T", " ") for key in ("first", "last"))
     extent = f": {quality['rows']:,} rows from {first} to {last}"
     text = (
-        f"# Forecasts of {target}\n\n{provenance(quality['source'], extent)}\n\n"
-        f"{table(metrics, columns, 'val MAE')}\n\n"
+        f"# Forecasts of {target}\n\n{describe_source(quality['source'], extent)}\n\n"
+        f"{format_leaderboard(metrics, columns, 'val MAE')}\n\n"
         "Sorted by validation MAE, best model in bold. Where no unit is given, MAE is in standard deviations of"
         f" {target} over the training rows. Skill is 1 - MAE / naive MAE; the naive forecast is scored on the same"
         " windows as the model.\n"
@@ -107,16 +109,16 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[d
             " says little else; the column without sentinels leaves these windows out.\n"
         )
 
-    record = read()
+    record = read_record()
     times = pd.DatetimeIndex(next(iter(record.values())))
     series = pd.Series(record[target], times)
     shown = [*metrics.index.intersection(["naive"]), *metrics.index[metrics.index != "naive"][:1]]
-    forecasts = {name: evaluation(name) for name in shown}
+    forecasts = {name: read_test_forecasts(name) for name in shown}
     target, own = target.replace("degC", "°C"), own.replace("degC", "°C")
     note = " (synthetic)" * quality["source"]["synthetic"]
     texts = {"forecast.md": text, "forecast_without_sentinels.json": json.dumps(scores, indent=2) + "\n"}
     return texts, {
-        "temperature": draw_record(series, split_times(times), target, note),
+        "temperature": draw_record(series, get_split_times(times), target, note),
         "first_ten_days": draw_first_days(series, target, note),
         "losses": draw_losses(metrics, histories, note),
         "mae": draw_mae(maes, limit, own, note),

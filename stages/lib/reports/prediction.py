@@ -1,132 +1,112 @@
-"""The page of one forecast: what was measured, the forecast, and how good such forecasts have been."""
+"""One forecast as it is printed and stored: the screen, forecast.csv and forecast.json."""
 
-import html
+import csv
+import json
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-import matplotlib
-import matplotlib.dates as dates
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from stages.lib.page import BAND, INK, LINE, LOOK, MUTED, OTHER, page, svg, table
-
-NOON = pd.Timedelta(hours=12)
-BEFORE = pd.Timedelta(days=3)  # of measurements
-WIDE, NARROW = (9.2, 3.8), (3.7, 3.4)  # inches: a desk, a phone
+from stages.lib.files import atomic_output
+from stages.lib.weather.latest import Description
+from stages.lib.weather.units import get_unit
 
 
-def moment(time: Any) -> str:
-    """`Sat 31 Dec 23:30`."""
-    return f"{pd.Timestamp(time):%a %d %b %H:%M}"
+def summarize_forecast(
+    description: Description,
+    origin: np.datetime64,
+    quantiles: np.ndarray,
+    by_lead: pd.DataFrame,
+    file: str,
+    warnings: list[str],
+) -> dict[str, Any]:
+    """What forecast.json holds. Its numbers, read as float32, are `quantiles` (leads, 3) to the last bit."""
+    rows = []
+    for lead, triple in zip(description["lead_hours"], quantiles, strict=True):
+        low, median, high = (float(str(value)) for value in triple)
+        valid = str(origin + np.timedelta64(round(lead * 3600), "s"))
+        rows.append({"valid": valid, "lead_hours": lead, "median": median, "low": low, "high": high})
+    scores = by_lead.rename(columns={"lead": "lead_hours"})
+    return {
+        "target": description["target"],
+        "unit": get_unit(description["target"]),
+        "origin": str(origin),
+        "file": file,
+        "warnings": warnings,
+        **{key: description[key] for key in ("model", "training", "validation", "quantiles")},
+        "days": summarize_days(rows, description["every_hours"]),
+        "forecast": rows,
+        "verification": json.loads(scores.to_json(orient="records", double_precision=4)),
+    }
 
 
-def framed(size: tuple[float, float], below: float) -> tuple[Figure, Axes]:
-    """A figure whose axes leave room for labels, `below` inches for those of x.
-
-    matplotlib's own layout would take as long again as the drawing.
-    """
-    figure = Figure(figsize=size)
-    axes = figure.add_axes((0.65 / size[0], below / size[1], 1 - 0.75 / size[0], 1 - (below + 0.1) / size[1]))
-    return figure, axes
-
-
-def draw_fan(measured: pd.Series, forecast: pd.DataFrame, label: str, size: tuple[float, float]) -> Figure:
-    """The last days' measurements, the forecast with its interval, and what was measured afterwards, if known."""
-    figure, axes = framed(size, 0.25)
-    origin = forecast["valid"].iloc[0] - pd.Timedelta(hours=forecast["lead_hours"].iloc[0])
-    before = measured[(measured.index > origin - BEFORE) & (measured.index <= origin)]
-    after = measured[(measured.index > origin) & (measured.index <= forecast["valid"].iloc[-1])]
-    axes.fill_between(forecast["valid"], forecast["low"], forecast["high"], color=BAND, alpha=0.45, linewidth=0)
-    axes.plot(forecast["valid"], forecast["median"], color=LINE, linewidth=1.8)
-    axes.plot(before, color=INK, linewidth=1.4)
-    axes.plot(after, color=INK, linewidth=1.1, linestyle=":")
-    axes.axvline(origin, color=MUTED, linewidth=0.9, linestyle="--")
-    start, end = (origin - BEFORE).floor("h"), forecast["valid"].iloc[-1]
-    axes.set(xlim=(start, end), ylabel=label)
-    axes.xaxis.set_major_locator(dates.DayLocator())
-    axes.xaxis.set_major_formatter("")
-    noons = pd.date_range(start.ceil("D") - NOON, end, freq="D")
-    edge = NOON / (2 if size[0] < 5 else 4)  # a label nearer to it would be cut off
-    axes.set_xticks(noons[(noons > start + edge) & (noons < end - edge)], minor=True)
-    axes.xaxis.set_minor_formatter(dates.DateFormatter("%a %d" if size[0] < 5 else "%a %d %b"))
-    axes.tick_params(axis="x", which="minor", length=0)
-    return figure
+def summarize_days(rows: list[dict[str, Any]], every: float) -> list[dict[str, Any]]:
+    """The lowest and the highest median of each day that `rows` are about, and which of its hours they are."""
+    dates: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        dates.setdefault(row["valid"][:10], []).append(row)
+    return [
+        {
+            "date": date,
+            "first": part[0]["valid"],
+            "last": part[-1]["valid"],
+            "whole": len(part) * every >= 24,
+            "minimum": min(part, key=lambda row: row["median"]),
+            "maximum": max(part, key=lambda row: row["median"]),
+        }
+        for date, part in dates.items()
+    ]
 
 
-def draw_verification(by_lead: pd.DataFrame, label: str, size: tuple[float, float]) -> Figure:
-    """The mean absolute error in the test period by lead, next to that of persistence."""
-    figure, axes = framed(size, 0.5)
-    axes.plot(by_lead["lead"], by_lead["mae"] / (1 - by_lead["skill"]), color=OTHER, linewidth=1.3, linestyle="--")
-    axes.plot(by_lead["lead"], by_lead["mae"], color=LINE, linewidth=1.8)
-    axes.set(xlabel="Hours ahead", ylabel=label, ylim=(0, None), xlim=(0, by_lead["lead"].max()))
-    axes.set_xticks(np.arange(0, by_lead["lead"].max() + 1, 12 if by_lead["lead"].max() > 12 else 3))
-    return figure
-
-
-def both(draw: Any, name: str, description: str, *arguments: Any) -> str:
-    """A figure as it suits a desk and as it suits a phone."""
-    shown = []
-    for kind, size, font in (("desk", WIDE, 9.0), ("phone", NARROW, 8.5)):
-        with matplotlib.rc_context(LOOK | {"font.size": font}):
-            drawn = svg(draw(*arguments, size), f"{name}-{kind}", description)
-        shown.append(f'<div class="{kind}">{drawn}</div>')
-    return "<figure>" + "".join(shown) + "</figure>"
-
-
-def prediction_page(result: dict[str, Any], measured: pd.Series, by_lead: pd.DataFrame) -> str:
-    """The page of `result`, what forecast.json holds; `measured` is the target by time, as far as it is known."""
-    forecast = pd.DataFrame(result["forecast"]).assign(valid=lambda f: pd.to_datetime(f["valid"]))
-    unit = result["unit"].replace("degC", "°C")
-    label = result["target"].replace("degC", "°C")
-    cards = "".join(
-        f'<div class="card">{pd.Timestamp(day["date"]):%A %d %B}{part(day)}<br>'
-        f"<b>{day['minimum']['median']:z.1f}</b> to <b>{day['maximum']['median']:z.1f}</b> {unit}"
-        f'<div class="note">lowest at {day["minimum"]["valid"][11:16]}, highest at {day["maximum"]["valid"][11:16]}'
-        "</div></div>"
-        for day in result["days"]
-    )
-    later = measured.index > pd.Timestamp(result["origin"])
-    known = " (dotted: what was measured later)" if measured[later].notna().any() else ""
-    rows = [
-        (
-            moment(row["valid"]),
-            f"{row['lead_hours']:g} h",
-            f"{row['median']:z.1f}",
-            f"{row['low']:z.1f} to {row['high']:z.1f}",
+def format_screen(result: dict[str, Any], chosen: str) -> str:
+    """What the screen shows of `result`."""
+    own, rows = result["unit"].replace("degC", "°C"), result["forecast"]
+    shown = [row for row in rows if not row["lead_hours"] % 3] or rows
+    lines = [
+        f"{result['target']}, forecast from {result['origin'].replace('T', ' ')}",
+        "",
+        f"{'valid':<18}{own:>8}   80 % interval",
+    ]
+    for row in shown:
+        valid = datetime.fromisoformat(row["valid"])
+        lines.append(f"{valid:%a %d %b %H:%M}  {row['median']:z8.1f}   {row['low']:z.1f} to {row['high']:z.1f}")
+    lines.append("")
+    for day in result["days"]:
+        hours_of = "" if day["whole"] else f" ({day['first'][11:16]} to {day['last'][11:16]})"
+        low, high = day["minimum"], day["maximum"]
+        lines.append(
+            f"{day['date']}{hours_of}: minimum {low['median']:z.1f} {own} at {low['valid'][11:16]}, "
+            f"maximum {high['median']:z.1f} {own} at {high['valid'][11:16]}"
         )
-        for row in result["forecast"]
-    ]
-    heads = ("valid", "ahead", unit, "80 % interval")
-    shown = [row for row, lead in zip(rows, forecast["lead_hours"], strict=True) if not lead % 3] or rows
-    verified = by_lead[by_lead["lead"].isin([1, 3, 6, 12, 24, 36, 48])]
-    verified = verified if len(verified) else by_lead
-    columns = verified[["lead", "mae", "bias", "coverage", "skill"]].itertuples(index=False, name=None)
-    scores = [
-        (f"{lead:g} h", f"{mae:.2f}", f"{bias:+z.2f}", f"{100 * coverage:.0f} %", f"{skill:.2f}")
-        for lead, mae, bias, coverage, skill in columns
-    ]
+    scores = {row["lead_hours"]: row for row in result["verification"]}
+    leads = [lead for lead in (3, 12, 24, 48) if lead in scores] or list(scores)[-1:]
+    errors = ", ".join(f"{scores[lead]['mae']:.2f} {own} {lead:g} h ahead" for lead in leads)
     first, last = (time[:10] for time in result["training"])
-    error = f"Mean absolute error ({unit})"
-    warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in result["warnings"])
-    body = f"""<h1>{html.escape(label)}: the next {result["forecast"][-1]["lead_hours"]:g} hours</h1>
-<p>Forecast from {moment(result["origin"])} {result["origin"][:4]} by <b>{html.escape(result["model"])}</b>,
-trained on {first} to {last}. File: {html.escape(result["file"])}. Times are the station's own.</p>
-{warnings}<div class="cards">{cards}</div>
-{both(draw_fan, "fan", f"{label}: measurements of three days and the forecast", measured, forecast, label)}
-<p class="note">Up to the dashed line: measured{known}. After it: the forecast's median and its 80 % interval.</p>
-<h2>Every three hours</h2>
-{table(heads, shown)}
-<details><summary>Every hour</summary>{table(heads, rows)}</details>
-<h2>How good such forecasts have been</h2>
-{both(draw_verification, "verification", f"{error} by lead", by_lead, error)}
-<p class="note">Mean absolute error on the test period, which the model has never seen. Dashed: persistence, the
-same hour of the last day measured. Each line of the table averages up to {by_lead["n"].max():,} forecasts.</p>
-{table(("ahead", f"error, {unit}", f"bias, {unit}", "in the interval", "skill"), scores)}"""
-    return page(f"{label}, forecast from {result['origin']}", body)
+    held = scores[leads[-1]]
+    lines += [
+        "",
+        f"Mean absolute error on the test period: {errors}.",
+        f"Its 80 % interval {leads[-1]:g} h ahead held the truth in {100 * held['coverage']:.0f} % of "
+        f"{held['n']:,} forecasts.",
+        f"Model: {result['model']} ({chosen}), trained on {first} to {last}.",
+    ]
+    return "\n".join(lines)
 
 
-def part(day: dict[str, Any]) -> str:
-    """Which hours of a day the forecast has, where not all."""
-    return "" if day["whole"] else f", {day['first'][11:16]} to {day['last'][11:16]}"
+def write_forecast(folder: Path, result: dict[str, Any], measured: pd.Series, by_lead: pd.DataFrame) -> None:
+    """Write forecast.csv, forecast.json and forecast.html to `folder`."""
+    from stages.lib.reports.prediction_page import format_prediction_page
+
+    with (
+        atomic_output(folder / "forecast.csv") as table,
+        atomic_output(folder / "forecast.json") as file,
+        atomic_output(folder / "forecast.html") as page,
+    ):
+        with table.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, result["forecast"][0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(result["forecast"])
+        file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        page.write_text(format_prediction_page(result, measured, by_lead), encoding="utf-8")

@@ -3,18 +3,21 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.lib.figures import draw_curves, titled
-from stages.lib.leaderboard import provenance, read_json, table
+from stages.lib.reports.figures import draw_curves, make_titled_figure
+from stages.lib.reports.leaderboard import describe_source, format_leaderboard, read_json
 
 
-def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[dict[str, str], dict[str, Figure]]:
+def build_report(
+    metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]
+) -> tuple[dict[str, str], dict[str, Figure]]:
     """Return the file in metrics/ with the review classifiers' table, and their learning curves."""
     source = read_json("data/raw/reviews/source.json", "download@reviews")
     ranked = metrics.sort_values("val_accuracy", ascending=False, kind="stable")
     columns = {name.replace("_", " "): (name, 4) for name in ("val_accuracy", "test_accuracy", "val_loss")}
     text = (
-        f"# Reviews, positive or negative\n\n{provenance(source)}\n\n"
-        f"{table(ranked, columns, 'val accuracy')}\n\nSorted by validation accuracy, best model in bold.\n"
+        f"# Reviews, positive or negative\n\n{describe_source(source)}\n\n"
+        f"{format_leaderboard(ranked, columns, 'val accuracy')}\n\n"
+        "Sorted by validation accuracy, best model in bold.\n"
     )
     trained = {name: history for name, history in histories.items() if len(history)}
     if not trained:
@@ -22,7 +25,7 @@ def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[d
     labels = {"accuracy": "Accuracy", "loss": "Loss"}
     shown = [name for name in labels if all(name in history for history in trained.values())]
     title = f"{' and '.join(shown).capitalize()} per epoch" + " (synthetic)" * source["synthetic"]
-    figure, grid = titled(title, 2.8 * len(shown), len(shown), len(trained), sharex="col", sharey="row")
+    figure, grid = make_titled_figure(title, 2.8 * len(shown), len(shown), len(trained), sharex="col", sharey="row")
     for column, (name, history) in zip(grid.T, trained.items(), strict=True):
         for axes, kind in zip(column, shown, strict=True):
             draw_curves(axes, history, kind, metrics["best_epoch"][name])

@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 from scores.processing import block_bootstrap
 from scores.stats.statistical_tests import diebold_mariano
 
-from stages.lib.figures import BAND, NAIVE, TRUTH, VALIDATION, titled
-from stages.lib.files import reading
-from stages.lib.leaderboard import markdown, provenance, read_json
-from stages.lib.params import params
-from stages.lib.units import slug, unit
+from stages.lib.files import open_input
+from stages.lib.params import get_param
+from stages.lib.reports.figures import BAND, NAIVE, TRUTH, VALIDATION, make_titled_figure
+from stages.lib.reports.leaderboard import describe_source, format_markdown, read_json
+from stages.lib.weather.units import get_unit, slugify
 
 REFERENCES = ("ridge", "persistence")
 WEEK = 7  # days: a block of the bootstrap
@@ -19,20 +19,20 @@ DRAWS = 1000  # of the bootstrap
 FORTNIGHT = 14  # days of forecasts in the figure
 
 
-def read_table(model: str, name: str) -> pd.DataFrame:
+def read_evaluation_table(model: str, name: str) -> pd.DataFrame:
     """One of the tables that `evaluate` writes: forecast, by_lead, by_month, by_hour."""
-    with reading(f"data/evaluations/station/{model}/{name}.parquet", f"evaluate@{model}") as path:
+    with open_input(f"data/evaluations/station/{model}/{name}.parquet", f"evaluate@{model}") as path:
         return pd.read_parquet(path)
 
 
-def errors(model: str, lead: float) -> pd.Series:
+def read_absolute_errors(model: str, lead: float) -> pd.Series:
     """The absolute errors of the median at `lead` hours, by origin; those without a truth left out."""
-    table = read_table(model, "forecast")
+    table = read_evaluation_table(model, "forecast")
     table = table[(table["lead"] == lead) & table["truth"].notna()]
     return (table["q0.5"] - table["truth"]).abs().set_axis(table["origin"])
 
 
-def compare(own: pd.Series, other: pd.Series, lead: float, every: float) -> dict[str, float]:
+def compare_errors(own: pd.Series, other: pd.Series, lead: float, every: float) -> dict[str, float]:
     """How much lower the mean of a model's absolute errors is than that of a reference's, and how sure that is.
 
     Both are `errors` at `lead` hours, by origin, of which there is one `every` so many hours.
@@ -58,7 +58,7 @@ def compare(own: pd.Series, other: pd.Series, lead: float, every: float) -> dict
     }
 
 
-def sentence(model: str, reference: str, found: dict[str, float], lead: float, unit: str) -> str:
+def format_verdict(model: str, reference: str, found: dict[str, float], lead: float, unit: str) -> str:
     """Whether `model` beats `reference`, by what `compare` found."""
     if found["low"] > 0 and found["confidence"] > 0.975:
         says = "beats"
@@ -76,17 +76,18 @@ def sentence(model: str, reference: str, found: dict[str, float], lead: float, u
     )
 
 
-def verdict(best: str, lead: float, every: float, unit: str, references: list[str]) -> str:
+def compare_with_references(best: str, lead: float, every: float, unit: str, references: list[str]) -> str:
     """Whether the model that is best on validation beats the references on the test windows, in a sentence each."""
-    own = errors(best, lead)
+    own = read_absolute_errors(best, lead)
     return " ".join(
-        sentence(best, name, compare(own, errors(name, lead), lead, every), lead, unit) for name in references
+        format_verdict(best, name, compare_errors(own, read_absolute_errors(name, lead), lead, every), lead, unit)
+        for name in references
     )
 
 
 def draw_skill(tables: dict[str, pd.DataFrame], note: str) -> Figure:
     """Skill against persistence by lead, a line a model."""
-    figure, ((axes,),) = titled(f"Skill against persistence by lead, test{note}")
+    figure, ((axes,),) = make_titled_figure(f"Skill against persistence by lead, test{note}")
     for name, table in tables.items():
         look = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {}
         axes.plot(table["lead"], table["skill"], label=name, **look)
@@ -98,10 +99,12 @@ def draw_skill(tables: dict[str, pd.DataFrame], note: str) -> Figure:
 
 def draw_when(models: list[str], lead: str, unit: str, note: str) -> Figure:
     """MAE at the headline lead by month and by valid hour."""
-    figure, ((left, right),) = titled(f"MAE {lead} ahead by month and by hour, test{note}", columns=2, sharey=True)
+    figure, ((left, right),) = make_titled_figure(
+        f"MAE {lead} ahead by month and by hour, test{note}", columns=2, sharey=True
+    )
     for axes, kind in ((left, "month"), (right, "hour")):
         for name in models:
-            table = read_table(name, f"by_{kind}")
+            table = read_evaluation_table(name, f"by_{kind}")
             look = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {}
             axes.plot(table[kind], table["mae"], marker=".", label=name, **look)
         axes.set(xlabel={"month": "Month", "hour": "Hour of day"}[kind])
@@ -112,7 +115,7 @@ def draw_when(models: list[str], lead: str, unit: str, note: str) -> Figure:
 
 def draw_reliability(best: str, forecasts: pd.DataFrame, note: str) -> Figure:
     """How often the truth lies below each quantile, and inside the interval, by lead."""
-    figure, ((axes,),) = titled(f"Reliability of {best}'s quantiles by lead, test{note}")
+    figure, ((axes,),) = make_titled_figure(f"Reliability of {best}'s quantiles by lead, test{note}")
     measured = forecasts[forecasts["truth"].notna()]
     for column in (name for name in measured.columns if name.startswith("q")):
         level = float(column.removeprefix("q"))
@@ -135,7 +138,7 @@ def draw_fortnight(best: str, forecasts: pd.DataFrame, target: str, note: str) -
     shown = forecasts[forecasts["origin"].dt.normalize().isin(days) & (forecasts["origin"].dt.hour == hour)]
     shown = shown[shown["lead"] <= horizon]
     shown = shown.assign(valid=shown["origin"] + pd.to_timedelta(shown["lead"], "h")).set_index("valid")
-    figure, ((axes,),) = titled(f"{target}, two weeks of forecasts by {best}, a day at a time{note}")
+    figure, ((axes,),) = make_titled_figure(f"{target}, two weeks of forecasts by {best}, a day at a time{note}")
     for index, (_, day) in enumerate(shown.groupby("origin")):
         label = {"label": "80 % interval"} if not index else {}
         axes.fill_between(day.index, day["q0.1"], day["q0.9"], color=BAND, alpha=0.5, linewidth=0, **label)
@@ -146,47 +149,49 @@ def draw_fortnight(best: str, forecasts: pd.DataFrame, target: str, note: str) -
     return figure
 
 
-def table(metrics: pd.DataFrame, label: str, unit: str) -> str:
+def format_station_leaderboard(metrics: pd.DataFrame, label: str, unit: str) -> str:
     """The Markdown table of the station's models, the first in bold."""
     columns = {
-        f"val MAE {label}, {unit}": (f"val_mae_{slug(unit)}_{label}", 3),
+        f"val MAE {label}, {unit}": (f"val_mae_{slugify(unit)}_{label}", 3),
         "val skill": (f"val_skill_{label}", 3),
-        f"test MAE {label}, {unit}": (f"test_mae_{slug(unit)}_{label}", 3),
+        f"test MAE {label}, {unit}": (f"test_mae_{slugify(unit)}_{label}", 3),
         "test skill": (f"test_skill_{label}", 3),
         "vs ridge": (f"test_skill_vs_ridge_{label}", 3),
         "test skill, all leads": ("test_skill", 3),
         "coverage": (f"test_coverage_{label}", 3),
-        f"width, {unit}": (f"test_width_{slug(unit)}_{label}", 2),
+        f"width, {unit}": (f"test_width_{slugify(unit)}_{label}", 2),
     }
     cells = pd.DataFrame({"model": metrics.index}, index=metrics.index)
     for heading, (name, decimals) in columns.items():
         cells[heading] = metrics[name].map(f"{{:.{decimals}f}}".format)
     cells["parameters"] = metrics["parameters"].map("{:,.0f}".format)
     cells.iloc[0, :2] = "**" + cells.iloc[0, :2] + "**"
-    return markdown(cells)
+    return format_markdown(cells)
 
 
-def report(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]) -> tuple[dict[str, str], dict[str, Figure]]:
+def build_report(
+    metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]
+) -> tuple[dict[str, str], dict[str, Figure]]:
     """Return the file in metrics/ with the station's table and verdict, and the figures by name."""
-    target, periods = params("dataset", "target"), params("periods")
+    target, periods = get_param("dataset", "target"), get_param("periods")
     label = str(metrics.filter(regex="^val_skill_").columns[0]).removeprefix("val_skill_")
-    lead, own = float(label.removesuffix("h")), unit(target)
-    metrics = metrics.sort_values(f"val_mae_{slug(own)}_{label}", kind="stable")
+    lead, own = float(label.removesuffix("h")), get_unit(target)
+    metrics = metrics.sort_values(f"val_mae_{slugify(own)}_{label}", kind="stable")
     best, source = metrics.index[0], read_json("data/quality.json", "parse")["source"]
-    tables = {name: read_table(name, "by_lead") for name in metrics.index}
-    forecasts = read_table(best, "forecast")
+    tables = {name: read_evaluation_table(name, "by_lead") for name in metrics.index}
+    forecasts = read_evaluation_table(best, "forecast")
     references = [name for name in REFERENCES if name in metrics.index and name != best]
     every = float(tables[best]["lead"].iloc[0])
     windows, measured = forecasts["origin"].nunique(), int(tables[best].set_index("lead")["n"][lead])
     text = (
-        f"# Forecasts of {target} by the clock\n\n{provenance(source)}\n\n"
+        f"# Forecasts of {target} by the clock\n\n{describe_source(source)}\n\n"
         f"Trained from {periods['train']}, validated from {periods['val']}, tested from {periods['test']} to "
         f"{periods['end'] or 'the end of the record'}: {windows:,} test windows, {measured:,} with a truth at "
-        f"{lead:g} hours.\n\n{table(metrics, label, own)}\n\n"
+        f"{lead:g} hours.\n\n{format_station_leaderboard(metrics, label, own)}\n\n"
         f"Sorted by validation MAE {lead:g} hours ahead, best model in bold. Skill is 1 - MAE / MAE of persistence,"
         " the last value measured at the same hour of the day, on the same windows; `vs ridge` is against the ridge"
         " regression. Coverage is the share of truths inside the 80 % interval, which was calibrated on"
-        f" validation.\n\n{verdict(best, lead, every, own, references)}\n"
+        f" validation.\n\n{compare_with_references(best, lead, every, own, references)}\n"
     )
     note = " (synthetic)" * source["synthetic"]
     shown = [best, *references]

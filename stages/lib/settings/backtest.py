@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.lib.settings.base import Count, Name, Section, shown
+from stages.lib.settings.base import Count, Name, Section, format_value
 
 FOLDS = 'a list of first test days in quotes, in order, such as ["2012-01-01"]'
 SEEDS = "a list of different whole numbers from 0"
@@ -34,7 +34,7 @@ class Backtest(Section):
     @classmethod
     def check_seeds(cls, seeds: list[int]) -> list[int]:
         if len(set(seeds)) < len(seeds):
-            raise ValueError(f"expected {SEEDS}, found {shown(seeds)}")
+            raise ValueError(f"expected {SEEDS}, found {format_value(seeds)}")
         return seeds
 
     @field_validator("folds")
@@ -44,7 +44,7 @@ class Backtest(Section):
             try:
                 assert date.fromisoformat(fold).isoformat() == fold
             except (ValueError, AssertionError):
-                raise ValueError(f"expected {FOLDS}, found {shown(fold)}") from None
+                raise ValueError(f"expected {FOLDS}, found {format_value(fold)}") from None
         return folds
 
     @field_validator("months")
@@ -52,7 +52,7 @@ class Backtest(Section):
     def check_overlap(cls, months: int, others: ValidationInfo) -> int:
         folds = others.data.get("folds", [])
         for before, after in pairwise(folds):
-            if date.fromisoformat(after) < shifted(before, months):
+            if date.fromisoformat(after) < shift_months(before, months):
                 raise ValueError(
                     f"expected no test period to begin before the last one ends, found {after} after {before}"
                 )
@@ -62,11 +62,11 @@ class Backtest(Section):
         """The beginnings of train, val and test of `fold`, and the end of test; `first` is periods.train."""
         train = np.datetime64(datetime.fromisoformat(first), "s")
         if self.train is not None:
-            train = max(train, np.datetime64(shifted(fold, -self.val - self.train), "s"))
-        return [train, *(np.datetime64(shifted(fold, months), "s") for months in (-self.val, 0, self.months))]
+            train = max(train, np.datetime64(shift_months(fold, -self.val - self.train), "s"))
+        return [train, *(np.datetime64(shift_months(fold, months), "s") for months in (-self.val, 0, self.months))]
 
 
-def shifted(day: str, months: int) -> date:
+def shift_months(day: str, months: int) -> date:
     """The same day of the month so many months later, or the month's last where it has no such day."""
     start = date.fromisoformat(day)
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)

@@ -36,29 +36,29 @@ Sha256 = Annotated[
 ]
 
 
-def settings_of(kind: type[Kind], *keys: str) -> Kind:
+def read_settings(kind: type[Kind], *keys: str) -> Kind:
     """Return the settings at `keys` of params.yaml that the model `kind` has; others there are not looked at.
 
     Raises UserError, a line for each wrong setting.
     """
-    value = params.load()
+    value = params.load_params()
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     if isinstance(value, dict):
-        value = {key: params.params(*keys, key) for key in kind.model_fields if key in value}
+        value = {key: params.get_param(*keys, key) for key in kind.model_fields if key in value}
     else:
-        params.params(*keys)  # raises where it is missing
-    return checked(kind, value, *keys)
+        params.get_param(*keys)  # raises where it is missing
+    return validate_settings(kind, value, *keys)
 
 
-def checked(kind: Any, value: Any, *where: str) -> Any:
+def validate_settings(kind: Any, value: Any, *where: str) -> Any:
     """Return `value`, found at `where` in params.yaml, as a `kind`; raise UserError with a line for each fault."""
-    if faults := list(wrong(kind, value, *where)):
+    if faults := list(iter_errors(kind, value, *where)):
         raise UserError("\n".join(faults))
     return TypeAdapter(kind).validate_python(value)
 
 
-def wrong(
+def iter_errors(
     kind: Any,
     value: Any,
     *where: str,
@@ -74,12 +74,12 @@ def wrong(
         TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         for fault in error.errors(include_url=False):
-            path, expected, known = described(kind, fault["loc"])
+            path, expected, known = describe_field(kind, fault["loc"])
             if path in seen or (fault["type"] == "missing" and path[-1] in optional):
                 continue
             seen.add(path)  # of a union, each member has its say
             if fault["type"] == "extra_forbidden":
-                text = f"no such setting{suggestion(path[-1], known)}"
+                text = f"no such setting{suggest_name(path[-1], known)}"
             elif fault["type"] == "missing" and path == fault["loc"]:
                 text = f"expected {expected}, found nothing; add it"
             elif fault["type"] == "value_error":
@@ -87,13 +87,13 @@ def wrong(
             elif fault["type"] == "invalid_key":
                 text = "expected a text as the setting's name"
             elif fault["loc"][-1:] == ("[key]",):
-                text = f"expected {expected}, found {shown(path[-1])}"
+                text = f"expected {expected}, found {format_value(path[-1])}"
             else:
-                text = f"expected {expected}, found {shown(at(value, path))}"
-            yield line(text, *(homes.get(path[0], where) if path else where), *path)
+                text = f"expected {expected}, found {format_value(get_path(value, path))}"
+            yield format_error(text, *(homes.get(path[0], where) if path else where), *path)
 
 
-def described(kind: Any, loc: tuple[int | str, ...]) -> tuple[tuple[int | str, ...], str, Iterable[str]]:
+def describe_field(kind: Any, loc: tuple[int | str, ...]) -> tuple[tuple[int | str, ...], str, Iterable[str]]:
     """Return the keys of params.yaml in a fault's `loc`, what is expected there, and the keys known there."""
     path: list[int | str] = []
     expected, known = "", list[str]()
@@ -122,19 +122,19 @@ def described(kind: Any, loc: tuple[int | str, ...]) -> tuple[tuple[int | str, .
             return tuple(path), "", known
 
 
-def at(value: Any, path: Iterable[int | str]) -> Any:
+def get_path(value: Any, path: Iterable[int | str]) -> Any:
     """Return what lies at `path` in `value`."""
     for key in path:
         value = value[key]
     return value
 
 
-def line(text: str, *where: Any) -> str:
+def format_error(text: str, *where: Any) -> str:
     """Return a message about the key `where` of params.yaml."""
     return ": ".join(["params.yaml", *([".".join(map(str, where))] if where else []), text])
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return `value` much as params.yaml has it, on one line."""
     try:
         text = json.dumps(value, ensure_ascii=False)
@@ -143,7 +143,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def suggestion(word: Any, known: Iterable[str]) -> str:
+def suggest_name(word: Any, known: Iterable[str]) -> str:
     """Return the end of a message on an unknown `word`: which of the `known` ones is like it, or all of them."""
     known = list(map(str, known))
     near = difflib.get_close_matches(str(word), known, 1)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from stages.lib.settings.base import Name, Section, Text, shown
+from stages.lib.settings.base import Name, Section, Text, format_value
 
 LIMITS = "[lowest, highest]"
 
@@ -22,7 +22,7 @@ class Check(Section):
     @classmethod
     def check_limits(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
         if limits is not None and limits[0] >= limits[1]:
-            raise ValueError(f"expected {LIMITS}, found {shown(limits)}")
+            raise ValueError(f"expected {LIMITS}, found {format_value(limits)}")
         return limits
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.lib.settings.base import Section, Text, shown
+from stages.lib.settings.base import Section, Text, format_value
 
 DATE = 'a date in quotes, such as "2012-10-21"'
 Date = Annotated[Text, Field(description=DATE)]
@@ -29,10 +29,10 @@ class Periods(Section):
             moment = datetime.fromisoformat(date)
             assert moment.tzinfo is None
         except (ValueError, AssertionError):
-            raise ValueError(f"expected {DATE}, found {shown(date)}") from None
+            raise ValueError(f"expected {DATE}, found {format_value(date)}") from None
         for name, before in others.data.items():
             if moment <= datetime.fromisoformat(before):
-                raise ValueError(f"expected a date after periods.{name}, {before}, found {shown(date)}")
+                raise ValueError(f"expected a date after periods.{name}, {before}, found {format_value(date)}")
         return date
 
     def bounds(self) -> list[np.datetime64 | None]:

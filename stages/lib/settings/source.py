@@ -37,7 +37,7 @@ class Source(Section):
         for text in [] if texts == ["sample"] else texts:
             if is_address(text) and not re.match(r"https?://[^/?#]", text, re.IGNORECASE):
                 raise ValueError(f"{text}: expected http://... or https://..., or a path")
-            if not file_name(text).lower().endswith(cls.suffixes):
+            if not get_file_name(text).lower().endswith(cls.suffixes):
                 raise ValueError(f"{text}: expected a name that ends in {', '.join(cls.suffixes)}")
         return source
 
@@ -56,7 +56,7 @@ def is_address(text: str) -> bool:
     return "://" in text
 
 
-def file_name(text: str) -> str:
+def get_file_name(text: str) -> str:
     """Return the last part of a path or, made safe for any file system, of an address's path."""
     if not is_address(text):
         return Path(text).name

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.lib.settings.base import Count, Section, shown
+from stages.lib.settings.base import Count, Section, format_value
 
 RANGE = "[first, last], 0 <= first < last, last maybe null"
 Range = Annotated[tuple[int, int | None], Field(strict=False, description=RANGE)]  # YAML has lists for tuples
@@ -24,11 +24,11 @@ class Split(Section):
     def check_order(cls, rows: tuple[int, int | None], others: ValidationInfo) -> tuple[int, int | None]:
         first, last = rows
         if first < 0 or (last is not None and last <= first):
-            raise ValueError(f"expected {RANGE}, found {shown(rows)}")
+            raise ValueError(f"expected {RANGE}, found {format_value(rows)}")
         _, end = others.data.get(BEFORE[others.field_name], (0, 0))
         if end is None or first < end:
             ends = "goes to the record's end" if end is None else f"ends at {end:,}"
             raise ValueError(
-                f"expected rows after split.{BEFORE[others.field_name]}, which {ends}, found {shown(rows)}"
+                f"expected rows after split.{BEFORE[others.field_name]}, which {ends}, found {format_value(rows)}"
             )
         return rows

@@ -6,8 +6,18 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from stages.lib.errors import UserError
-from stages.lib.params import params
-from stages.lib.settings.base import Count, Flag, Name, Section, Whole, line, shown, suggestion, wrong
+from stages.lib.params import get_param
+from stages.lib.settings.base import (
+    Count,
+    Flag,
+    Name,
+    Section,
+    Whole,
+    format_error,
+    format_value,
+    iter_errors,
+    suggest_name,
+)
 
 # Losses and metrics by the names that Keras takes, with those under which it reports them.
 SCORES = {
@@ -53,7 +63,7 @@ class Task(Section):
     def check_score(cls, name: str, field: ValidationInfo) -> str:
         known = SCORES.keys() - ({"accuracy"} if field.field_name == "loss" else set())
         if name not in known:
-            raise ValueError(f"expected a {field.field_name}, found {name!r}{suggestion(name, sorted(known))}")
+            raise ValueError(f"expected a {field.field_name}, found {name!r}{suggest_name(name, sorted(known))}")
         return name
 
     @field_validator("monitor")
@@ -115,23 +125,25 @@ class Options(Section, extra="allow"):
 SCHEDULE = frozenset(Schedule.model_fields)
 
 
-def faults(name: str, own: Any, tasks: Any, training: Any) -> Iterator[str]:
+def iter_schedule_errors(name: str, own: Any, tasks: Any, training: Any) -> Iterator[str]:
     """Yield a line for each fault of the settings that the model `name` has, with those that it shares."""
     where = ("models", name)
     if not isinstance(own, dict):
-        yield line(f"expected a line of settings, found {shown(own)}", *where)
+        yield format_error(f"expected a line of settings, found {format_value(own)}", *where)
         return
-    found = list(wrong(Shared, training, "training", optional=Shared.model_fields))
+    found = list(iter_errors(Shared, training, "training", optional=Shared.model_fields))
     shared = {**training} if isinstance(training, dict) else {}
     task, tasks = own.get("task"), tasks if isinstance(tasks, dict) else {}
     if isinstance(task, str) and task in tasks:
-        found += wrong(Shared, tasks[task], "tasks", task, optional=Shared.model_fields)
+        found += iter_errors(Shared, tasks[task], "tasks", task, optional=Shared.model_fields)
         shared |= tasks[task] if isinstance(tasks[task], dict) else {}
     elif isinstance(task, str):
-        found.append(line(f"expected a task, found {shown(task)}{suggestion(task, tasks)}", *where, "task"))
+        found.append(
+            format_error(f"expected a task, found {format_value(task)}{suggest_name(task, tasks)}", *where, "task")
+        )
     schedule = {key: value for key, value in own.items() if key in SCHEDULE}
-    found += wrong(Schedule, schedule, *where, optional=Shared.model_fields)
-    found += wrong(Options, {key: value for key, value in own.items() if key not in SCHEDULE}, *where)
+    found += iter_errors(Schedule, schedule, *where, optional=Shared.model_fields)
+    found += iter_errors(Options, {key: value for key, value in own.items() if key not in SCHEDULE}, *where)
     if not found:  # what is missing, and what does not go together
         places = [  # where a key belongs, and then where it is
             *((("training",), Training.model_fields), (("tasks", task), Task.model_fields)),
@@ -139,27 +151,29 @@ def faults(name: str, own: Any, tasks: Any, training: Any) -> Iterator[str]:
         ]
         homes = {key: place for place, keys in places for key in keys}
         merged = shared | schedule
-        found += wrong(Schedule, merged, *where, homes=homes)
+        found += iter_errors(Schedule, merged, *where, homes=homes)
         station = task == "station"
         for key in ("loss", "metric"):
             if (name := merged.get(key)) in SCORES and station != (name == "pinball"):
                 text = f"expected {'pinball' if station else f'a {key} of Keras'} for the task {task}, found {name}"
-                found.append(line(text, *homes.get(key, where), key))
+                found.append(format_error(text, *homes.get(key, where), key))
         if not found and not station and merged.get("members", 1) > 1:
             text = f"expected 1 for the task {task}, as only a station's members are averaged, found "
-            found.append(line(text + shown(merged["members"]), *homes.get("members", where), "members"))
+            found.append(
+                format_error(text + format_value(merged["members"]), *homes.get("members", where), "members")
+            )
     yield from found
 
 
-def settings(name: str) -> dict[str, Any]:
+def read_schedule(name: str) -> dict[str, Any]:
     """All settings of one model: `training`, overridden by its task's, overridden by its own.
 
     Raises UserError, a line for each fault.
     """
-    own = params("models", name)
+    own = get_param("models", name)
     task = own.get("task") if isinstance(own, dict) else None
-    training, tasks = params("training"), {task: params("tasks", task)} if isinstance(task, str) else {}
-    if found := list(faults(name, own, tasks, training)):
+    training, tasks = get_param("training"), {task: get_param("tasks", task)} if isinstance(task, str) else {}
+    if found := list(iter_schedule_errors(name, own, tasks, training)):
         raise UserError("\n".join(found))
     merged = training | tasks[task] | own
     merged = own | Schedule(**{key: merged[key] for key in SCHEDULE & merged.keys()}).model_dump()

@@ -4,12 +4,14 @@ from typing import Any
 
 import keras
 
-from stages.lib.nn.compiling import compilation, compile_model
-from stages.lib.nn.environment import device
-from stages.lib.windows import Inputs
+from stages.lib.nn.compiling import choose_jit_compile, compile_learner
+from stages.lib.nn.environment import get_device
+from stages.lib.windows.input_set import Inputs
 
 
-def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]) -> None:
+def compile_for_training(
+    learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
+) -> None:
     """Compile `learner`, which wraps `model`; where its output is a logit, the loss and the threshold know it."""
     loss: Any = schedule["loss"]
     if schedule["logits"]:
@@ -18,10 +20,10 @@ def prepare(learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: 
     if schedule["metric"] == "accuracy":
         metrics = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0 if schedule["logits"] else 0.5)]
     optimizer = keras.optimizers.RMSprop(schedule["learning_rate"])
-    compile_model(learner, optimizer, loss, metrics, compilation(model, device()))
+    compile_learner(learner, optimizer, loss, metrics, choose_jit_compile(model, get_device()))
 
 
-def finish(
+def finish_model(
     name: str, members: list[keras.Model], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[keras.Model, dict[str, Any]]:
     """The trained model as it is; there is nothing more to say about it."""

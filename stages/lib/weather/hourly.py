@@ -6,14 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from stages.lib.cleaning import filled, longer
 from stages.lib.errors import UserError
+from stages.lib.weather.gaps import drop_short_runs, interpolate_short_gaps
 
 HOUR = 3600  # s
 CALENDAR = ("hour of day (h)", "day of year (d)")
 
 
-class Hours(NamedTuple):
+class HourlyRows(NamedTuple):
     """n rows at the hours; `start` and `time` are the first and the last grid point that a row covers."""
 
     columns: list[str]
@@ -25,9 +25,9 @@ class Hours(NamedTuple):
     lost: np.ndarray  # (n,) whether a gap in the target that is too long touches the row
 
 
-def hours(
+def to_hourly_rows(
     grid: pd.DataFrame, target: str, every: int, max_gap: float, breaks: Sequence[np.datetime64 | None] = ()
-) -> Hours:
+) -> HourlyRows:
     """Return one row for every `every` hours of `grid`, the frame of measured values of lib.cleaning.
 
     A row holds the target's value at its hour and the means of all other columns over the `every` hours that
@@ -52,20 +52,20 @@ def hours(
         )
     limit = max_gap * HOUR / interval
     borders = grid.index.searchsorted(pd.DatetimeIndex([time for time in breaks if time is not None]))
-    values = filled(grid, limit, borders).to_numpy()
+    values = interpolate_short_gaps(grid, limit, borders).to_numpy()
     blocks = slice(ends[0] - points + 1, ends[-1] + 1)
     rows = values[blocks].reshape(len(ends), points, -1).mean(axis=1)
     position = grid.columns.get_loc(target)
     rows[:, position] = values[ends, position]
     measured = grid.notna().to_numpy()
     # A gap ends with its split, so that what the next one lacks decides on no window here.
-    gaps = np.concatenate([longer(part, limit) for part in np.split(~measured[:, position], borders)])
+    gaps = np.concatenate([drop_short_runs(part, limit) for part in np.split(~measured[:, position], borders)])
     lost = np.any(gaps[blocks].reshape(len(ends), points), axis=1)
     index = pd.DatetimeIndex(grid.index[ends])
     time = index.to_numpy().astype("datetime64[s]")
     hour = (moments[ends] % (24 * HOUR)) / HOUR
     calendar = np.column_stack([hour, index.day_of_year + hour / 24])
-    return Hours(
+    return HourlyRows(
         columns=[*grid.columns, *CALENDAR],
         rows=np.hstack([rows, calendar]).astype(np.float32),
         targets=grid[target].to_numpy()[ends].astype(np.float32),
@@ -74,24 +74,3 @@ def hours(
         now=np.all(measured[ends], axis=1),
         lost=lost,
     )
-
-
-def starts(table: Hours, lookback: int, leads: int, first: np.datetime64, last: np.datetime64 | None) -> np.ndarray:
-    """Return the first rows of the windows that lie within [first, last), their targets included, in time order.
-
-    A window is `lookback` rows, the last of which is the origin, and the `leads` targets after it. It has no row
-    with a value missing, no value measured after the origin, and no target in a gap that is too long.
-    """
-    count = len(table.time) - lookback - leads + 1  # of all windows, valid or not
-    if count <= 0:
-        return np.zeros(0, np.int32)
-    bad = np.concatenate([[0], np.cumsum(~np.isfinite(table.rows).all(axis=1))])
-    lost = np.concatenate([[0], np.cumsum(table.lost)])
-    found = np.concatenate([[0], np.cumsum(np.isfinite(table.targets))])
-    start = np.arange(count)
-    after, end = start + lookback, start + lookback + leads
-    valid = (bad[after] == bad[start]) & (lost[end] == lost[after]) & (found[end] > found[after])
-    valid &= table.now[after - 1] & (table.start[start] >= first)
-    if last is not None:
-        valid &= table.time[end - 1] < last
-    return start[valid].astype(np.int32)

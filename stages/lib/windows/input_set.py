@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.lib.files import reading
-from stages.lib.units import slug, unit
+from stages.lib.files import open_input
+from stages.lib.weather.units import get_unit, slugify
 
 SPLITS = ("train", "val", "test")
 
@@ -39,7 +39,7 @@ class Meta:
         """The target's unit as a suffix for names: `degc` for `T (degC)`; None for reviews."""
         if self.target is None:
             return None
-        return slug(unit(self.columns[self.target]))
+        return slugify(get_unit(self.columns[self.target]))
 
 
 class Windows:
@@ -83,7 +83,7 @@ class Inputs:
         return self.train.windows.shape[1:]
 
 
-def save(
+def save_input_set(
     directory: Path,
     rows: np.ndarray,
     splits: Mapping[str, tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
@@ -109,7 +109,7 @@ def save(
     (directory / "meta.json").write_text(json.dumps(known, indent=2) + "\n")
 
 
-def load(
+def load_input_set(
     directory: str | Path, bounds: Sequence[np.datetime64 | None] | None = None, stage: str = "inputs"
 ) -> Inputs:
     """Read an input set; raises UserError, naming the `stage` that makes it, where it is missing or damaged.
@@ -119,12 +119,12 @@ def load(
     hours since the one before it.
     """
     directory = Path(directory)
-    with reading(directory / "meta.json", f"{stage}@{directory.name}") as path:
+    with open_input(directory / "meta.json", f"{stage}@{directory.name}") as path:
         meta = Meta(**json.loads(path.read_text()))
     arrays = {}
     splits = ("all",) if bounds else SPLITS
     for name in ("rows", *splits, *(["targets"] if meta.leads else [])):
-        with reading(directory / f"{name}.npy", f"{stage}@{directory.name}") as path:
+        with open_input(directory / f"{name}.npy", f"{stage}@{directory.name}") as path:
             arrays[name] = np.load(path)
     rows, measured = arrays.pop("rows"), arrays.pop("targets", None)
     if bounds:

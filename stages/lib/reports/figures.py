@@ -27,7 +27,7 @@ STYLE = {
 }
 
 
-def titled(title: str, height: float = 4.2, rows: int = 1, columns: int = 1, **shared: Any) -> tuple:
+def make_titled_figure(title: str, height: float = 4.2, rows: int = 1, columns: int = 1, **shared: Any) -> tuple:
     """Return a titled figure, `height` inches high, and its axes, of shape (rows, columns)."""
     figure = Figure(figsize=(10, height), layout="constrained")
     figure.suptitle(title, x=0.012, ha="left")
@@ -37,7 +37,7 @@ def titled(title: str, height: float = 4.2, rows: int = 1, columns: int = 1, **s
 def draw_record(series: pd.Series, splits: Spans, target: str, note: str = "") -> Figure:
     """Return the whole series, indexed by time in any order: each day's range and mean, and the splits' borders."""
     days = series.sort_index().resample("D").agg(["min", "mean", "max"])
-    figure, ((axes,),) = titled(f"{target}, the whole record{note}")
+    figure, ((axes,),) = make_titled_figure(f"{target}, the whole record{note}")
     axes.fill_between(days.index, days["min"], days["max"], color=BAND, alpha=0.7, linewidth=0, label="daily range")
     axes.plot(days["mean"], color=VALIDATION, linewidth=0.6, label="daily mean")
     axes.set(xlabel="Time", ylabel=target, xmargin=0.01)
@@ -55,7 +55,7 @@ def draw_first_days(series: pd.Series, target: str, note: str = "") -> Figure:
     """Return the first ten days of the series, indexed by time."""
     series = series[series.index < series.index[0] + FIRST]
     days = (series.index[-1] - series.index[0]).round("D").days
-    figure, ((axes,),) = titled(f"{target}, the first {days} days ({len(series):,} rows){note}")
+    figure, ((axes,),) = make_titled_figure(f"{target}, the first {days} days ({len(series):,} rows){note}")
     axes.plot(series, color=VALIDATION, linewidth=1.3)
     axes.set(xlabel="Time", ylabel=target, xmargin=0.01)
     return figure
@@ -89,7 +89,7 @@ def draw_losses(metrics: pd.DataFrame, histories: dict[str, pd.DataFrame], note:
     columns = min(4, len(trained))
     rows = math.ceil(len(trained) / columns)
     title = f"Loss per epoch{f', cut off at {top:.2f}' if cut else ''}{note}"
-    figure, grid = titled(title, 4.2 if rows == 1 else 0.6 + 2.5 * rows, rows, columns)
+    figure, grid = make_titled_figure(title, 4.2 if rows == 1 else 0.6 + 2.5 * rows, rows, columns)
     for place, (axes, name) in enumerate(zip(grid.flat, near + far, strict=False)):
         draw_curves(axes, trained[name], "loss", metrics["best_epoch"][name])
         axes.axhline(naive[name], color=NAIVE, linestyle="--", linewidth=1.2, label="naive")
@@ -119,7 +119,7 @@ def draw_forecast(forecasts: dict[str, pd.DataFrame], target: str, note: str = "
     *_, best = forecasts.values()
     middle = best["time"].iloc[len(best) // 2]
     part = best[best["time"].between(middle - MIDDLE / 2, middle + MIDDLE / 2, inclusive="left")]
-    figure, ((axes,),) = titled(f"{target}, two weeks of the test rows{note}")
+    figure, ((axes,),) = make_titled_figure(f"{target}, two weeks of the test rows{note}")
     axes.plot(part["time"], part["truth"], color=TRUTH, linewidth=1.8, label="truth")
     for name, frame in forecasts.items():
         inside = frame[frame["time"].between(part["time"].min(), part["time"].max())]
@@ -134,7 +134,7 @@ def draw_mae(maes: pd.DataFrame, limit: float, unit: str, note: str = "") -> Fig
     """Return bars of validation and test MAE, a row a model; one beyond `limit` breaks there, its value given."""
     broken = maes > limit
     cut = f", broken at {limit:.1f} {unit}" if broken.any(axis=None) else ""
-    figure, ((axes,),) = titled(f"Mean absolute error by model{cut}{note}", 1.4 + 0.5 * len(maes))
+    figure, ((axes,),) = make_titled_figure(f"Mean absolute error by model{cut}{note}", 1.4 + 0.5 * len(maes))
     place = np.arange(len(maes))
     looks = (("validation", VALIDATION, -0.2), ("test", TEST, 0.2))
     for column, (label, colour, shift) in zip(maes, looks, strict=True):

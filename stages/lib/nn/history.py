@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.lib.errors import UserError
-from stages.lib.files import reading
+from stages.lib.files import open_input
 
 
-def best_row(history: list[dict], monitor: str) -> dict:
+def find_best_epoch(history: list[dict], monitor: str) -> dict:
     """The row of the best epoch, the first with the best value of `monitor`: accuracies grow, losses fall."""
     choose = max if monitor.endswith("accuracy") else min
     return choose(history, key=lambda row: row[monitor])
@@ -34,10 +34,10 @@ def write_history(directory: Path, members: list[list[dict]], columns: list[str]
 
 def read_history(directory: Path, stage: str) -> list[dict[str, float]]:
     """The rows of history.csv; UserError where they are not those that model.json says were written."""
-    with reading(directory / "model.json", stage) as path:
+    with open_input(directory / "model.json", stage) as path:
         training = json.loads(path.read_text())
         expected = list(range(1, training["epochs"] + 1)) * training["members"]
-    with reading(directory / "history.csv", stage) as path:
+    with open_input(directory / "history.csv", stage) as path:
         text = path.read_text(encoding="utf-8")
         if not text.endswith("\n"):  # a number cut short still is a number
             raise ValueError("the last line is cut off")

@@ -4,10 +4,10 @@ import numpy as np
 
 from stages.lib.errors import UserError
 from stages.lib.settings.split import Split
-from stages.lib.windows import SPLITS
+from stages.lib.windows.input_set import SPLITS
 
 
-def forecast_rows(rows: int, split: Split, lookback: int, delay: int) -> dict[str, np.ndarray]:
+def choose_forecast_rows(rows: int, split: Split, lookback: int, delay: int) -> dict[str, np.ndarray]:
     """The rows that each split forecasts from, as in the notebooks (Chollet's generator).
 
     A split [first, last) has the rows first+lookback <= r < last; last = null means rows-delay-1.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.lib.files import reading
+from stages.lib.files import open_input
 
 # The best validation MAE or accuracy that the notebooks print, and its epoch.
 PUBLISHED = {
@@ -26,11 +26,11 @@ PUBLISHED = {
 
 def read_json(path: str, stage: str) -> Any:
     """Return what the JSON file holds; raise UserError where it is missing or damaged."""
-    with reading(path, stage) as file:
+    with open_input(path, stage) as file:
         return json.loads(file.read_text(encoding="utf-8"))
 
 
-def table(metrics: pd.DataFrame, columns: dict[str, tuple[str, int]], score: str) -> str:
+def format_leaderboard(metrics: pd.DataFrame, columns: dict[str, tuple[str, int]], score: str) -> str:
     """Return the Markdown table of the models in `metrics`, the first in bold.
 
     `columns` maps a heading to its metric and decimals, `score` names the notebooks' score.
@@ -43,15 +43,15 @@ def table(metrics: pd.DataFrame, columns: dict[str, tuple[str, int]], score: str
     cells["parameters"] = metrics["parameters"].map("{:,}".format)
     cells[f"notebooks' {score} (epoch)"] = [PUBLISHED.get(name, "") for name in metrics.index]
     cells.iloc[0, :2] = "**" + cells.iloc[0, :2] + "**"
-    return markdown(cells)
+    return format_markdown(cells)
 
 
-def markdown(cells: pd.DataFrame) -> str:
+def format_markdown(cells: pd.DataFrame) -> str:
     """The Markdown table of texts, the first column aligned left, all others right."""
     return cells.to_markdown(index=False, disable_numparse=True, colglobalalign="right", colalign=["left"])
 
 
-def provenance(source: dict[str, Any], extent: str = "") -> str:
+def describe_source(source: dict[str, Any], extent: str = "") -> str:
     """Return the sentence that says what was measured on, and a warning if that is synthetic."""
     warning = "**The sample is synthetic: these numbers say nothing about real data or the notebooks' results.**"
     return f"Measured on `{source['source']}`{extent}." + f"\n\n{warning}" * source["synthetic"]

@@ -49,7 +49,7 @@ summary { cursor: pointer; margin: .6rem 0 }
 """
 
 
-def page(title: str, body: str) -> str:
+def format_page(title: str, body: str) -> str:
     """Return the page; `title` is text, `body` HTML."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -59,7 +59,7 @@ def page(title: str, body: str) -> str:
     )
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def format_html_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of texts."""
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
     lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
@@ -70,7 +70,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def svg(figure: Figure, name: str, description: str) -> str:
+def format_svg(figure: Figure, name: str, description: str) -> str:
     """Return `figure`, drawn within LOOK, as an element to stand in a page; `name` is its own on that page.
 
     Its bytes depend on what is drawn alone. Colours are the page's, and so is the font.

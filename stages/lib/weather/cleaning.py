@@ -8,92 +8,13 @@ import pandas as pd
 
 from stages.lib.errors import UserError
 from stages.lib.settings.clean import Check, Clean, Wind
+from stages.lib.weather.gaps import find_runs, find_short_gaps
+from stages.lib.weather.grid import to_regular_grid
 
 TEN_MINUTES = 600  # s: the interval that the largest steps of params.yaml are about
-SPARSE = 20  # grid points a row: beyond, one time of the record must be wrong
 
 
-def runs(mask: np.ndarray) -> np.ndarray:
-    """Return the stretches of True in `mask` (n,) as (stretches, 2): first index, and the one after the last."""
-    edges = np.diff(mask.astype(np.int8), prepend=0, append=0)
-    return np.flatnonzero(edges).reshape(-1, 2)
-
-
-def longer(mask: np.ndarray, limit: float) -> np.ndarray:
-    """Return `mask` (n,) less its stretches of True that are no longer than `limit` rows."""
-    found = np.zeros(len(mask), bool)
-    for first, last in runs(mask):
-        found[first:last] = last - first > limit
-    return found
-
-
-def spacing(times: np.ndarray, where: str) -> tuple[int, int]:
-    """Return the interval and the phase, both in s, of the grid of `times` (n,) datetime64[s].
-
-    The most common step between neighbouring times, and the most common time modulo that; of several the
-    smallest. Raises UserError where there are not two different times.
-    """
-    moments = np.unique(times.astype("datetime64[s]").astype(np.int64))
-    if len(moments) < 2:
-        raise UserError(f"{where}: expected rows at two times at least, found {len(moments)}")
-    steps, counts = np.unique(np.diff(moments), return_counts=True)
-    interval = int(steps[counts.argmax()])
-    phases, counts = np.unique(moments % interval, return_counts=True)
-    return interval, int(phases[counts.argmax()])
-
-
-def regular(
-    table: pd.DataFrame, where: str, spaced: tuple[int, int] | None = None
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return `table`, whose first column holds times, on a grid, and what was counted on the way.
-
-    `spaced` is the grid's interval and phase in s; without it the grid is the record's own.
-
-    The result is indexed by time, one row a grid point from the first to the last; a point without a row is
-    NaN. A row belongs to the grid point nearest to it, at most half an interval away; of several rows at one
-    point the nearest stays, of equally near ones the first in the record.
-    """
-    time = table.columns[0]
-    interval, phase = spaced or spacing(table[time].to_numpy(), where)
-    recurring = table[table[time].duplicated(keep=False)]
-    repeated = recurring.index[recurring.duplicated()]
-    rows = table.drop(repeated)
-    moments = rows[time].to_numpy().astype("datetime64[s]").astype(np.int64)
-    point = (moments - phase + interval // 2) // interval
-    away = abs(moments - phase - point * interval)
-    first, last = int(point.min()), int(point.max())
-    if last - first > SPARSE * len(table):
-        raise UserError(
-            f"{where}: expected rows every {interval / 60:g} minutes, the most common step, found {len(table):,} "
-            f"rows from {rows[time].min()} to {rows[time].max()}, {(last - first) // len(table)} times too few; "
-            "correct the times that are wrong, or split the record"
-        )
-    nearest = rows.assign(point=point, away=away).sort_values(["point", "away"], kind="stable")
-    nearest = nearest.drop_duplicates("point").set_index("point")
-    moved = int((nearest.pop("away") > 0).sum())
-    grid = nearest.drop(columns=time).reindex(range(first, last + 1))
-    empty = np.ones(len(grid), bool)
-    empty[nearest.index - first] = False
-    seconds = np.arange(first, last + 1) * interval + phase
-    grid.index = pd.DatetimeIndex(seconds.astype("datetime64[s]"), name=time)
-    return grid, {
-        "rows": len(table),
-        "grid_points": len(grid),
-        "first": grid.index[0].isoformat(),
-        "last": grid.index[-1].isoformat(),
-        "interval_minutes": interval / 60,
-        "phase_minutes": phase / 60,
-        "duplicates": len(repeated),
-        "conflicts": len(rows) - len(nearest),
-        "moved": moved,
-        "gaps": [
-            {"first": grid.index[a].isoformat(), "last": grid.index[b - 1].isoformat(), "missing": int(b - a)}
-            for a, b in runs(empty)
-        ],
-    }
-
-
-def check_of(column: str, checks: dict[str, Check]) -> Check:
+def find_check(column: str, checks: dict[str, Check]) -> Check:
     """Return the one of params.yaml `clean.checks` about `column`, or an empty one; UserError if several."""
     fitting = [
         name
@@ -108,7 +29,9 @@ def check_of(column: str, checks: dict[str, Check]) -> Check:
     return checks[fitting[0]] if fitting else Check(columns=[column])
 
 
-def clear(values: pd.Series, check: Check, sentinels: list[float], where: str) -> tuple[pd.Series, dict[str, int]]:
+def mask_invalid(
+    values: pd.Series, check: Check, sentinels: list[float], where: str
+) -> tuple[pd.Series, dict[str, int]]:
     """Return `values` with NaN for what was not measured or is impossible, and how many there are of each.
 
     Raises UserError where the median lies outside the limits: another unit.
@@ -127,7 +50,7 @@ def clear(values: pd.Series, check: Check, sentinels: list[float], where: str) -
     return kept.mask(outside), counts
 
 
-def suspects(values: np.ndarray, check: Check, interval: float) -> dict[str, int]:
+def count_suspects(values: np.ndarray, check: Check, interval: float) -> dict[str, int]:
     """Count what is doubtful in the `values` (n,) of a grid of `interval` seconds; it stays as it is.
 
     `steps`: changes from one row to the next above check.step, at intervals up to ten minutes; over longer ones
@@ -138,12 +61,12 @@ def suspects(values: np.ndarray, check: Check, interval: float) -> dict[str, int
     if check.step is not None and interval <= TEN_MINUTES:
         counts["steps"] = int((abs(changes) > check.step).sum())
     if check.stuck is not None:
-        lengths = np.diff(runs(changes == 0), axis=1)[:, 0]
+        lengths = np.diff(find_runs(changes == 0), axis=1)[:, 0]
         counts["stuck"] = int((lengths[lengths * interval > check.stuck * 3600] + 1).sum())
     return counts
 
 
-def with_vector(grid: pd.DataFrame, wind: Wind | None) -> pd.DataFrame:
+def replace_wind_direction(grid: pd.DataFrame, wind: Wind | None) -> pd.DataFrame:
     """Return `grid` with the wind's direction (degrees from north, where it comes from) as a vector.
 
     The direction jumps from 360 to 0; `wind east (m/s)` and `wind north (m/s)`, where the wind blows to, do not.
@@ -158,35 +81,7 @@ def with_vector(grid: pd.DataFrame, wind: Wind | None) -> pd.DataFrame:
     )
 
 
-def short_gaps(missing: np.ndarray, limit: float, breaks: np.ndarray | None = None) -> np.ndarray:
-    """Return which rows of `missing` (n,) may be interpolated: stretches up to `limit`, measured on either side.
-
-    Not so pandas' own `limit`, which fills the first rows of a long gap too. `breaks` are rows at which something
-    new begins: no stretch is filled from both sides of one.
-    """
-    piece = np.searchsorted([] if breaks is None else breaks, np.arange(len(missing)), side="right")
-    found = np.zeros(len(missing), bool)
-    for first, last in runs(missing):
-        inside = first > 0 and last < len(missing) and piece[first - 1] == piece[last]
-        found[first:last] = inside and last - first <= limit
-    return found
-
-
-def filled(grid: pd.DataFrame, limit: float, breaks: np.ndarray | None = None) -> pd.DataFrame:
-    """Return `grid` with its `short_gaps` interpolated linearly; the longer ones stay NaN."""
-    columns = {}
-    for name in grid:
-        values = grid[name].to_numpy(copy=True)
-        missing = np.isnan(values)
-        gaps = short_gaps(missing, limit, breaks)
-        values[gaps] = (
-            np.interp(np.flatnonzero(gaps), np.flatnonzero(~missing), values[~missing]) if gaps.any() else 0
-        )
-        columns[name] = values
-    return pd.DataFrame(columns, index=grid.index)
-
-
-def cleaned(
+def clean_record(
     record: dict[str, np.ndarray],
     clean: Clean,
     sentinels: list[float],
@@ -200,7 +95,7 @@ def cleaned(
     messages call it; `spaced` is for `regular`. A column in which nothing was measured is dropped. Raises UserError
     where that is the target, where a column of params.yaml is missing, or where a unit cannot be right.
     """
-    grid, report = regular(pd.DataFrame(record), where, spaced)
+    grid, report = to_regular_grid(pd.DataFrame(record), where, spaced)
     wanted = {"dataset.target": target}
     if clean.wind is not None:
         wanted |= {"clean.wind.speed": clean.wind.speed, "clean.wind.direction": clean.wind.direction}
@@ -218,8 +113,8 @@ def cleaned(
         )
     columns, report["columns"], report["dropped"] = {}, {}, []
     for name in grid.columns:
-        check = check_of(name, clean.checks)
-        values, counts = clear(grid[name], check, sentinels, where)
+        check = find_check(name, clean.checks)
+        values, counts = mask_invalid(grid[name], check, sentinels, where)
         missing = values.isna().to_numpy()
         if missing.all() and name == target:
             raise UserError(
@@ -229,15 +124,15 @@ def cleaned(
         if missing.all():
             report["dropped"].append(name)
             continue
-        counts |= suspects(values.to_numpy(), check, report["interval_minutes"] * 60)
+        counts |= count_suspects(values.to_numpy(), check, report["interval_minutes"] * 60)
         counts["missing"] = int(missing.sum())
         limit = clean.max_gap * 60 / report["interval_minutes"]
-        counts["interpolated"] = int(short_gaps(missing, limit).sum())
+        counts["interpolated"] = int(find_short_gaps(missing, limit).sum())
         columns[name], report["columns"][name] = values, counts
-    return with_vector(pd.DataFrame(columns), clean.wind), report
+    return replace_wind_direction(pd.DataFrame(columns), clean.wind), report
 
 
-def summary(report: dict[str, Any]) -> str:
+def describe_cleaning(report: dict[str, Any]) -> str:
     """Return the report of `cleaned` on two lines."""
     columns = report["columns"].items()
     counts = [

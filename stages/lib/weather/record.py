@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.lib.files import reading
+from stages.lib.files import open_input
 
 RECORD = Path("data/record.parquet")
 CLEAN = Path("data/clean.parquet")
 
 
-def values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+def to_numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """Return `column` as float64 or datetime64[s]: by DLPack, as to_numpy() imports pandas, for 0.5 s."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_timestamp(array.type):
@@ -20,11 +20,11 @@ def values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return np.from_dlpack(array)
 
 
-def read(path: Path = RECORD, stage: str = "parse") -> dict[str, np.ndarray]:
+def read_record(path: Path = RECORD, stage: str = "parse") -> dict[str, np.ndarray]:
     """Return the columns of a record by name: first the times, as datetime64[s], then the others, as float64.
 
     Raises UserError where `path`, which `stage` makes, does not exist or is damaged.
     """
-    with reading(path, stage) as path:
+    with open_input(path, stage) as path:
         table = pq.ParquetFile(path).read()  # pq.read_table() imports pyarrow.dataset, for another 0.2 s
-    return {name: values(table[name]) for name in table.column_names}
+    return {name: to_numpy(table[name]) for name in table.column_names}

@@ -16,27 +16,27 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from tqdm import tqdm
 
-from stages.lib.archives import UnpackError, read_table
 from stages.lib.errors import UserError
-from stages.lib.record import values
 from stages.lib.settings.dataset import Record
+from stages.lib.weather.archives import UnpackError, read_packed_csv
+from stages.lib.weather.record import to_numpy
 
 BLOCK = 8192  # lines that are read again together where not all can be read at once
 FEW = 24  # rows of one time with different values that a file may hold, or one in a hundred
 NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 
 
-def contents(path: Path) -> tuple[str, bytes]:
+def read_bytes(path: Path) -> tuple[str, bytes]:
     """Return the name to show for the CSV at `path` (.csv, .zip or .gz) and its bytes; UserError if damaged."""
     try:
-        return read_table(path)
+        return read_packed_csv(path)
     except (OSError, UnpackError) as error:
         ours = path.is_relative_to("data/raw")  # not the file that `predict` reads
         hint = "; fetch it again with `dvc repro -f download@dataset`" if ours else ""
         raise UserError(f"{path}: cannot be read ({error}){hint}") from None
 
 
-def header(line: str, where: str, section: Record) -> list[str]:
+def parse_header(line: str, where: str, section: Record) -> list[str]:
     """Return the column names in `line`, renamed; UserError, which begins with `where`, if they will not do."""
     try:
         columns = next(csv.reader([line], delimiter=section.separator), [])
@@ -62,7 +62,7 @@ def header(line: str, where: str, section: Record) -> list[str]:
     return columns
 
 
-def instants(texts: pa.StringArray, format: str) -> pa.Array:
+def parse_times(texts: pa.StringArray, format: str) -> pa.Array:
     """Return `texts` as timestamp[s], as datetime.strptime reads them; ValueError where it does not.
 
     Arrow carries over what is impossible (31.02. becomes 03.03., second 60 the next minute) and takes years
@@ -70,9 +70,9 @@ def instants(texts: pa.StringArray, format: str) -> pa.Array:
     """
     with contextlib.suppress(pa.ArrowInvalid):  # perhaps Python reads what Arrow does not
         stamps = pc.strptime(texts, format=format, unit="s")
-        days = values(stamps).astype("datetime64[D]")
+        days = to_numpy(stamps).astype("datetime64[D]")
         early = np.flatnonzero(days - days.astype("datetime64[M]") < np.timedelta64(3, "D"))
-        sixty = values(pc.indices_nonzero(pc.match_substring_regex(texts, "6[01]")))
+        sixty = to_numpy(pc.indices_nonzero(pc.match_substring_regex(texts, "6[01]")))
         doubtful = np.union1d(early, sixty.astype(np.int64))
         rows = pa.Array.from_buffers(pa.int64(), len(doubtful), [None, pa.py_buffer(doubtful)])
         rewritten = pc.strftime(stamps.take(rows), format=format)
@@ -80,11 +80,11 @@ def instants(texts: pa.StringArray, format: str) -> pa.Array:
             return stamps
     if len(texts) > BLOCK:
         starts = tqdm(range(0, len(texts), BLOCK), "times", unit=" blocks", disable=None, leave=False)
-        return pa.concat_arrays([instants(texts[start : start + BLOCK], format) for start in starts])
+        return pa.concat_arrays([parse_times(texts[start : start + BLOCK], format) for start in starts])
     return pa.array([datetime.strptime(text, format) for text in texts.to_pylist()], pa.timestamp("s"))
 
 
-def to_table(data: bytes, columns: list[str], section: Record) -> pa.Table:
+def parse_rows(data: bytes, columns: list[str], section: Record) -> pa.Table:
     """Return a header and lines of CSV as a table: times as timestamp[s], then the other columns as float64.
 
     Columns of section.leave_out are not in it; NaN stands for the texts of section.missing. Raises ValueError
@@ -105,7 +105,7 @@ def to_table(data: bytes, columns: list[str], section: Record) -> pa.Table:
     ).combine_chunks()
     if table.num_rows != data.count(b"\n"):
         raise ValueError("a line is empty, or a quote is left open")
-    stamps = instants(table[time].combine_chunks(), section.format)
+    stamps = parse_times(table[time].combine_chunks(), section.format)
     table = table.drop_columns([time])
     if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in table.columns):
         raise ValueError("a number is not finite")
@@ -113,23 +113,23 @@ def to_table(data: bytes, columns: list[str], section: Record) -> pa.Table:
     return pa.table({time: stamps, **numbers})
 
 
-def read_file(path: Path, section: Record) -> tuple[str, pa.Table]:
+def read_csv_file(path: Path, section: Record) -> tuple[str, pa.Table]:
     """Return the name to show for the CSV at `path` and its table; UserError names the first bad place."""
-    name, data = contents(path)
+    name, data = read_bytes(path)
     try:
         if codecs.lookup(section.encoding).name != "utf-8":
             data = data.decode(section.encoding).encode()
         data = data.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
         first = io.BytesIO(data).readline().decode().rstrip("\r\n")
-        columns = header(first, f"{name}, line 1", section)
+        columns = parse_header(first, f"{name}, line 1", section)
         if b"\n" not in data:
             raise UserError(f"{name}, line 2: expected rows after the header, found the end of the file")
         try:
-            table = to_table(data, columns, section)
+            table = parse_rows(data, columns, section)
         except ValueError as error:  # Arrow's own ArrowInvalid is one too
-            check_lines(data.decode().split("\n"), name, columns, section)
+            check_each_line(data.decode().split("\n"), name, columns, section)
             raise UserError(f"{name}: cannot be read as CSV: {error}") from None
-        check_order(table, name)
+        check_time_order(table, name)
         return name, table
     except UnicodeDecodeError as error:
         line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
@@ -139,12 +139,12 @@ def read_file(path: Path, section: Record) -> tuple[str, pa.Table]:
         ) from None
 
 
-def check_lines(lines: list[str], name: str, columns: list[str], section: Record) -> None:
+def check_each_line(lines: list[str], name: str, columns: list[str], section: Record) -> None:
     """Raise UserError about the first bad one of `lines`, those of the file `name`."""
     for start in range(1, len(lines), BLOCK):
         block = lines[start : start + BLOCK]
         try:
-            to_table("\n".join([lines[0], *block]).encode(), columns, section)
+            parse_rows("\n".join([lines[0], *block]).encode(), columns, section)
         except ValueError:
             for number, line in enumerate(block, start + 1):
                 check_line(line.rstrip("\r"), f"{name}, line {number}", columns, section)
@@ -169,7 +169,7 @@ def check_line(line: str, where: str, columns: list[str], section: Record) -> No
                 continue
             if not NUMBER.fullmatch(field) or not math.isfinite(float(field)):
                 raise UserError(
-                    f"{where}, column {column!r}: expected a number, found {found}{advice(field, section)}"
+                    f"{where}, column {column!r}: expected a number, found {found}{suggest_fix(field, section)}"
                 )
             continue
         try:
@@ -182,7 +182,7 @@ def check_line(line: str, where: str, columns: list[str], section: Record) -> No
             ) from None
 
 
-def advice(field: str, section: Record) -> str:
+def suggest_fix(field: str, section: Record) -> str:
     """Return what may be done about a `field` that is no number, to end a message with."""
     if field.strip() in ("", "-", "NA", "N/A", "nan", "NaN", "null", "None"):
         return f"; if it stands for nothing measured: dataset.missing: [{json.dumps(field)}] in params.yaml"
@@ -191,16 +191,16 @@ def advice(field: str, section: Record) -> str:
     return "; correct it, or name a column that is no measurement in dataset.leave_out of params.yaml"
 
 
-def check_order(table: pa.Table, name: str) -> None:
+def check_time_order(table: pa.Table, name: str) -> None:
     """Raise UserError unless the rows of `table`, the file `name`, are in time order, and most times there once.
 
     Let through, and later counted: a block of rows that a logger wrote twice, and a few rows of one time.
     """
 
     def fields(rows: np.ndarray) -> list[np.ndarray]:
-        return [np.nan_to_num(values(column)[rows], nan=np.inf) for column in table.columns]  # NaN equals NaN
+        return [np.nan_to_num(to_numpy(column)[rows], nan=np.inf) for column in table.columns]  # NaN equals NaN
 
-    stamps = values(table[0])
+    stamps = to_numpy(table[0])
     where = f"column {table.column_names[0]!r}: expected"
     latest = np.maximum.accumulate(stamps)
     back = np.flatnonzero(stamps < latest)
@@ -222,27 +222,27 @@ def check_order(table: pa.Table, name: str) -> None:
         )
 
 
-def read_record(files: list[Path], section: Record) -> pa.Table:
+def read_csv_files(files: list[Path], section: Record) -> pa.Table:
     """Return the rows of all `files`, one below the other; UserError where they do not fit together."""
     tables: list[pa.Table] = []
     before = ""
     for path in files:
-        name, table = read_file(path, section)
+        name, table = read_csv_file(path, section)
         if tables:
-            check_follows(name, table, before, tables[-1])
+            check_file_order(name, table, before, tables[-1])
         tables.append(table)
         before = name
     return pa.concat_tables(tables).combine_chunks()
 
 
-def check_follows(name: str, table: pa.Table, before: str, previous: pa.Table) -> None:
+def check_file_order(name: str, table: pa.Table, before: str, previous: pa.Table) -> None:
     """Raise UserError unless `table` has the columns of `previous` and only times from its last one on."""
     if table.column_names != previous.column_names:
         raise UserError(
             f"{name}, line 1: expected the columns of {before}, "
             f"{', '.join(map(repr, previous.column_names))}, found {', '.join(map(repr, table.column_names))}"
         )
-    start, end = values(table[0]), values(previous[0]).max()
+    start, end = to_numpy(table[0]), to_numpy(previous[0]).max()
     if start.min() < end:
         raise UserError(
             f"{name}, line {start.argmin() + 2}, column {table.column_names[0]!r}: expected a time not before "

@@ -5,21 +5,22 @@ from typing import Any
 import numpy as np
 
 from stages.lib.errors import UserError
-from stages.lib.windows import Inputs, Split
+from stages.lib.nn.batches import predict_in_batches as predict_split  # noqa: F401, the hook of `evaluate`
+from stages.lib.windows.input_set import Inputs, Split
 
 
-def mae(targets: np.ndarray, forecasts: np.ndarray) -> float:
+def mean_absolute_error(targets: np.ndarray, forecasts: np.ndarray) -> float:
     """Mean absolute error over (n,) arrays, accumulated in float64."""
     return float(np.abs(targets.astype(np.float64) - forecasts).mean())
 
 
-def naive(split: Split, target: int) -> np.ndarray:
+def naive_forecast(split: Split, target: int) -> np.ndarray:
     """The target's value at the last input of every window, (n,): the forecast that skill is measured against."""
     last = split.windows.shape[1] - 1
     return split.windows.rows[split.windows.starts + last, target]
 
 
-def forecast_metrics(inputs: Inputs, outputs: dict[str, np.ndarray]) -> dict[str, float]:
+def score_splits(inputs: Inputs, outputs: dict[str, np.ndarray]) -> dict[str, float]:
     """MAE in standard deviations and in the target's unit, and skill = 1 - MAE / naive MAE, same windows.
 
     Raises UserError where the naive forecast is perfect, for then there is no skill.
@@ -27,10 +28,10 @@ def forecast_metrics(inputs: Inputs, outputs: dict[str, np.ndarray]) -> dict[str
     metrics = {}
     for name, output in outputs.items():
         split = getattr(inputs, name)
-        error = mae(split.targets, output)
+        error = mean_absolute_error(split.targets, output)
         metrics[f"{name}_mae"] = error
         metrics[f"{name}_mae_{inputs.meta.unit}"] = error * inputs.meta.std
-        reference = mae(split.targets, naive(split, inputs.meta.target))
+        reference = mean_absolute_error(split.targets, naive_forecast(split, inputs.meta.target))
         if not reference:
             raise UserError(
                 f"params.yaml: split.{name}: the naive forecast is perfect, as if the target were constant in the "
@@ -40,12 +41,12 @@ def forecast_metrics(inputs: Inputs, outputs: dict[str, np.ndarray]) -> dict[str
     return metrics
 
 
-def score(
+def score_outputs(
     outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, dict]]:
     """The metrics of `outputs`, (n, 1) each of val and test, and the test forecasts in the target's unit."""
     table = {"truth": inputs.test.targets, "forecast": outputs["test"][:, 0]}
     scale, offset = np.float32(inputs.meta.std), np.float32(inputs.meta.mean)
     table = {"time": inputs.test.times} | {key: values * scale + offset for key, values in table.items()}
-    metrics = forecast_metrics(inputs, {split: output[:, 0] for split, output in outputs.items()})
+    metrics = score_splits(inputs, {split: output[:, 0] for split, output in outputs.items()})
     return metrics, {"forecast": table}

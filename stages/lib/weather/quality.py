@@ -6,26 +6,26 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.lib.record import values
+from stages.lib.weather.record import to_numpy
 
 QUALITY = Path("data/quality.json")
 
 
-def quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
+def assess_quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
     """Return the report on a record whose first column holds its times.
 
     A gap is a step between neighbouring times, sorted and unique, that is nearer to two or more of the most
     common steps than to one; `missing` is how many rows would have filled it. Duplicates equal an earlier
     row in every column; conflicts have the time of an earlier row, but other values.
     """
-    stamps = values(table[0])
+    stamps = to_numpy(table[0])
     unique, inverse, counts = np.unique(stamps, return_inverse=True, return_counts=True)
     steps = np.diff(unique).astype(np.int64)
     lengths, frequencies = np.unique(steps, return_counts=True)
     interval = int(lengths[frequencies.argmax()]) if len(steps) else None  # s
     missing = (steps + interval // 2) // interval - 1 if interval else steps
     repeated = counts[inverse] > 1
-    columns = (np.nan_to_num(values(column)[repeated], nan=np.inf) for column in table.columns)  # NaN equals NaN
+    columns = (np.nan_to_num(to_numpy(column)[repeated], nan=np.inf) for column in table.columns)  # NaN equals NaN
     rows = list(zip(*(column.tolist() for column in columns), strict=True))
     return {
         "rows": table.num_rows,
@@ -39,11 +39,11 @@ def quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
             {"after": str(unique[i]), "until": str(unique[i + 1]), "missing": int(missing[i])}
             for i in np.flatnonzero(missing > 0)
         ],
-        "columns": {name: column_quality(values(table[name]), sentinels) for name in table.column_names[1:]},
+        "columns": {name: assess_column(to_numpy(table[name]), sentinels) for name in table.column_names[1:]},
     }
 
 
-def summary(report: dict[str, Any]) -> str:
+def describe_quality(report: dict[str, Any]) -> str:
     """Return the report on one line, and a warning where times come twice."""
     gaps, columns = report["gaps"], report["columns"].items()
     sentinels, missing = (
@@ -62,7 +62,7 @@ def summary(report: dict[str, Any]) -> str:
     )
 
 
-def column_quality(numbers: np.ndarray, sentinels: list[float]) -> dict[str, Any]:
+def assess_column(numbers: np.ndarray, sentinels: list[float]) -> dict[str, Any]:
     """Return the counts of `sentinels` and NaN in `numbers`; minimum, maximum and mean of the others, or None."""
     missing = np.isnan(numbers)
     kept = numbers[~np.isin(numbers, sentinels) & ~missing]

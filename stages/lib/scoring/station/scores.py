@@ -10,19 +10,20 @@ import pandas as pd
 import xarray as xr
 from scores.continuous import additive_bias, mae, mse, quantile_score
 
-from stages.lib.tasks.station.forecasting import forecasts
-from stages.lib.tasks.station.training import QUANTILES, persistence, ridge
-from stages.lib.windows import Inputs, Meta, Split
+from stages.lib.scoring.station.prediction import predict_split
+from stages.lib.tasks.station.quantiles import QUANTILES
+from stages.lib.tasks.station.references import build_persistence, build_ridge
+from stages.lib.windows.input_set import Inputs, Meta, Split
 
 HEADLINE = 24  # hours ahead
 
 
-def headline(meta: Meta) -> int:
+def get_headline_lead(meta: Meta) -> int:
     """The lead in hours that is reported by itself: HEADLINE, or the last one of shorter forecasts."""
     return min(HEADLINE, meta.leads * meta.every)
 
 
-def cells(targets: np.ndarray, outputs: np.ndarray, split: Split, every: float) -> pd.DataFrame:
+def score_each_forecast(targets: np.ndarray, outputs: np.ndarray, split: Split, every: float) -> pd.DataFrame:
     """The scores of every forecast value: a row for each window and lead whose target was measured.
 
     `targets` is (n, leads), `outputs` (n, leads, 3). Columns: lead (hours), valid (time), error, absolute, squared,
@@ -52,7 +53,7 @@ def cells(targets: np.ndarray, outputs: np.ndarray, split: Split, every: float) 
     return frame[np.isfinite(targets).ravel()]
 
 
-def summary(group: Any) -> pd.DataFrame:
+def average_scores(group: Any) -> pd.DataFrame:
     """The mean scores of `cells`, grouped: n, mae, rmse, bias, pinball, coverage, width."""
     means = group[["error", "absolute", "squared", "pinball", "inside", "width"]].mean()
     means["squared"] **= 0.5
@@ -60,14 +61,14 @@ def summary(group: Any) -> pd.DataFrame:
     return means.rename(columns=names).assign(n=group.size())
 
 
-def skills(targets: np.ndarray, median: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def skill_by_lead(targets: np.ndarray, median: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """1 - MAE / MAE of the reference, by lead and, last, over all: three times (n, leads) -> (leads + 1,)."""
     own, other = (np.abs(targets - forecast) for forecast in (median, reference))
     ratio = np.nanmean(own, axis=0) / np.nanmean(other, axis=0)
     return 1 - np.append(ratio, np.nanmean(own) / np.nanmean(other))
 
 
-def score(
+def score_outputs(
     outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """The metrics of `outputs`, (n, leads, 3) each of val and test; tables of the test forecasts and their scores.
@@ -76,20 +77,20 @@ def score(
     origin and lead, and the scores `by_lead`, and at HEADLINE hours `by_month` and `by_hour`, of the valid time.
     """
     every, unit, test = inputs.meta.every, inputs.meta.unit, inputs.test
-    lead = headline(inputs.meta)
+    lead = get_headline_lead(inputs.meta)
     position = lead // every - 1
     label = f"_{lead:g}h"
-    references = {"": persistence(inputs), "_vs_ridge": ridge(inputs)}
+    references = {"": build_persistence(inputs), "_vs_ridge": build_ridge(inputs)}
     skill = {
-        (part, key): skills(
+        (part, key): skill_by_lead(
             getattr(inputs, part).targets,
             outputs[part][:, :, 1],
-            forecasts(model, inputs, getattr(inputs, part))[:, :, 1],
+            predict_split(model, inputs, getattr(inputs, part))[:, :, 1],
         )
         for part in ("val", "test")
         for key, model in references.items()
     }
-    frame = cells(test.targets, outputs["test"], test, every)
+    frame = score_each_forecast(test.targets, outputs["test"], test, every)
     at_headline = frame[frame["lead"] == lead]
     val_error = np.abs(inputs.val.targets - outputs["val"][:, :, 1])[:, position]
     metrics = {
@@ -97,24 +98,24 @@ def score(
         f"val_skill{label}": skill["val", ""][position],
     }
     for suffix, chosen, index in ((label, at_headline, position), ("", frame, -1)):
-        means = summary(chosen.groupby(np.zeros(len(chosen)))).iloc[0]
+        means = average_scores(chosen.groupby(np.zeros(len(chosen)))).iloc[0]
         metrics |= {f"test_{key}_{unit}{suffix}": means[key] for key in ("mae", "rmse", "bias", "pinball", "width")}
         metrics[f"test_coverage{suffix}"] = means["coverage"]
         metrics |= {f"test_skill{key}{suffix}": skill["test", key][index] for key in references}
-    by_lead = summary(frame.groupby("lead")).assign(
+    by_lead = average_scores(frame.groupby("lead")).assign(
         skill=skill["test", ""][:-1], skill_vs_ridge=skill["test", "_vs_ridge"][:-1]
     )
     valid = at_headline["valid"].dt
     tables = {
-        "forecast": table(outputs["test"], test, every),
+        "forecast": tabulate_forecasts(outputs["test"], test, every),
         "by_lead": by_lead.reset_index(),
-        "by_month": summary(at_headline.groupby(valid.month.rename("month"))).reset_index(),
-        "by_hour": summary(at_headline.groupby(valid.hour.rename("hour"))).reset_index(),
+        "by_month": average_scores(at_headline.groupby(valid.month.rename("month"))).reset_index(),
+        "by_hour": average_scores(at_headline.groupby(valid.hour.rename("hour"))).reset_index(),
     }
     return {key: float(value) for key, value in metrics.items()}, tables
 
 
-def table(outputs: np.ndarray, split: Split, every: float) -> pd.DataFrame:
+def tabulate_forecasts(outputs: np.ndarray, split: Split, every: float) -> pd.DataFrame:
     """The forecasts of `split` as they were given, a row for each origin and lead, in the target's unit."""
     leads = (np.arange(outputs.shape[1]) + 1) * every
     columns = {"origin": np.repeat(split.times, len(leads)), "lead": np.tile(leads, len(outputs))}
