@@ -9,21 +9,29 @@ import gc
 import logging
 import os
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 # Not TensorFlow's default on every CPU; it halves the step of a convolution (benchmarks/README.md).
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 
+# Keras and TensorFlow import these where they are installed, for plots, data frames and models for telephones. None of
+# that is used here, and it takes a quarter of the import's time.
+_UNUSED = {"matplotlib", "pandas", "jax"} - {os.environ.get("KERAS_BACKEND")} - sys.modules.keys()
+
 _stderr, _null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
 os.dup2(_null, 2)
 gc.disable()
+sys.modules |= dict.fromkeys(_UNUSED)  # None: not to be found
 try:
     import keras
 
     gc.freeze()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # such as of functions traced for every new model
 finally:
+    for _name in _UNUSED:
+        del sys.modules[_name]
     gc.enable()
     os.dup2(_stderr, 2)
     os.close(_stderr)
