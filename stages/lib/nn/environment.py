@@ -1,8 +1,9 @@
 """Import Keras without log output, two seconds faster, and with the switches that change numbers set.
 
 Every stage imports `keras` from this module. File descriptor 2 is redirected during the import, because
-TensorFlow's C++ code prints before its log level applies. The garbage collector is off during the import and ignores
-the imported objects afterwards: it would otherwise traverse TensorFlow's 700,000 objects repeatedly, and at exit.
+TensorFlow's C++ code prints before its log level applies. The garbage collector is off during the import and
+ignores the imported objects afterwards: it would otherwise traverse TensorFlow's 700,000 objects repeatedly, and
+once more at exit.
 """
 
 import gc
