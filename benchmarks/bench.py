@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contenders import WARM, Figures
-from scripts.demo import DVC, SHORT, merge_yaml
+from scripts.demo import DVC, SETTINGS, merge_yaml
 from stages.lib.errors import UserError
 from stages.lib.params import get_param
 from stages.lib.weather.record import read_record
@@ -146,7 +146,7 @@ def prepare(folder: Path, source: Path | None) -> str:
     for stage in ("download dataset", "download reviews", "parse"):
         run("-m", "stages.lib.command", *stage.split())
     if json.loads((folder / "data/quality.json").read_text())["rows"] <= get_param("split", "test")[0]:
-        merge_yaml(folder / "params.yaml", {"split": SHORT["split"]})
+        merge_yaml(folder / "params.yaml", {"split": SETTINGS["split"]})
     stages = [
         "normalize",
         *(f"inputs {key}" for key in get_param("inputs")),

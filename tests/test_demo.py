@@ -31,7 +31,7 @@ second:
 
 
 def updated(tmp_path, text, changes):
-    """Return `text` after demo.update with `changes`."""
+    """Return `text` after demo.merge_yaml with `changes`."""
     path = tmp_path / "params.yaml"
     path.write_text(text)
     demo.merge_yaml(path, changes)
@@ -60,7 +60,7 @@ def test_a_change_touches_its_value_alone(tmp_path, changes, before, after):
 
 def test_the_demo_changes_only_the_lines_of_its_keys(tmp_path):
     text = (ROOT / "params.yaml").read_text()
-    before, after = text.splitlines(), updated(tmp_path, text, demo.SHORT).splitlines()
+    before, after = text.splitlines(), updated(tmp_path, text, demo.SETTINGS).splitlines()
     changed = {line.split(":")[0].strip() for line in after if line not in before}
     own = {"source", "size", "sha256", "train", "val", "test", "periods", "max_epochs", "forecast", "station"}
     assert changed <= own | {"models", "folds", "months"}
@@ -70,7 +70,7 @@ def test_the_demo_changes_only_the_lines_of_its_keys(tmp_path):
 
 
 def test_the_demo_says_what_it_is_meant_to(tmp_path):
-    text = updated(tmp_path, (ROOT / "params.yaml").read_text(), demo.SHORT)
+    text = updated(tmp_path, (ROOT / "params.yaml").read_text(), demo.SETTINGS)
     content = YAML(typ="safe").load(text)
 
     def holds(value, wanted):
@@ -78,13 +78,13 @@ def test_the_demo_says_what_it_is_meant_to(tmp_path):
             return value == wanted
         return all(holds(value[key], inner) for key, inner in wanted.items())
 
-    assert holds(content, demo.SHORT)
+    assert holds(content, demo.SETTINGS)
     assert content["models"] == YAML(typ="safe").load(ROOT / "params.yaml")["models"]
 
 
 def test_the_demos_settings_are_valid(root):
     (root / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    demo.merge_yaml(root / "params.yaml", demo.SHORT)
+    demo.merge_yaml(root / "params.yaml", demo.SETTINGS)
     check()
 
 
@@ -109,11 +109,11 @@ TOLERANCE = {"val_mae": {"rel": 0.02}, "val_loss": {"rel": 0.03}, "val_accuracy"
 TOLERANCE |= {"val_skill": {"abs": 0.03}, "parameters": {"abs": 0}, "epochs": {"abs": 0}}
 
 # The demo's settings of some forecasting models, whatever params.yaml says today.
-PARAMS = demo.SHORT | {
-    "dataset": demo.SHORT["dataset"]
+PARAMS = demo.SETTINGS | {
+    "dataset": demo.SETTINGS["dataset"]
     | {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "encoding": "utf-8", "target": "T (degC)"}
     | {"sentinels": [-9999], "separator": ",", "rename": {}, "leave_out": [], "missing": []},
-    "split": demo.SHORT["split"] | {"val_batch": 128},
+    "split": demo.SETTINGS["split"] | {"val_batch": 128},
     "inputs": {"hourly": {"lookback": 1440, "step": 6, "delay": 144}},
     "training": {"batch_size": 128, "learning_rate": 0.001, "max_epochs": 2, "seed": 1, "threads": 1},
     "tasks": {"forecast": {"loss": "mae", "metric": "mae", "monitor": "val_loss", "steps_per_epoch": 50}},

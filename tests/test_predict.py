@@ -374,7 +374,7 @@ def trained(project: Path) -> pd.DataFrame:
 def test_what_a_window_gets_does_not_depend_on_the_others(members: int) -> None:
     """Not so what Keras gives for batches of different sizes."""
     from stages.lib.nn.environment import keras
-    from stages.lib.scoring.station.prediction import BATCH, predict_windows
+    from stages.lib.scoring.station.prediction import BATCH_SIZE, predict_windows
 
     def member() -> Any:
         window = keras.Input((LOOKBACK, 5))
@@ -386,11 +386,11 @@ def test_what_a_window_gets_does_not_depend_on_the_others(members: int) -> None:
     window = keras.Input((LOOKBACK, 5))
     outputs = [member()(window) for _ in range(members)]
     model = keras.Model(window, keras.layers.Average()(outputs) * 2 if members > 1 else outputs[0])
-    windows = np.random.default_rng(0).normal(size=(BATCH + 37, LOOKBACK, 5)).astype(np.float32)
+    windows = np.random.default_rng(0).normal(size=(BATCH_SIZE + 37, LOOKBACK, 5)).astype(np.float32)
     expected = model(windows)
     together = predict_windows(model, windows)
     np.testing.assert_allclose(together, expected, atol=1e-5)
-    for position in (0, 5, BATCH - 1, BATCH, BATCH + 36):
+    for position in (0, 5, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 36):
         np.testing.assert_array_equal(
             predict_windows(model, windows[position : position + 1])[0], together[position]
         )

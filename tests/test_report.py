@@ -350,7 +350,7 @@ def test_no_curve_far_off_flattens_the_others(far: list, near: list, top: float 
     figure = draw_losses(metrics, histories)
     assert ("cut off" in figure.get_suptitle()) == (top is not None)
     panels = {axes.get_title(): axes for axes in figure.axes}
-    assert list(panels) == (["near", "far (own scale)"] if own else ["far", "near"])
+    assert list(panels) == (["near", "far (separate scale)"] if own else ["far", "near"])
     for title, axes in panels.items():
         naive = {"far": 0.3, "near": 0.25}[title.split()[0]]  # each on its own windows
         assert axes.lines[-1].get_ydata() == pytest.approx([naive, naive])
@@ -358,14 +358,14 @@ def test_no_curve_far_off_flattens_the_others(far: list, near: list, top: float 
     assert low < np.nanmin(near) and (high == pytest.approx(top) if top else 0.4 < high < 0.6)
     assert (list(panels.values())[-1].get_ylim() != figure.axes[0].get_ylim()) == own
     if own:
-        assert panels["far (own scale)"].get_ylim()[1] > 9
+        assert panels["far (separate scale)"].get_ylim()[1] > 9
 
 
 def test_a_model_far_off_alone_has_its_own_scale() -> None:
     history = pd.DataFrame({"epoch": [1], "loss": [2.0], "val_loss": [2.0], "val_loss_degc": [16.0]})
     metrics = pd.DataFrame({"val_mae": [2.0], "val_skill": [-9.0], "best_epoch": [1]}, index=["bad"])
     figure = draw_losses(metrics, {"bad": history})
-    assert figure.axes[0].get_title() == "bad (own scale)" and figure.axes[0].get_ylim()[1] > 2
+    assert figure.axes[0].get_title() == "bad (separate scale)" and figure.axes[0].get_ylim()[1] > 2
 
 
 def test_naive_forecast_is_matched_by_time() -> None:

@@ -76,7 +76,7 @@ def test_one_fold_has_no_spread(tables):
             path.unlink()
     report_backtest()
     text = Path("metrics/backtest.md").read_text()
-    assert "\n1 test period of 6 months;" in text and "nan" not in text
+    assert "\n1 test period of 6 months." in text and "nan" not in text
 
 
 def test_what_is_missing_or_left_over_is_named(tables):

@@ -166,7 +166,7 @@ def test_an_interrupted_run_leaves_nothing_running(clone, sign):
     os.kill(process.pid, sign)
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
-    assert output.splitlines()[-1] == "interrupted; all stages have stopped, run it again to resume"
+    assert output.splitlines()[-1] == "interrupted; all stages have stopped; run the command again to resume"
     assert stages_running(clone.path) == []
     assert psutil.wait_procs(started, LIMIT)[1] == []  # Dask's workers among them
     assert clone.results()  # dvc.lock is whole
@@ -213,13 +213,13 @@ def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, 
     lost, parse = (Stage(name=name, addressing=name, path_in_repo="dvc.yaml") for name in names)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stdout=b""))
     monkeypatch.setattr(repro, "Repo", contextlib.nullcontext)
-    monkeypatch.setattr(repro, "explain_unfit", lambda _: None)
+    monkeypatch.setattr(repro, "find_cluster_obstacle", lambda _: None)
     monkeypatch.setattr(repro, "plan_stages", lambda *_: {lost: [], parse: [lost]})
     monkeypatch.setattr(repro, "run_dvc", lambda *_: 1)
     monkeypatch.setattr(repro, "connect_client", lambda *_: pytest.fail("nothing is left to run"))
     assert repro.repro("", 1, "tcp://127.0.0.1:9") == 1
     assert capsys.readouterr().err == (
-        "error: download@dataset failed: see above\nerror: parse: not run, as a stage that it needs failed\n"
+        "error: download@dataset failed: see above\nerror: parse: not run, because a stage it depends on failed\n"
     )
 
 
@@ -247,7 +247,7 @@ def test_what_machines_have_made_joins_what_is_there(tmp_path):
 )
 def test_other_machines_need_a_remote_and_a_commit(monkeypatch, core, changed, why):
     monkeypatch.setattr(subprocess, "check_output", lambda *_, **__: changed)
-    found = repro.explain_unfit(SimpleNamespace(config=SimpleNamespace(read=lambda _: {"core": core})))
+    found = repro.find_cluster_obstacle(SimpleNamespace(config=SimpleNamespace(read=lambda _: {"core": core})))
     assert found is None if why is None else found.startswith(why)
 
 

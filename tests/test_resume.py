@@ -78,7 +78,7 @@ def test_damage_of_any_kind_costs_the_resume_alone(root, saved, capsys, data):
 
 def test_another_training_or_a_longer_one_is_named(root, saved, capsys):
     check_ignored(saved, "settings, data, code or machine have changed since", capsys, identity="you")
-    check_ignored(saved, "it is at epoch 1, beyond the 0 wanted", capsys, epochs=0)
+    check_ignored(saved, "it is at epoch 1, more than the 0 of params.yaml", capsys, epochs=0)
     assert Checkpoint("x", "me").restore(variables(), 1)[0] == HISTORY
     assert Checkpoint("y", "me").restore(variables(), 1) == ([], [])
     assert capsys.readouterr().out == ""

@@ -65,10 +65,10 @@ def interrupted(name, monkeypatch, after):
         ("dense", {"units": 3, "unit": 4}, ["models.dense", "'unit'", "stages/models/dense.py takes units"]),
         ("dense", {}, ["models.dense", "'units'", "takes units"]),
         ("gru_dropout", {"units": 3}, ["models.gru_dropout", "takes units, dropout, recurrent_dropout"]),
-        ("dense", {"units": -1}, ["models.dense", "Keras refuses these settings"]),
+        ("dense", {"units": -1}, ["models.dense", "Keras rejects these settings"]),
         ("stacked_gru", {"units": [3], "dropout": 0.0, "recurrent_dropout": 0.0}, ["models.stacked_gru"]),
         ("stacked_gru", {"units": 3, "dropout": 0.0, "recurrent_dropout": 0.0}, ["models.stacked_gru"]),
-        ("transformer", {}, ["models.transformer needs a file stages/models/transformer.py"]),
+        ("transformer", {}, ["models.transformer: expected a file stages/models/transformer.py"]),
     ],
 )
 def test_build_names_what_is_wrong(data, name, options, expected):

@@ -1,4 +1,4 @@
-"""How the notebooks train a review classifier: RMSprop on cross-entropy, with accuracy."""
+"""Training of the notebooks' review classifiers: RMSprop on cross-entropy, with accuracy as the metric."""
 
 from typing import Any
 
@@ -12,7 +12,11 @@ from stages.lib.windows.input_set import Inputs
 def compile_for_training(
     learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
 ) -> None:
-    """Compile `learner`, which wraps `model`; where its output is a logit, the loss and the threshold know it."""
+    """Compile `learner`, which wraps `model`, with the loss and metric of `schedule`.
+
+    With schedule["logits"], the output of the model is a logit: the loss takes it as such, and the decision
+    threshold is 0 instead of 0.5.
+    """
     loss: Any = schedule["loss"]
     if schedule["logits"]:
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
@@ -26,5 +30,5 @@ def compile_for_training(
 def finish_model(
     name: str, members: list[keras.Model], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """The trained model as it is; there is nothing more to say about it."""
+    """Return the single trained model, and no additions to model.json."""
     return members[0], {}
