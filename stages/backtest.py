@@ -22,7 +22,7 @@ from stages.lib.windows.input_set import SPLITS, Inputs, load_input_set
 
 def fold_inputs(own: Backtest, fold: str) -> Inputs:
     """The input set with the splits of `fold`; raises UserError where one of them has no window."""
-    bounds = own.bounds(fold, get_param("periods", "train"))
+    bounds = own.get_bounds(fold, get_param("periods", "train"))
     inputs = load_input_set(Path("data/inputs", own.inputs), bounds, stage="clock")
     for name, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
         if not len(getattr(inputs, name).windows):
