@@ -22,7 +22,7 @@ from stages.lib.windows.input_set import SPLITS, Inputs, load_input_set
 
 def load_fold_inputs(settings: Backtest, fold: str) -> Inputs:
     """Load the input set with the splits of `fold`; raises UserError if one of them has no windows."""
-    bounds = settings.bounds(fold, get_param("periods", "train"))
+    bounds = settings.get_bounds(fold, get_param("periods", "train"))
     inputs = load_input_set(Path("data/inputs", settings.inputs), bounds, stage="clock")
     for name, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
         if not len(getattr(inputs, name).windows):

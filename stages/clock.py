@@ -47,7 +47,7 @@ def choose_windows(
 
 def clock(name: str) -> None:
     """Write the input set `name` of params.yaml `clock` to data/inputs/NAME."""
-    window, bounds = read_settings(Clock, "clock", name), read_settings(Periods, "periods").bounds()
+    window, bounds = read_settings(Clock, "clock", name), read_settings(Periods, "periods").get_bounds()
     target, max_gap = get_param("dataset", "target"), read_settings(Gaps, "clean").max_gap
     record = read_record(CLEAN, "clean")
     grid = pd.DataFrame(record).set_index(next(iter(record)))

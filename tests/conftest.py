@@ -75,9 +75,9 @@ def nothing_stays() -> Iterator[None]:
     """No test sees what an earlier one read, watched, switched on, or set in the environment."""
     before = dict(os.environ)
     yield
-    params._read.clear()
-    files._read.clear()
-    files._code.clear()
+    params._history.clear()
+    files._input_states.clear()
+    files._code_states.clear()
     os.environ.clear()
     os.environ.update(before)
 

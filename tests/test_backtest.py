@@ -108,7 +108,7 @@ def test_bounds_are_months_before_and_after_the_first_test_day(day, months, val,
         **FOLD | {"folds": [day.isoformat()], "months": months, "val": val, "train": train},
         **{"models": ["ridge"], "seeds": [1]},
     )
-    begin, second, third, end = (pd.Timestamp(time) for time in own.bounds(day.isoformat(), "2010-11-15"))
+    begin, second, third, end = (pd.Timestamp(time) for time in own.get_bounds(day.isoformat(), "2010-11-15"))
     assert third == pd.Timestamp(day) and end == third + pd.DateOffset(months=months)
     assert second == third - pd.DateOffset(months=val)
     earliest = pd.Timestamp("2010-11-15")

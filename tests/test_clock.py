@@ -164,7 +164,7 @@ def grids(draw):
 @OPTIONS
 @given(grids(), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
 def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_gap):
-    bounds = Periods.model_validate(PERIODS).bounds()
+    bounds = Periods.model_validate(PERIODS).get_bounds()
     try:
         table = to_hourly_rows(grid, TARGET, every, max_gap, bounds)
     except UserError:
@@ -209,7 +209,7 @@ def shaken(grid, rows, random):
 @OPTIONS
 @given(grids(), st.integers(0, 2**32))
 def test_what_comes_after_the_origin_changes_no_input(grid, seed):
-    bounds, random = Periods.model_validate(PERIODS).bounds(), np.random.default_rng(seed)
+    bounds, random = Periods.model_validate(PERIODS).get_bounds(), np.random.default_rng(seed)
     table = to_hourly_rows(grid, TARGET, 1, 3, bounds)
     for split in range(3):
         for position in stage.starts(table, 2, 2, bounds[split], bounds[split + 1]):
@@ -222,7 +222,7 @@ def test_what_comes_after_the_origin_changes_no_input(grid, seed):
 @OPTIONS
 @given(grids(), st.integers(0, 2**32))
 def test_no_row_of_the_record_serves_two_splits(grid, seed):
-    bounds, random = Periods.model_validate(PERIODS).bounds(), np.random.default_rng(seed)
+    bounds, random = Periods.model_validate(PERIODS).get_bounds(), np.random.default_rng(seed)
     for split in range(3):
         first, last = bounds[split], bounds[split + 1]
         within = grid.index >= first if last is None else (grid.index >= first) & (grid.index < last)

@@ -28,8 +28,8 @@ REPOSITORY = Path(__file__).parents[1]
 def folder(tmp_path, monkeypatch):
     """Work in an empty directory, as a process that has read nothing and is not guarded."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(params, "_read", [])
-    for name in ("_read", "_code"):
+    monkeypatch.setattr(params, "_history", [])
+    for name in ("_input_states", "_code_states"):
         monkeypatch.setattr(files, name, {})
     return tmp_path
 
@@ -191,13 +191,17 @@ def test_a_full_or_read_only_disk_is_one_line_and_leaves_nothing(options, reason
         subprocess.run(["umount", "full"], check=True)
 
 
-def test_a_file_in_the_place_of_a_directory_is_one_line():
+@pytest.mark.parametrize("parent", ["data", "data/a/b"])
+def test_a_folder_that_cannot_be_created_is_named_with_the_reason(parent):
     Path("data").touch()
-    with (
-        pytest.raises(UserError, match=r"^data/a/out: cannot be written \(Not a directory\)"),
-        atomic_output("data/a/out"),
-    ):
+    message = rf"^{parent}: this folder cannot be created: data is not a folder; remove it or write elsewhere$"
+    with pytest.raises(UserError, match=message), atomic_output(f"{parent}/out"):
         pass
+    refusal = PermissionError(13, "Permission denied", "new")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError) as raised:
+        patch.setattr(Path, "mkdir", lambda *_, **options: (_ for _ in ()).throw(refusal))
+        files.create_folder(Path("new/folder"))
+    assert str(raised.value).startswith("new/folder: this folder cannot be created: Permission denied in .;")
 
 
 def test_an_error_about_another_file_keeps_its_name():

@@ -112,8 +112,10 @@ def test_the_identity_covers_what_changes_an_epoch_and_nothing_else(weather, mon
 
 def test_no_identity_is_given_to_data_that_changed_since_it_was_read(weather, monkeypatch):
     inputs("tiny")
-    monkeypatch.setattr(files, "_read", {})
-    monkeypatch.setattr(files, "_code", {path: files.fingerprint_file(path) for path in files.CODE.rglob("*.py")})
+    monkeypatch.setattr(files, "_input_states", {})
+    monkeypatch.setattr(
+        files, "_code_states", {path: files.fingerprint_file(path) for path in files.CODE.rglob("*.py")}
+    )
     path = files.watch_file("data/inputs/tiny/meta.json")
     path.write_text(path.read_text() + "\n")
     with pytest.raises(UserError, match=r"^data/inputs/tiny/meta\.json"):
