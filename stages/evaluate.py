@@ -28,7 +28,8 @@ def evaluate(name: str) -> None:
     with open_input(model_directory / "model.keras", f"train@{name}") as path:
         model = keras.models.load_model(path, compile=False)
     scoring = importlib.import_module(f"stages.lib.scoring.{task}.scores")
-    outputs = {split: scoring.predict_split(model, inputs, getattr(inputs, split)) for split in ("val", "test")}
+    predict = scoring.make_predictor(model, inputs)
+    outputs = {name: predict(split) for name, split in (("val", inputs.val), ("test", inputs.test))}
     metrics, forecasts = scoring.score_outputs(outputs, inputs, schedule)
     if schedule["members"] == 1:
         best_epoch = int(find_best_epoch(history, schedule["monitor"])["epoch"]) if history else 0

@@ -84,11 +84,12 @@ OTHERS = {
 def test_compilation(kind, monkeypatch):
     build = (RECURRENT | OTHERS)[kind]
     model = keras.Sequential([keras.Input((5, 3)), *build(), layers.Dense(1)])
-    assert choose_jit_compile(model, "gpu:0") == "auto"
+    assert choose_jit_compile(model, "gpu:0", 500) == "auto"
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
-    assert choose_jit_compile(model, "cpu:0") is (kind in RECURRENT and kind != "convolution and gru")
+    assert choose_jit_compile(model, "cpu:0", 500) is (kind in RECURRENT and kind != "convolution and gru")
+    assert choose_jit_compile(model, "cpu:0", 499) is False
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")  # where False would mean: not compiled at all
-    assert choose_jit_compile(model, "cpu:0") == "auto"
+    assert choose_jit_compile(model, "cpu:0", 500) == "auto"
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replaces TensorFlow's loop")

@@ -25,6 +25,8 @@ from stages.lib.windows.input_set import Inputs, Meta, Split, Windows
 from stages.models import climatology, damped_persistence, station_gru, station_mlp
 
 LOOKBACK, LEADS, HOURS = 48, 30, 1200
+TRAINING = {"inputs": "station", "seed": 1, "batch_size": 64, "steps_per_epoch": 2, "learning_rate": 0.01}
+TRAINING |= {"weight_decay": 0.0, "average_from": None, "loss": "pinball", "monitor": "val_loss"}
 SCHEDULE = {"seed": 1, "members": 2}
 GRU = {"hours": 2, "units": 3, "dense": 4, "bins": 3, "curves": 2, "noise": 0.1}
 GRU |= {"dropout": 0.1, "recurrent_dropout": 0.1}
@@ -159,14 +161,15 @@ def test_the_climatology_at_a_lead_is_that_of_the_later_hour(inputs):
 # --- Training ----------------------------------------------------------------------------------------
 
 
-def test_members_are_built_from_seeds_that_follow_one_another(inputs):
-    schedule = SCHEDULE | {"epochs": 0, "units": 4, "noise": 0.1, "dropout": 0.1}
-    members, _, labels = fitting.fit_members("station_mlp", "x", inputs, schedule, training)
-    (second,), _, _ = fitting.fit_members(
-        "station_mlp", "x", inputs, schedule | {"seed": 2, "members": 1}, training
-    )
+def test_a_member_is_the_model_that_its_seed_alone_trains(inputs, root):
+    """Members are trained in the variables of the first; the second must not notice."""
+    Path("data/inputs/station").mkdir(parents=True)
+    schedule = TRAINING | {"epochs": 2, "average_from": 1, "units": 4, "noise": 0.1, "dropout": 0.1, "members": 2}
+    members, histories, labels = fitting.fit_members("station_mlp", "x", inputs, schedule, training)
+    single = schedule | {"seed": 2, "members": 1}
+    (second,), (history,), _ = fitting.fit_members("station_mlp", "y", inputs, single, training)
+    assert labels == ["x.1", "x.2"] and histories[0] != histories[1] == history
     weights = [np.concatenate([w.ravel() for w in model.get_weights()]) for model in (*members, second)]
-    assert labels == ["x.1", "x.2"]
     assert (weights[0] != weights[1]).any() and (weights[1] == weights[2]).all()
 
 
@@ -258,12 +261,12 @@ def test_pieces_are_the_part_of_every_bin_that_a_value_is_above(inputs):
 def test_a_training_of_another_length_does_not_continue(inputs, root, capsys):
     """Its learning rate falls towards the last epoch, so that every epoch of it is another."""
     Path("data/inputs/station").mkdir(parents=True)
-    schedule = {"inputs": "station", "seed": 1, "batch_size": 64, "steps_per_epoch": 2, "learning_rate": 0.01}
-    schedule |= {"weight_decay": 0.0, "average_from": None, "loss": "pinball", "monitor": "val_loss"}
 
     def fit(epochs: int) -> str:
         model = station_mlp.build(inputs, units=3, noise=0.1, dropout=0.1)
-        fitting.fit_model("mlp", model, inputs, schedule | {"epochs": epochs}, training)
+        schedule = TRAINING | {"epochs": epochs}
+        learner = fitting.make_learner(model, inputs, schedule, training)
+        fitting.fit_model("mlp", model, learner, inputs, schedule)
         return capsys.readouterr().out
 
     assert "ignored" not in fit(1)

@@ -17,8 +17,8 @@ from pathlib import Path
 # This is not the default on every CPU. It halves the training step of a convolution (benchmarks/README.md).
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 
-# Keras and TensorFlow import these where they are installed, for plots, data frames and models for telephones. None of
-# that is used here, and it takes a quarter of the import's time.
+# Keras and TensorFlow import these if they are installed, for plots, data frames and TensorFlow Lite. Nothing here
+# uses that, and it takes a quarter of the import's time.
 _UNUSED = {"matplotlib", "pandas", "jax"} - {os.environ.get("KERAS_BACKEND")} - sys.modules.keys()
 
 _stderr, _null = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -52,23 +52,26 @@ def get_loss_unit(inputs: Inputs, schedule: dict[str, Any]) -> str | None:
     return inputs.meta.unit if schedule["loss"] in ("mae", "mean_absolute_error") else None
 
 
-def fit_model(
-    label: str, model: keras.Model, inputs: Inputs, schedule: dict[str, Any], task: ModuleType
-) -> list[dict]:
-    """Train `model` in place, set the weights of its best epoch, and return its history, one row per epoch.
+def make_learner(model: keras.Model, inputs: Inputs, schedule: dict[str, Any], task: ModuleType) -> keras.Model:
+    """Return `model`, wrapped to take window starts and compiled for training as `task` does it."""
+    learner = wrap_with_gather(model, inputs)
+    task.compile_for_training(learner, model, inputs, schedule)
+    learner.optimizer.build(learner.trainable_variables)
+    return learner
 
-    A row holds epoch, loss and val_loss, the metric if it differs from the loss, and for the MAE of a forecast both
-    losses in the target's unit as well. `label` names the resume file. A resumed training gives the same numbers as
-    an uninterrupted one, since the windows of an epoch depend only on (seed, epoch).
+
+def fit_model(
+    label: str, model: keras.Model, learner: keras.Model, inputs: Inputs, schedule: dict[str, Any]
+) -> list[dict]:
+    """Train `model` in place by its `learner`, set the weights of its best epoch, and return its history.
+
+    There is one row per epoch: epoch, loss and val_loss, the metric if it differs from the loss, and for the MAE of
+    a forecast both losses in the target's unit as well. `label` names the resume file. A resumed training gives the
+    same numbers as an uninterrupted one, since the windows of an epoch depend only on (seed, epoch).
 
     With schedule["average_from"], validation uses the mean of the weights at the end of that epoch and of all later
     ones, and so do the weights of the best epoch. Raises UserError if the loss is not finite.
     """
-    if not schedule["epochs"]:
-        return []
-    learner = wrap_with_gather(model, inputs)
-    task.compile_for_training(learner, model, inputs, schedule)
-    learner.optimizer.build(learner.trainable_variables)
     average_from = schedule["average_from"]
     average = [keras.Variable(weight, trainable=False) for weight in model.get_weights()] if average_from else []
     variables = [*model.variables, *learner.optimizer.variables, *average]
@@ -132,20 +135,34 @@ def fit_members(
     """Build and train the members of the model `name`, with consecutive seeds.
 
     Returns the members, their histories, and the labels of their resume files, which are `label` with the member's
-    number if there are several.
+    number if there are several. All are trained in the variables of the first, so that the training step is
+    compiled once, which may take longer than the training itself.
     """
     options = {key: value for key, value in schedule.items() if key not in SCHEDULE}
-    members, histories, labels = [], [], []
-    for number in range(schedule["members"]):
+    count = schedule["members"]
+    labels = [f"{label}.{number + 1}" for number in range(count)] if count > 1 else [label]
+    members, histories, weights = list[keras.Model](), [], []
+    for number, member_label in enumerate(labels):
         seed = schedule["seed"] + number
-        labels.append(label if schedule["members"] == 1 else f"{label}.{number + 1}")
         keras.utils.set_random_seed(seed)
-        model = build_model(name, inputs, options)
+        members.append(build_model(name, inputs, options))
         print(
-            f"{labels[-1]}: {model.count_params():,} weights, {schedule['epochs']} epochs, "
+            f"{member_label}: {members[-1].count_params():,} weights, {schedule['epochs']} epochs, "
             f"on {get_device()} with {keras.backend.backend()}",
             flush=True,
         )
-        histories.append(fit_model(labels[-1], model, inputs, schedule | {"seed": seed}, task))
-        members.append(model)
+        if not schedule["epochs"]:
+            return members, [[]], labels
+        model = members[0]
+        if not number:
+            learner = make_learner(model, inputs, schedule, task)
+            untrained = [np.array(variable) for variable in learner.optimizer.variables]
+        else:
+            values = [*members[-1].variables, *untrained]
+            for variable, value in zip([*model.variables, *learner.optimizer.variables], values, strict=True):
+                variable.assign(value)
+        histories.append(fit_model(member_label, model, learner, inputs, schedule | {"seed": seed}))
+        weights.append(model.get_weights())
+    for member, values in zip(members, weights, strict=True):
+        member.set_weights(values)
     return members, histories, labels

@@ -22,7 +22,12 @@ def predict_windows(model: keras.Model, windows: np.ndarray | Windows) -> np.nda
 
     Every batch has BATCH_SIZE windows; the last one is padded with copies of its first window.
     """
-    predict_batch, outputs = compile_prediction(model), []
+    return run_in_batches(compile_prediction(model), windows)
+
+
+def run_in_batches(predict_batch: Callable[[np.ndarray], Any], windows: np.ndarray | Windows) -> np.ndarray:
+    """Return what `predict_batch`, made by `compile_prediction`, gives for `windows`; see `predict_windows`."""
+    outputs = []
     for start in range(0, len(windows), BATCH_SIZE):
         batch = np.ascontiguousarray(windows[start : start + BATCH_SIZE])
         padding = np.repeat(batch[:1], BATCH_SIZE - len(batch), axis=0)
@@ -65,6 +70,7 @@ def describe_architecture(member: keras.Model) -> str:
     return re.sub(r'_\d+(?=")', "", config)
 
 
-def predict_split(model: keras.Model, inputs: Inputs, split: Split) -> np.ndarray:
-    """Return the outputs of `model` for the windows of `split`, in order: (n, leads, 3) float32."""
-    return predict_windows(model, split.windows)
+def make_predictor(model: keras.Model, inputs: Inputs) -> Callable[[Split], np.ndarray]:
+    """Return a function from a split to the outputs of `model` for its windows, in order: (n, leads, 3) float32."""
+    predict_batch = compile_prediction(model)
+    return lambda split: run_in_batches(predict_batch, split.windows)

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from scores.continuous import additive_bias, mae, mse, quantile_score
 
-from stages.lib.scoring.station.prediction import predict_split
+from stages.lib.scoring.station.prediction import make_predictor
 from stages.lib.tasks.station.quantiles import QUANTILES
 from stages.lib.tasks.station.references import build_persistence, build_ridge
 from stages.lib.windows.input_set import Inputs, Meta, Split
@@ -86,14 +86,15 @@ def score_outputs(
     position = lead // every - 1
     lead_suffix = f"_{lead:g}h"
     references = {"": build_persistence(inputs), "_vs_ridge": build_ridge(inputs)}
+    predictors = {suffix: make_predictor(model, inputs) for suffix, model in references.items()}
     skill = {
         (name, suffix): skill_by_lead(
             getattr(inputs, name).targets,
             outputs[name][:, :, 1],
-            predict_split(model, inputs, getattr(inputs, name))[:, :, 1],
+            predict(getattr(inputs, name))[:, :, 1],
         )
         for name in ("val", "test")
-        for suffix, model in references.items()
+        for suffix, predict in predictors.items()
     }
     frame = score_each_forecast(test.targets, outputs["test"], test, every)
     at_headline = frame[frame["lead"] == lead]

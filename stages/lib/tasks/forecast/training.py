@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from stages.lib.nn.compiling import choose_jit_compile, compile_learner
+from stages.lib.nn.compiling import choose_jit_compile, compile_learner, count_steps
 from stages.lib.nn.environment import get_device
 from stages.lib.windows.input_set import Inputs
 
@@ -15,7 +15,8 @@ def compile_for_training(
     """Compile `learner`, which wraps `model`, with the loss and metric of `schedule`."""
     optimizer = keras.optimizers.RMSprop(schedule["learning_rate"])
     metrics = [schedule["metric"]] if schedule["metric"] != schedule["loss"] else []
-    compile_learner(learner, optimizer, schedule["loss"], metrics, choose_jit_compile(model, get_device()))
+    jit_compile = choose_jit_compile(model, get_device(), count_steps(inputs, schedule))
+    compile_learner(learner, optimizer, schedule["loss"], metrics, jit_compile)
 
 
 def finish_model(

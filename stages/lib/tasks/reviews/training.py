@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from stages.lib.nn.compiling import choose_jit_compile, compile_learner
+from stages.lib.nn.compiling import choose_jit_compile, compile_learner, count_steps
 from stages.lib.nn.environment import get_device
 from stages.lib.windows.input_set import Inputs
 
@@ -24,7 +24,8 @@ def compile_for_training(
     if schedule["metric"] == "accuracy":
         metrics = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0 if schedule["logits"] else 0.5)]
     optimizer = keras.optimizers.RMSprop(schedule["learning_rate"])
-    compile_learner(learner, optimizer, loss, metrics, choose_jit_compile(model, get_device()))
+    jit_compile = choose_jit_compile(model, get_device(), count_steps(inputs, schedule))
+    compile_learner(learner, optimizer, loss, metrics, jit_compile)
 
 
 def finish_model(

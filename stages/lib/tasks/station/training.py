@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 
 from stages.lib.nn.batches import predict_in_batches
-from stages.lib.nn.compiling import compile_learner
+from stages.lib.nn.compiling import compile_learner, count_steps
 from stages.lib.tasks.station.calibration import apply_margins, conformal_margins
 from stages.lib.tasks.station.features import subsample
 from stages.lib.tasks.station.quantiles import QUANTILES, make_pinball_loss
@@ -27,8 +27,7 @@ def compile_for_training(
     inversely proportional to the standard deviation of the target's change up to that lead, and up to seven times
     as large near 24 hours, the lead that the models are ranked by.
     """
-    steps_per_epoch = schedule["steps_per_epoch"] or -(-len(inputs.train.windows) // schedule["batch_size"])
-    steps = schedule["epochs"] * steps_per_epoch
+    steps = count_steps(inputs, schedule)
     warmup = min(WARMUP, steps // 2)
     rate = keras.optimizers.schedules.CosineDecay(
         schedule["learning_rate"] / 10,
