@@ -52,7 +52,7 @@ class Params(Section):
 
 
 def iter_input_errors(values: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each unknown task, each duplicate input set, and each model without its input set."""
+    """Yield a line for each unknown task, duplicate name of an input set, and model without its input set."""
     for task in get_section(values, "tasks").keys() - INPUTS.keys():
         yield format_error(f"no such task{suggest_name(task, INPUTS)}", "tasks", task)
     input_sets = {section: get_section(values, section) for section in INPUTS.values()}
@@ -94,7 +94,7 @@ def get_section(values: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def read_build_signature(path: Path) -> ast.arguments | None:
-    """Return the arguments of `build` in the architecture file `path`, read without importing it, and so Keras.
+    """Return the arguments of `build` in the file `path`, without importing it, which would import Keras.
 
     Returns None if `build` is imported or assigned; raises UserError if there is no `build`.
     """

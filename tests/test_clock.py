@@ -179,7 +179,7 @@ def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_
             if (time - pd.Timestamp(0) - phase) % timedelta(hours=every) == timedelta(0):
                 expected[time] = plain.window(time, lookback, leads, begin, end)
         expected = {time: window for time, window in expected.items() if window}
-        start = stage.starts(table, lookback, leads, first, last)
+        start = stage.find_window_starts(table, lookback, leads, first, last)
         assert pd.DatetimeIndex(table.time[start + lookback - 1]).tolist() == list(expected)
         for position, (rows, targets) in zip(start, expected.values(), strict=True):
             after = position + lookback
@@ -190,7 +190,7 @@ def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_
 def chosen(grid, bounds, split, every=1):
     """The inputs and targets of the split number `split`, by origin, for windows of two rows and two leads."""
     table = to_hourly_rows(grid, TARGET, every, 3, bounds)
-    start = stage.starts(table, 2, 2, bounds[split], bounds[split + 1])
+    start = stage.find_window_starts(table, 2, 2, bounds[split], bounds[split + 1])
     return {
         str(table.time[row + 1]): (table.rows[row : row + 2].tobytes(), table.targets[row + 2 : row + 4].tobytes())
         for row in start
@@ -212,11 +212,11 @@ def test_what_comes_after_the_origin_changes_no_input(grid, seed):
     bounds, random = Periods.model_validate(PERIODS).get_bounds(), np.random.default_rng(seed)
     table = to_hourly_rows(grid, TARGET, 1, 3, bounds)
     for split in range(3):
-        for position in stage.starts(table, 2, 2, bounds[split], bounds[split + 1]):
+        for position in stage.find_window_starts(table, 2, 2, bounds[split], bounds[split + 1]):
             origin = grid.index.searchsorted(table.time[position + 1], side="right")
             other = to_hourly_rows(shaken(grid, slice(origin, None), random), TARGET, 1, 3, bounds)
             window = slice(position, position + 2)
-            assert other.rows[window].tobytes() == table.rows[window].tobytes() and other.now[position + 1]
+            assert other.rows[window].tobytes() == table.rows[window].tobytes() and other.measured[position + 1]
 
 
 @OPTIONS

@@ -222,7 +222,7 @@ def test_a_file_without_the_direction_that_the_model_knows_is_refused() -> None:
     clean = validate_settings(
         Clean, {"max_gap": 3, "wind": {"speed": "wv (m/s)", "direction": "wd (deg)"}, "checks": {}}, ""
     )
-    description = DESCRIPTION | {"columns": ["p (mbar)", "T (degC)", *latest.VECTOR, *CALENDAR]}
+    description = DESCRIPTION | {"columns": ["p (mbar)", "T (degC)", *latest.WIND_VECTOR, *CALENDAR]}
     latest.check_names([*COLUMNS, "wd (deg)"], description, clean, "latest.csv")
     with pytest.raises(UserError, match=r"line 1: expected the columns .* found none called 'wd \(deg\)'"):
         latest.check_names(COLUMNS, description, clean, "latest.csv")
@@ -284,9 +284,16 @@ def test_times_that_no_forecast_can_start_from(project: Path, at: str, message: 
 
 def test_a_file_older_than_a_day_is_warned_of(project: Path) -> None:
     end = np.datetime64("2009-03-04T07:00:00")
-    assert latest.warn_if_old(end, "latest.csv", end + np.timedelta64(24, "h")) == []
-    (warning,) = latest.warn_if_old(end, "latest.csv", end + np.timedelta64(49, "h"))
+    assert latest.warn_about_age(end, "latest.csv", end + np.timedelta64(24, "h")) == []
+    (warning,) = latest.warn_about_age(end, "latest.csv", end + np.timedelta64(49, "h"))
     assert warning.startswith("latest.csv ends on 2009-03-04T07:00:00, 2 days ago")
+
+
+def test_a_file_that_ends_in_the_future_is_warned_of(project: Path) -> None:
+    end = np.datetime64("2009-03-04T07:00:00")
+    assert latest.warn_about_age(end, "latest.csv", end - np.timedelta64(60, "m")) == []
+    (warning,) = latest.warn_about_age(end, "latest.csv", end - np.timedelta64(90, "m"))
+    assert warning.startswith("latest.csv ends on 2009-03-04T07:00:00, 1.5 hours from now")
 
 
 def test_models_that_cannot_answer(project: Path) -> None:
@@ -454,7 +461,15 @@ def test_the_command_takes_a_file_from_where_it_is_called(tmp_path: Path) -> Non
 
     shown = run("--help")
     assert shown.returncode == 0
-    assert all(word in " ".join(shown.stdout.split()) for word in ("--model MODEL", "--at AT", "80 %.", "file"))
+    assert all(word in " ".join(shown.stdout.split()) for word in ("--model MODEL", "--at AT", "80 %", "file"))
     done = run("no.csv")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: {os.path.realpath(tmp_path)}/no.csv: not found; expected a station's CSV file\n"
+
+
+def test_a_directory_or_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=f"^{tmp_path}: is a directory; expected a station's CSV file$"):
+        latest.check_is_file(tmp_path)
+    with pytest.raises(UserError, match=r"pipe: is not a regular file; expected a station's CSV file$"):
+        latest.check_is_file(tmp_path / "pipe")
