@@ -197,8 +197,8 @@ def windows_tfdata(name: str, count: int) -> Callable[[], Figures]:
     return lambda: time_batches(iter(dataset), count)
 
 
-def time_windows(call: Callable[..., Any], batch_size: int, windows: int, **arguments: Any) -> list[float | None]:
-    """Return the seconds per window of Keras' fit or evaluate over `windows` windows.
+def time_windows(call: Callable[..., Any], size: int, windows: int, **arguments: Any) -> list[float | None]:
+    """Return the seconds per window of Keras' fit or evaluate over `windows` windows in batches of `size`.
 
     The first figure is wall time; the second is from the end of the first batch to that of the last, None if Keras
     reports a single end.
@@ -206,14 +206,17 @@ def time_windows(call: Callable[..., Any], batch_size: int, windows: int, **argu
     import keras
 
     ends: list[tuple[int, float]] = []
-    note_end = lambda batch, logs: ends.append((batch, time.perf_counter()))  # noqa: E731
-    callback = keras.callbacks.LambdaCallback(on_train_batch_end=note_end)
-    callback.on_test_batch_end = lambda batch, logs=None: note_end(batch, logs)
+
+    def note_end(batch: int, logs: dict | None = None) -> None:
+        ends.append((batch, time.perf_counter()))
+
+    callback = keras.callbacks.Callback()
+    callback.on_train_batch_end = callback.on_test_batch_end = note_end
     start = time.perf_counter()
     call(**arguments, verbose=0, callbacks=[callback])
     wall = time.perf_counter() - start
     (first, first_end), (last, last_end) = ends[0], ends[-1]
-    return [wall / windows, (last_end - first_end) / (last - first) / batch_size if last > first else None]
+    return [wall / windows, (last_end - first_end) / (last - first) / size if last > first else None]
 
 
 def make_figures(step: list, window: list) -> Figures:
