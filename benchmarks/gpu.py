@@ -67,8 +67,8 @@ COMMAND_BUFFERS = {
     "xla_gpu_graph_min_graph_size": "1",
 }
 # Other ways to run a loop: label -> model, and arguments of prepare_variant. On JAX, cuDNN runs no GRU, and no LSTM
-# with recurrent dropout. GRAPHS come late, as XLA's flags are experimental and a crash would end the run; UNROLLED comes
-# last, as it takes long to trace and to compile.
+# with recurrent dropout. GRAPHS come late, as XLA's flags are experimental and a crash would end the run; UNROLLED
+# comes last, as it takes long to trace and to compile.
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "gru, 8 time steps a turn of the loop": ("gru", {"unroll": 8}),
     "gru, 24 time steps a turn": ("gru", {"unroll": 24}),
@@ -392,8 +392,8 @@ def time_torch(trainee: Trainee, most: int) -> float:
 
 
 MODELS_NOTE = (
-    "`fit` is Keras' own, as `train` runs it; the step alone is the same program called in a loop, its batches on the\n"
-    "device, and the following columns are about it. The peak is that of float32 by default."
+    "`fit` is Keras' own, as `train` runs it; the step alone is the same program called in a loop, its batches on\n"
+    "the device, and the following columns are about it. The peak is that of float32 by default."
 )
 
 
