@@ -105,7 +105,7 @@ def write_input_set(name: str, task: str) -> None:
         splits = {key: (row - window.lookback, rows[row + window.delay, 1], None) for key, row in chosen.items()}
         save_input_set(directory, rows, splits, Meta(window.lookback // window.step, columns[:COLUMNS], 1))
     elif task == "station":
-        clock, bounds = read_settings(Clock, "clock", name), read_settings(Periods, "periods").bounds()
+        clock, bounds = read_settings(Clock, "clock", name), read_settings(Periods, "periods").get_bounds()
         lookback, leads, hours = clock.lookback // clock.every, clock.leads // clock.every, np.timedelta64(1, "h")
         end = np.datetime64("2017-01-01", "s") if bounds[-1] is None else bounds[-1]
         limits = [int((bound - bounds[0]) / hours) // clock.every for bound in (*bounds[:-1], end)]
