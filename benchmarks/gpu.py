@@ -1,7 +1,7 @@
 """Training on a GPU, by Keras on JAX: `python -m benchmarks.gpu --output FOLDER`, in the root of the repository.
 
-It needs neither TensorFlow nor a network nor data: the weather is a random walk in input sets of the real shapes, which do
-not change the time of a step. On a machine that has JAX but not Keras, benchmarks/gpu_wheels.sh brings the rest. In order:
+It needs neither TensorFlow nor a network nor data: the weather is a random walk, in input sets of the real shapes.
+On a machine that has JAX but not Keras, benchmarks/gpu_wheels.sh brings the rest. In order:
 
 1. the device and its peak, measured by large matrix products;
 2. whether an epoch of `gru` gives the losses that a CPU gives;
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,7 +48,7 @@ from stages.lib.settings.inputs import Window
 from stages.lib.settings.periods import Periods
 from stages.lib.settings.split import Split as SplitRows
 from stages.lib.settings.tokens import Tokens
-from stages.lib.settings.training import INPUTS, SCHEDULE, read_schedule
+from stages.lib.settings.training import SCHEDULE, read_schedule
 from stages.lib.windows.input_set import SPLITS, Inputs, Meta, Split, Windows, load_input_set, save_input_set
 from stages.lib.windows.splits_by_row import choose_forecast_rows
 
@@ -57,8 +57,8 @@ ROWS, COLUMNS = 420_551, 14  # of the notebooks' record
 STATION_COLUMNS = 15  # measurements, after the wind's direction has become a vector
 REVIEWS = 25_000  # for training and validation, and as many for testing
 CHECK_STEPS, CHECK_WINDOWS = 40, 1024  # of the epoch that is compared with the CPU's
-# Largest relative difference of a loss from the CPU's. By default JAX multiplies float32 as TF32, with 10 bits after the
-# point, on a GPU that can.
+# Largest relative difference of a loss from the CPU's. By default JAX multiplies float32 as TF32 on a GPU that can,
+# which keeps 10 bits of the mantissa.
 TOLERANCES = {"highest": 1e-3, "default": 1e-2}
 WARM, SECONDS = 5, 0.4  # calls before the clock starts; seconds, about, that a measurement takes
 BATCHES = (2048, 8192, 512)  # in the order of interest
@@ -66,16 +66,22 @@ COMMAND_BUFFERS = {
     "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,WHILE,CONDITIONAL",
     "xla_gpu_graph_min_graph_size": "1",
 }
-# Label -> model, and arguments of prepare_step. A GRU has no cuDNN on JAX, an LSTM with recurrent dropout neither.
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "gru, scan of 8 steps a turn": ("gru", {"unroll": 8}),
-    "gru, scan of 24 steps a turn": ("gru", {"unroll": 24}),
-    "gru, loop as CUDA graph": ("gru", {"flags": COMMAND_BUFFERS}),
-    "gru, 24 steps a turn, CUDA graph": ("gru", {"unroll": 24, "flags": COMMAND_BUFFERS}),
-    "gru_dropout, scan of 8 steps a turn": ("gru_dropout", {"unroll": 8}),
-    "gru_dropout, scan of 24 steps a turn": ("gru_dropout", {"unroll": 24}),
-    "gru_dropout, loop as CUDA graph": ("gru_dropout", {"flags": COMMAND_BUFFERS}),
+# Other ways to run a loop: label -> model, and arguments of prepare_variant. On JAX, cuDNN runs no GRU, and no LSTM
+# with recurrent dropout. GRAPHS come late, as XLA's flags are experimental and a crash would end the run; UNROLLED
+# comes last, as it takes long to trace and to compile.
+LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gru, 8 time steps a turn of the loop": ("gru", {"unroll": 8}),
+    "gru, 24 time steps a turn": ("gru", {"unroll": 24}),
+    "gru_dropout, 8 time steps a turn": ("gru_dropout", {"unroll": 8}),
+    "gru_dropout, 24 time steps a turn": ("gru_dropout", {"unroll": 24}),
     "lstm, scan instead of cuDNN": ("lstm", {"layer": {"use_cudnn": False}}),
+}
+GRAPHS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gru, loop as a CUDA graph": ("gru", {"flags": COMMAND_BUFFERS}),
+    "gru, 24 time steps a turn, loop as a CUDA graph": ("gru", {"unroll": 24, "flags": COMMAND_BUFFERS}),
+    "gru_dropout, loop as a CUDA graph": ("gru_dropout", {"flags": COMMAND_BUFFERS}),
+}
+UNROLLED: dict[str, tuple[str, dict[str, Any]]] = {
     "gru_dropout, unroll=True": ("gru_dropout", {"layer": {"unroll": True}}),
 }
 
@@ -187,8 +193,8 @@ def prepare_step(
 ) -> Program:
     """Trace the step that Keras' fit or evaluate runs on batches of `size`, and have `pool` compile it.
 
-    `unroll` is the number of time steps in one turn of a loop, `flags` are XLA's. The state is that of the model at the
-    moment, copied, since a step overwrites its memory.
+    `unroll` is the number of time steps in one turn of a loop, `flags` are XLA's. The state is a copy of the
+    model's present one, since a step overwrites the memory of the state it is given.
     """
     learner = trainee.learner
     batches = draw_batches(trainee.inputs.train if training else trainee.inputs.val, size, 8)
@@ -212,7 +218,7 @@ def prepare_step(
 
 
 def count_flops(jaxpr: Any) -> float:
-    """Floating point operations of the matrix products and convolutions in `jaxpr`, a loop's in each of its turns."""
+    """Floating point operations of the products and convolutions in `jaxpr`, a loop's in each of its turns."""
     jaxpr, total = getattr(jaxpr, "jaxpr", jaxpr), 0.0
     for equation in jaxpr.eqns:
         name, settings = equation.primitive.name, equation.params
@@ -385,14 +391,18 @@ def time_torch(trainee: Trainee, most: int) -> float:
 # --- The run ------------------------------------------------------------------------------------------------------
 
 
+MODELS_NOTE = (
+    "`fit` is Keras' own, as `train` runs it; the step alone is the same program called in a loop, its batches on\n"
+    "the device, and the following columns are about it. The peak is that of float32 by default."
+)
+
+
 class Report:
     """What has been measured so far, as Markdown and JSON."""
 
     def __init__(self, output: Path | None) -> None:
-        self.output, self.results = (
-            output,
-            {"machine": {}, "check": [], "models": {}, "variants": {}, "missing": {}},
-        )
+        self.output = output
+        self.results: dict[str, Any] = {"machine": {}, "check": [], "models": {}, "variants": {}, "missing": {}}
 
     def write(self) -> None:
         if self.output:
@@ -419,7 +429,7 @@ class Report:
         parts += ["## An epoch of `gru` against the CPU's\n", format_table(results["check"])]
         rows = []
         for name, entry in results["models"].items():
-            sizes = {int(size): seconds for size, seconds in entry["step s"].items()}
+            sizes = {size: step / 1e3 for size, step in entry["step ms"].items()}  # in seconds
             fastest = min(sizes, key=lambda size: sizes[size] / size)
             peak = results["machine"]["FLOP/s, float32 by default (TF32)"]
             rows.append(
@@ -438,7 +448,7 @@ class Report:
                     "% there": 100 * entry["FLOP a window"] * fastest / sizes[fastest] / peak,
                 }
             )
-        parts += ["## Models\n", format_table(rows)]
+        parts += [f"## Models\n\n{MODELS_NOTE}\n", format_table(rows)]
         rows = [{"variant": label, "step alone, ms": value} for label, value in results["variants"].items()]
         parts += ["## Other ways to run the loops\n", format_table(rows)]
         if "training" in results:
@@ -485,13 +495,10 @@ def measure_all(options: argparse.Namespace, report: Report, pool: ThreadPoolExe
     results["machine"] |= {f"FLOP/s, {label}": peak for label, peak in measure_peaks(most).items()}
 
     schedules = {name: read_schedule(name) for name in options.models}
-    for name, task in {
-        (schedule["inputs"], schedule["task"]) for schedule in (*schedules.values(), read_schedule("gru"))
-    }:
+    needed = [*schedules.values(), read_schedule("gru")]
+    for name, task in {(schedule["inputs"], schedule["task"]) for schedule in needed}:
         write_input_set(name, task)
-    sets = {
-        schedule["inputs"]: load_input_set(f"data/inputs/{schedule['inputs']}") for schedule in schedules.values()
-    }
+    sets = {name: load_input_set(f"data/inputs/{name}") for name in {schedule["inputs"] for schedule in needed}}
     with report.attempt("check"):
         results["check"] = compare_losses(process, steps, max(remaining(), 1))
         say(json.dumps(results["check"]))
@@ -505,7 +512,7 @@ def measure_all(options: argparse.Namespace, report: Report, pool: ThreadPoolExe
             programs[name, False] = prepare_step(pool, trainee, EVALUATION_BATCH, training=False)
             trainees[name] = trainee
     say("models traced")
-    wait([program.compiled for program in programs.values()], timeout=max(remaining(), 0))
+    wait([program.compiled for program in programs.values()], timeout=max(remaining() / 2, 0))
     say("models compiled")
     for name, trainee in trainees.items():
         if remaining() < 0 or not all(programs[name, key].compiled.done() for key in (True, False)):
@@ -514,7 +521,7 @@ def measure_all(options: argparse.Namespace, report: Report, pool: ThreadPoolExe
         with report.attempt(name):
             program, size = programs[name, True], trainee.schedule["batch_size"]
             step, evaluation = time_step(program, most), time_step(programs[name, False], most)
-            row = {"batch": size, "step s": {size: step}, "FLOP a window": program.flops / size}
+            row = {"batch": size, "step ms": {size: 1e3 * step}, "FLOP a window": program.flops / size}
             results["models"][name] = row
             row["fit ms"] = 1e3 * time_keras(
                 partial(trainee.learner.fit, shuffle=False), trainee.inputs.train, size, step, most
@@ -534,54 +541,48 @@ def measure_all(options: argparse.Namespace, report: Report, pool: ThreadPoolExe
             with report.attempt("gru, PyTorch with cuDNN"):
                 results["variants"]["gru, PyTorch with cuDNN"] = 1e3 * time_torch(trainees["gru"], most)
 
-    variants = {}
-    for label, (name, arguments) in VARIANTS.items():
-        if name not in results["models"] or label not in options.variants:
-            continue
-        if remaining() < 30 or ("layer" in arguments and "unroll" in arguments["layer"] and remaining() < 90):
-            results["missing"][label] = "out of time"
-            continue
-        with report.attempt(label):
-            others = {key: value for key, value in arguments.items() if key != "layer"}
-            trainee = build_trainee(name, sets[schedules[name]["inputs"]], schedules[name], arguments.get("layer"))
-            variants[label] = prepare_step(pool, trainee, schedules[name]["batch_size"], **others)
-    # What is unrolled as a whole may compile for minutes: it is timed last, if it is ready then.
-    late = {label: program for label, program in variants.items() if label.endswith("unroll=True")}
-    measure_variants(report, {label: variants[label] for label in variants if label not in late}, remaining, most)
-    say(f"variants: {results['variants']}")
-    report.write()
-
-    for size in options.batches:
-        programs = {}
-        for name in results["models"]:
-            if remaining() < 20:
-                results["missing"][f"{name}, batch {size}"] = "out of time"
-                continue
-            with report.attempt(f"{name}, batch {size}"):
-                programs[name] = prepare_step(pool, trainees[name], size)
+    def time_programs(preparations: Mapping[str, Callable[[], Program]], least: float) -> dict[str, float]:
+        """Milliseconds a step of what is prepared while `least` seconds are left, and is compiled in time."""
+        programs, measured = {}, {}
+        for label, prepare in preparations.items():
+            with report.attempt(label):
+                if remaining() >= least:
+                    programs[label] = prepare()
         wait([program.compiled for program in programs.values()], timeout=max(remaining() - 10, 0))
-        for name, program in programs.items():
-            if remaining() < 3 or not program.compiled.done():
-                results["missing"][f"{name}, batch {size}"] = "out of time"
-                continue
-            with report.attempt(f"{name}, batch {size}"):
-                results["models"][name]["step s"][size] = time_step(program, most)
-        say(f"batch {size}: " + ", ".join(f"{n} {e['step s'].get(size)}" for n, e in results["models"].items()))
+        for label in preparations:
+            if label in programs and programs[label].compiled.done() and remaining() > 3:
+                with report.attempt(label):
+                    measured[label] = 1e3 * time_step(programs.pop(label), most)
+                    say(f"{label}: {measured[label]:.3g} ms")
+            else:
+                results["missing"].setdefault(label, "out of time")
+        return measured
+
+    def prepare_variant(name: str, layer: dict[str, Any] | None = None, **arguments: Any) -> Program:
+        trainee = build_trainee(name, sets[schedules[name]["inputs"]], schedules[name], layer)
+        return prepare_step(pool, trainee, schedules[name]["batch_size"], **arguments)
+
+    def try_variants(variants: dict[str, tuple[str, dict[str, Any]]], least: float) -> None:
+        chosen = {label: variants[label] for label in variants if variants[label][0] in results["models"]}
+        preparations = {
+            label: partial(prepare_variant, name, **settings) for label, (name, settings) in chosen.items()
+        }
+        results["variants"] |= time_programs(preparations if options.variants else {}, least)
         report.write()
-    measure_variants(report, late, remaining, most)
 
+    def try_batch(size: int) -> None:
+        labels = {f"{name}, batch {size}": name for name in results["models"]}
+        preparations = {label: partial(prepare_step, pool, trainees[name], size) for label, name in labels.items()}
+        for label, milliseconds in time_programs(preparations, 20).items():
+            results["models"][labels[label]]["step ms"][size] = milliseconds
+        report.write()
 
-def measure_variants(
-    report: Report, variants: dict[str, Program], remaining: Callable[[], float], most: int
-) -> None:
-    """Note the milliseconds a step of each of `variants` that is compiled in time."""
-    wait([program.compiled for program in variants.values()], timeout=max(remaining() / 2, 0))
-    for label, program in variants.items():
-        if remaining() < 3 or not program.compiled.done():
-            report.results["missing"][label] = "out of time"
-            continue
-        with report.attempt(label):
-            report.results["variants"][label] = 1e3 * time_step(program, most)
+    try_variants(LOOPS, 30)
+    for number, size in enumerate(options.batches):
+        try_batch(size)
+        if not number:
+            try_variants(GRAPHS, 30)
+    try_variants(UNROLLED, 60)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -591,9 +592,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=500, help="most steps of a measurement; 2 for a smoke run")
     parser.add_argument("--models", nargs="+", help="names in params.yaml (default: all that are trained)")
     parser.add_argument("--batches", nargs="*", type=int, default=BATCHES, help="larger batch sizes to try")
-    variants = list(VARIANTS) if jax.default_backend() == "gpu" else []
     parser.add_argument(
-        "--variants", nargs="*", default=variants, help="labels of VARIANTS (default: all on a GPU)"
+        "--variants",
+        action=argparse.BooleanOptionalAction,
+        default=jax.default_backend() == "gpu",
+        help="try other ways to run the loops (default: on a GPU)",
     )
     parser.add_argument("--losses", type=int, metavar="STEPS", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
