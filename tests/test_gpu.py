@@ -29,7 +29,7 @@ def test_two_steps_of_two_models(tmp_path: Path) -> None:
     assert check["difference"] == 0  # from the losses of another process on the same processor
     dense, lstm = results["models"]["dense"], results["models"]["lstm"]
     assert sorted(dense["step s"]) == ["128", "256"] and min(dense["step s"].values()) > 0
-    # Forwards and to the gradients of kernel and recurrent kernel, and back through time: 240 steps, 14 columns, 32 units.
+    # Forwards, to the gradients of both kernels, and back through time: 240 steps, 14 columns, 32 units.
     assert lstm["FLOP a window"] == pytest.approx(240 * 2 * 4 * 32 * (2 * 14 + 3 * 32), rel=0.01)
     page = (tmp_path / "gpu.md").read_text()
     assert "| lstm | 128 |" in page and page in done.stdout
