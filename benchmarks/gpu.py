@@ -40,7 +40,7 @@ import numpy as np
 from stages.lib.nn.batches import EVALUATION_BATCH, make_batches, wrap_with_gather
 from stages.lib.nn.build import build_model
 from stages.lib.nn.environment import describe_machine, keras
-from stages.lib.nn.fitting import fit_model
+from stages.lib.nn.fitting import fit_model, make_learner
 from stages.lib.params import get_param
 from stages.lib.settings.base import read_settings
 from stages.lib.settings.clock import Clock
@@ -310,7 +310,8 @@ def train_briefly(steps: int, precision: str) -> dict[str, float]:
         keras.utils.set_random_seed(schedule["seed"])
         model = build_model("gru", inputs, {"units": schedule["units"]})
         task = importlib.import_module(f"stages.lib.tasks.{schedule['task']}.training")
-        (row,) = fit_model(f"check-{precision}", model, inputs, schedule, task)
+        learner = make_learner(model, inputs, schedule, task)
+        (row,) = fit_model(f"check-{precision}", model, learner, inputs, schedule)
     finally:
         jax.config.update("jax_default_matmul_precision", None)
     return {key: row[key] for key in ("loss", "val_loss")}
@@ -350,7 +351,9 @@ def train_fully(trainee: Trainee, row: dict[str, Any], steps: int, seconds: floa
         schedule["steps_per_epoch"], inputs = steps, shorten_validation(inputs, CHECK_WINDOWS)
     task = importlib.import_module(f"stages.lib.tasks.{schedule['task']}.training")
     began = time.perf_counter()
-    history = fit_model("gru", trainee.model, inputs, schedule | {"epochs": measured}, task)
+    schedule |= {"epochs": measured}
+    learner = make_learner(trainee.model, inputs, schedule, task)
+    history = fit_model("gru", trainee.model, learner, inputs, schedule)
     taken = time.perf_counter() - began
     return {
         "epochs": epochs,

@@ -46,9 +46,9 @@ def tables(root) -> dict[tuple[str, str], pd.DataFrame]:
 
 def test_skill_is_one_less_the_ratio_to_persistence_in_every_fold_and_seed(tables):
     report_backtest()
-    found = pd.read_csv("data/report/backtest/folds.csv")
-    assert len(found) == 3 + 3 + 6
-    for row in found.itertuples():
+    result = pd.read_csv("data/report/backtest/folds.csv")
+    assert len(result) == 3 + 3 + 6
+    for row in result.itertuples():
         own, reference = tables[row.model, row.fold], tables["persistence", row.fold]
         own = own[own["seed"] == row.seed]
         mae, other = (float((table["q0.5"] - table["truth"]).abs().mean()) for table in (own, reference))
