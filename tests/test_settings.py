@@ -1,7 +1,7 @@
 """The settings: each wrong value has its message, and models take what is theirs, their task's or everyone's."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -114,11 +114,11 @@ def test_what_is_right_is_taken_as_it_is(kind):
             )
             for format in (
                 *("%d.%m. %H:%M:%S", "%d.%Y %H:%M:%S", "%m.%Y %H:%M:%S", "%d.%m.%Y %M", "%d.%m.%Y %H:%S"),
-                *("%d.%m.%Y %I:%M", "%d.%m.%Y %H:%M:%S %z", "%d.%m.%Y %", "%d.%d.%m.%Y", "%d.%m.%Y %Q"),
+                *("%d.%m.%Y %I:%M", "%d.%m. %H:%M:%S %z", "%d.%m.%Y %", "%d.%d.%m.%Y", "%d.%m.%Y %Q"),
             )
         ),
-        (Record, {"time": None}, "time: expected a text, found null"),
-        (Record, {"time": ""}, 'time: expected a text, found ""'),
+        (Record, {"time": None}, "time: expected a column name, or a list of them, found null"),
+        (Record, {"time": ""}, 'time: expected a column name, or a list of them, found ""'),
         (
             Record,
             {"target": "Date Time"},
@@ -129,7 +129,7 @@ def test_what_is_right_is_taken_as_it_is(kind):
         (Record, {"separator": ";;"}, 'separator: expected one character, such as "," or ";", found ";;"'),
         (Record, {"separator": "·"}, 'separator: expected one ASCII character, such as "," or ";", found \'·\''),
         (Record, {"leave_out": "Year"}, 'leave_out: expected a list of column names, found "Year"'),
-        (Record, {"leave_out": ["T"]}, "leave_out: expected other columns than dataset.target, found 'T'"),
+        (Record, {"leave_out": ["T"]}, "leave_out: expected other columns than `target`, found 'T'"),
         (Record, {"missing": [0]}, "missing: expected a list of texts in quotes, such as"),
         (Record, {"sentinels": [True]}, "sentinels: expected a list of numbers, found [true]"),
         *(
@@ -273,12 +273,16 @@ def test_with_a_format_that_is_taken_a_moment_comes_back_as_far_as_it_goes(year,
     except UserError as error:
         assert str(error).startswith("params.yaml: dataset.format: expected ")
         return
-    moment = datetime(year, 11, 30, 13, 47, 5)
+    moment = datetime(year, 11, 30, 13, 47, 5, tzinfo=UTC if "%z" in format.replace("%%", "") else None)
     back = datetime.strptime(moment.strftime(format), format)
+    moment, back = moment.replace(tzinfo=None), back.replace(tzinfo=None)
     assert back in [moment, moment.replace(second=0), moment.replace(minute=0, second=0), datetime(year, 11, 30)]
 
 
-@pytest.mark.parametrize("format", ["%d.%m.%Y %H:%M:%S", "%Y-%j", "%y%m%d %H", "%d %b %Y %I %p"])
+@pytest.mark.parametrize(
+    "format",
+    ["%d.%m.%Y %H:%M:%S", "%Y-%j", "%y%m%d %H", "%d %b %Y %I %p", "%Y-%m-%d %H:%M:%S.%f %z", "ISO8601", "epoch"],
+)
 def test_such_formats_are_taken(format):
     validate_settings(Record, RECORD | {"format": format}, "dataset")
 
