@@ -17,12 +17,12 @@ _hours = np.arange(COUNT)
 WEATHER = {
     "T (degC)": np.round(9 + 7 * np.sin((_hours - 9) / 24 * 2 * np.pi) + _hours % 7 / 10, 1),
     "rh (%)": np.round(70 - 25 * np.sin((_hours - 9) / 24 * 2 * np.pi) + _hours % 5),
-    "p (hPa)": np.round(1012 + 9 * np.sin(_hours / 40) + _hours % 3 / 10, 1),
+    "p (mbar)": np.round(1012 + 9 * np.sin(_hours / 40) + _hours % 3 / 10, 1),
     "wv (m/s)": np.round(4 + 3 * np.cos(_hours / 9) + _hours % 4 / 10, 1),
     "wd (deg)": (_hours * 3 % 16) * 22.5,
 }
 LAYOUTS: dict[str, "Layout"] = {}
-COLUMNS = ["T (degC)", "rh (%)", "p (hPa)", "wv (m/s)", "wd (deg)"]
+COLUMNS = ["T (degC)", "rh (%)", "p (mbar)", "wv (m/s)", "wd (deg)"]
 
 
 class Layout(NamedTuple):
@@ -126,7 +126,7 @@ def knmi() -> dict[str, bytes]:
     return {"uurgeg_260.txt": lines(*table)}
 
 
-@layout(missing={"p (hPa)": [3, 4]}, tolerance=0.5)
+@layout(missing={"p (mbar)": [3, 4]}, tolerance=0.5)
 def meteostat() -> dict[str, bytes]:
     table = [
         f"{row.time:%Y-%m-%d},{row.time.hour},{row.T},,{row.rh:.0f},0.0,,{row.wd:.0f},{row.wv * 3.6:.2f},,"
@@ -173,7 +173,7 @@ def noaa() -> dict[str, bytes]:
     return {"LCD_72503014732.csv": lines(*table)}
 
 
-@layout(["T (degC)", "p (hPa)", "wv (m/s)", "wd (deg)"], missing={"p (hPa)": [9]}, tolerance=0.5)
+@layout(["T (degC)", "p (mbar)", "wv (m/s)", "wd (deg)"], missing={"p (mbar)": [9]}, tolerance=0.5)
 def ndbc() -> dict[str, bytes]:
     table = []
     for n, row in enumerate(rows()):

@@ -272,7 +272,9 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
             for sensor in dict.fromkeys(sensors):
                 rows = np.flatnonzero(sensors == sensor)
                 moments[rows] = apply_zone(moments[rows], lines[rows], settings, name)
-        moments, spread, first = pivot_to_columns(moments, sensors.astype(str), numbers[settings.pivot.values])
+        moments, spread, first = pivot_to_columns(
+            moments, sensors.astype(str), to_numpy(numbers[settings.pivot.values])
+        )
         table = name_sensors(spread, settings, name)
         return Rows(moments, table, lines[first], True)
     return Rows(moments, pa.table(numbers), lines, offsets is not None)
