@@ -1,6 +1,7 @@
 """`./run describe FILE`: the section of params.yaml for a file of weather data, as far as it can be guessed.
 
-No stage: DVC does not know of it. What is printed was tried: the code that makes the training data reads the file by it.
+No stage: DVC does not know of it. What it prints was tried: the code that makes the
+training data has read the file by it.
 """
 
 import contextlib
@@ -64,7 +65,7 @@ def describe(
     if entry:
         settings["entry"] = entry
     summary = try_settings(path, settings, remarks)
-    print(format_section({"source": str(path), "size": None, "sha256": None, **settings}, remarks, summary))
+    print(format_section({"source": str(path), **settings}, remarks, summary))
 
 
 def guess_settings(data: bytes, name: str) -> tuple[Settings, dict[str, str]]:
@@ -244,20 +245,27 @@ def try_settings(path: Path, settings: Settings, remarks: dict[str, str]) -> lis
     lines = [quality, *summary, *said]
     lines += [f"clean.checks.{name}: {', '.join(columns)}" for name, columns in checks.items() if name != "none"]
     if columns := checks.get("none"):
-        lines.append(f"no check in clean.checks: {', '.join(columns)}")
+        lines.append(f"no check in clean.checks: {', '.join(columns)}; add one with its limits")
+    if clean.wind and (
+        lost := [name for name in (clean.wind.speed, clean.wind.direction) if name not in table.column_names]
+    ):
+        lines.append(
+            f"clean.wind: expected {' and '.join(lost)}, which the file lacks; `wind: null` without wind direction"
+        )
     return lines
 
 
 def format_section(settings: Settings, remarks: dict[str, str], summary: list[str]) -> str:
-    """Return `settings` as a section of params.yaml, `remarks` behind them and `summary` above, as comments."""
-    defaults = {key: field.get_default(call_default_factory=True) for key, field in Record.model_fields.items()}
+    """Return `settings`, with the defaults of all others, as a section of params.yaml.
+
+    `remarks` stand behind the settings, `summary` above them, as comments.
+    """
+    values: Settings = {"source": settings["source"], "size": None, "sha256": None}
+    for key, field in Record.model_fields.items():
+        values[key] = settings.get(key, field.get_default(call_default_factory=True))
     lines = [f"# {line}" for line in summary] + [f"{KEY}:"]
-    required = ("source", "size", "sha256", "time", "format", "encoding", "target", "sentinels")
-    for key, value in settings.items():
-        if key not in required and value == defaults.get(key):
-            continue
-        remark = f"  # {remarks[key]}" if key in remarks else ""
-        lines.append(f"  {key}: {format_yaml(value)}{remark}")
+    for key, value in values.items():
+        lines.append(f"  {key}: {format_yaml(value)}" + (f"  # {remarks[key]}" if key in remarks else ""))
     return "\n".join(lines)
 
 
@@ -273,5 +281,3 @@ def format_yaml(value: Any) -> str:
     if plain and value.lower() not in ("null", "true", "false", "yes", "no", "on", "off", "y", "n", "none"):
         return value
     return json.dumps(value, ensure_ascii=False)
-
-

@@ -120,8 +120,8 @@ def knmi() -> dict[str, bytes]:
         before = row.time - timedelta(hours=1)  # hour 24 of the day before is midnight
         humidity = "     " if n == 7 else f"{row.rh:5.0f}"
         table.append(
-            f"  260,{before:%Y%m%d},{before.hour + 1:5d},{row.wd:5.0f},{row.wv * 10:5.0f},{row.T * 10:5.0f},{humidity},"
-            f"{row.p * 10:6.0f}"
+            f"  260,{before:%Y%m%d},{before.hour + 1:5d},{row.wd:5.0f},{row.wv * 10:5.0f},{row.T * 10:5.0f},"
+            f"{humidity},{row.p * 10:6.0f}"
         )
     return {"uurgeg_260.txt": lines(*table)}
 
@@ -332,7 +332,8 @@ def tempest() -> dict[str, bytes]:
     for row in rows():
         local = row.time.astimezone(ZoneInfo("Europe/Berlin"))
         table.append(f"{local.isoformat(timespec='milliseconds')},{row.T},{row.rh:.0f},{row.p},{row.wv},{row.wd}")
-    head = "timestamp,air_temperature (degC),relative_humidity (%),station_pressure (hPa),wind_avg (m/s),wind_dir (deg)"
+    head = "timestamp,air_temperature (degC),relative_humidity (%),station_pressure (hPa),wind_avg (m/s)"
+    head += ",wind_dir (deg)"
     return {"tempest.csv": lines(head, *table[::-1])}
 
 

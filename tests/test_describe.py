@@ -1,6 +1,5 @@
 """`./run describe FILE`: what it prints, pasted into params.yaml, reads the file."""
 
-import json
 from pathlib import Path
 
 import pytest

@@ -103,9 +103,9 @@ class Record(Section):
         zone = timezone(timedelta(hours=1)) if has_offset(format) else None
         moment = (2009, 12, 31, 13, 10, 5)
         with contextlib.suppress(ValueError, re.error):
-            found = datetime.strptime(datetime(*moment, 678000, zone).strftime(format), format)
-            found = found.replace(microsecond=0 if "%f" in format else found.microsecond)
-            if found in [datetime(*moment[:parts], tzinfo=zone) for parts in (3, 4, 5, 6)]:  # type: ignore[arg-type]
+            back = datetime.strptime(datetime(*moment, 678000, zone).strftime(format), format)
+            back = back.replace(microsecond=0 if "%f" in format else back.microsecond, tzinfo=None)
+            if back in [datetime(*moment[:parts]) for parts in (3, 4, 5, 6)]:  # type: ignore[arg-type]
                 return format
         raise ValueError(
             "expected year, month and day, then hour, minute and second as far as the times have them, such as "

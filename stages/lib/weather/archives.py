@@ -63,25 +63,25 @@ def find_tables(names: list[str]) -> list[str]:
 
     The data of an archive of DWD between its metadata, then .csv files, then other text files.
     """
-    kept = [name for name in names if not name.startswith("__MACOSX/")]  # where macOS puts each file's shadow
-    plain = [Path(name.lower()).name for name in kept]
+    entries = [name for name in names if not name.startswith("__MACOSX/")]  # where macOS puts each file's shadow
+    plain = [Path(name.lower()).name for name in entries]
     for kind in (r"produkt_.*\.txt", r".*\.csv", r"(?!readme|metadata|metadaten|licen).*\.(txt|tsv|dat)"):
-        if tables := [name for name, text in zip(kept, plain, strict=True) if re.fullmatch(kind, text)]:
+        if tables := [name for name, text in zip(entries, plain, strict=True) if re.fullmatch(kind, text)]:
             return tables
     return []
 
 
 def choose_table(names: list[str], pattern: str | None, key: str) -> str:
-    """Return the one of the entries `names` of a .zip that is its table, or fits the `pattern` of the setting `key`."""
+    """Return which of the entries `names` of a .zip is its table, or fits the `pattern` of the setting `key`."""
     if pattern is None:
-        found, wanted = find_tables(names), "one CSV in the zip archive"
-        hint = f"; name it in {key} of params.yaml" if len(found) > 1 else ""
+        tables, kind = find_tables(names), "one CSV in the zip archive"
+        hint = f"; name it in {key} of params.yaml" if len(tables) > 1 else ""
     else:
-        found = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(Path(name).name, pattern)]
-        wanted, hint = f"one file in the zip archive that fits {pattern!r} ({key} in params.yaml)", ""
-    if len(found) != 1:
-        raise UnpackError(f"expected {wanted}, found {len(found)}; it holds {format_names(found or names)}{hint}")
-    return found[0]
+        tables = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(Path(name).name, pattern)]
+        kind, hint = f"one file in the zip archive that fits {pattern!r} ({key} in params.yaml)", ""
+    if len(tables) != 1:
+        raise UnpackError(f"expected {kind}, found {len(tables)}; it holds {format_names(tables or names)}{hint}")
+    return tables[0]
 
 
 def format_names(names: list[str]) -> str:
@@ -97,8 +97,8 @@ def check_archive(path: Path) -> None:
 def read_packed_csv(path: Path, pattern: str | None = None, key: str = "entry") -> tuple[str, bytes]:
     """Return the CSV at `path` (.csv, .gz or .zip): its name to show, its bytes.
 
-    The `pattern` of the setting `key` names the file of a .zip that holds several. Raises UnpackError where the file is
-    damaged, or where there is not one such file.
+    The `pattern` of the setting `key` names the file of a .zip that holds several. Raises UnpackError where the
+    archive is damaged, or does not hold exactly one such file.
     """
     pieces: dict[str, list[bytes]] = {}
     names = []

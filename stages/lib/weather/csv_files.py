@@ -1,17 +1,12 @@
 """Reading CSV files of a weather record, exactly as csv.reader and float would; every error names its place.
 
-A file in the plain layout goes straight through Arrow's reader. Any other, and one that Arrow refuses, is read as texts,
-and each kind of column is then taken for what the settings say it is.
+A file in the plain layout goes straight through Arrow's reader. Any other, and one that Arrow refuses, is read as
+texts, which are then parsed column by column.
 """
 
 import codecs
 import contextlib
-import csv
-import itertools
-import json
-import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +16,18 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from stages.lib.errors import UserError
-from stages.lib.settings.dataset import ISO, Record, has_offset, is_plain
+from stages.lib.settings.dataset import Record, is_plain
 from stages.lib.weather.archives import UnpackError, read_packed_csv
+from stages.lib.weather.fields import describe_bad_number, describe_bad_time, parse_numbers
+from stages.lib.weather.layout import (
+    Body,
+    check_each_line,
+    check_names,
+    find_bad_byte,
+    name_columns,
+    read_columns,
+    split_file,
+)
 from stages.lib.weather.record import to_numpy
 from stages.lib.weather.reshaping import (
     join_side_by_side,
@@ -31,19 +36,9 @@ from stages.lib.weather.reshaping import (
     resample_to_grid,
 )
 from stages.lib.weather.times import TimeError, convert_to_utc, parse_clock, parse_times
-from stages.lib.weather.units import COMPASS, POINTS, convert, get_unit
+from stages.lib.weather.units import COMPASS, convert, get_unit
 
 FEW = 24  # rows of one time with different values that a file may hold, or one in a hundred
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-
-
-class Body(NamedTuple):
-    """The rows of a file, as bytes of UTF-8, and where they were found."""
-
-    data: bytes | memoryview
-    lines: np.ndarray | range  # of each row, its line in the file
-    columns: list[str]  # as the file names them
-    where: str  # the header, for messages
 
 
 def read_bytes(path: Path, settings: Record) -> tuple[str, bytes]:
@@ -54,132 +49,6 @@ def read_bytes(path: Path, settings: Record) -> tuple[str, bytes]:
         ours = path.is_relative_to("data") and "raw" in path.parts  # not the file that `predict` reads
         hint = f"; fetch it again with `dvc repro -f download@{settings.key.split('.')[-1]}`" if ours else ""
         raise UserError(f"{path}: cannot be read ({error}){hint}") from None
-
-
-def split_fields(line: str, label: str, separator: str) -> list[str]:
-    """Return the fields of a header's `line`, without blanks around them; UserError begins with `label`."""
-    try:
-        return [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
-    except csv.Error as error:
-        raise UserError(f"{label}: expected column names, cannot read them ({error})") from None
-
-
-def split_file(data: bytes, name: str, settings: Record) -> Body:
-    """Return the rows of `data`, a file in UTF-8, without what stands before, between and after them."""
-    comments = tuple(text.encode() for text in settings.comment)
-    end, number, headers = 0, 0, list[str]()
-
-    def take_line() -> bytes:
-        nonlocal end, number
-        if end >= len(data) and number:
-            before = f"line {settings.skiprows + 1} ({settings.key}.skiprows in params.yaml)"
-            raise UserError(f"{name}: expected the header from {before} on, found only {number} lines")
-        start, end = end, (data.find(b"\n", end) + 1) or len(data)
-        number += 1
-        return data[start:end].rstrip(b"\r\n")
-
-    for _ in range(settings.skiprows):
-        take_line()
-    count = settings.header if isinstance(settings.header, int) else 0
-    while len(headers) < count:
-        line = take_line()
-        if comments and line.startswith(comments):
-            if not settings.skiprows or number != settings.skiprows + 1:
-                continue
-            line = line[
-                max(len(text) for text in comments if line.startswith(text)) :
-            ]  # as KNMI's `# STN,YYYYMMDD`
-        headers.append(" ".join(line.decode().split()) if settings.separator == " " else line.decode())
-    label = f"{name}, line {number or 1}"
-    if count:
-        rows = [split_fields(line, label, settings.separator) for line in headers]
-        if len({len(row) for row in rows}) > 1:
-            raise UserError(
-                f"{label}: expected as many fields in both lines of the header ({settings.key}.header in params.yaml), "
-                f"found {' and '.join(str(len(row)) for row in rows)}"
-            )
-        columns = [" ".join(filter(None, names)) for names in zip(*rows, strict=True)]
-    else:
-        columns = settings.header
-    while data[end : end + 1] in (b"\r", b"\n"):
-        take_line()
-    body: bytes | memoryview = memoryview(data)[end:] if end else data
-    lines: np.ndarray | range = range(number + 1, number + 2 + data.count(b"\n", end))
-    if comments:
-        texts = bytes(body).split(b"\n")
-        kept = [not text.startswith(comments) for text in texts]
-        texts, lines = list(itertools.compress(texts, kept)), np.flatnonzero(kept) + number + 1
-        while texts and not texts[-1].strip():
-            texts.pop()
-        body, lines = b"\n".join(texts), lines[: len(texts)]
-    if settings.separator == " ":
-        body = re.sub(rb"[ \t]+", b" ", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", bytes(body)))
-    return Body(body, lines, columns, label)
-
-
-def name_columns(body: Body, settings: Record, whole: bool = True) -> list[str]:
-    """Return the names of the columns of `body`, renamed; UserError if they will not do.
-
-    `whole`: whether the record has no other columns, as those of a file beside it.
-    """
-    columns = body.columns
-    if whole:
-        check_names(columns, settings, body.where)
-    columns = [settings.names.get(column, column) for column in columns]
-    listed = ", ".join(map(repr, columns)) or "an empty line"
-    needed = [("time", column) for column in settings.times]
-    needed += [("target", settings.target)] if whole else []
-    if settings.pivot:
-        needed += [("pivot", settings.pivot.columns), ("pivot", settings.pivot.values)]
-    for key, column in needed:
-        if column not in columns:
-            raise UserError(
-                f"{body.where}: expected the column {column!r} ({settings.key}.{key} in params.yaml), found {listed}"
-                + (f"; is {settings.key}.separator, {settings.separator!r}, wrong?" if len(columns) == 1 else "")
-            )
-    kept = [column for column, old in zip(columns, body.columns, strict=True) if old not in settings.leave_out]
-    if len(set(kept)) < len(kept):
-        raise UserError(f"{body.where}: expected every column name once, found {listed}")
-    return columns
-
-
-def check_names(columns: list[str], settings: Record, label: str) -> None:
-    """Raise UserError, beginning with `label`, where a column to rename or to leave out is not in `columns`."""
-    listed = ", ".join(map(repr, columns)) or "an empty line"
-    for key, names in (("rename", settings.rename), ("leave_out", settings.leave_out)):
-        if strays := [column for column in names if column not in columns]:
-            raise UserError(
-                f"{label}: expected the columns {', '.join(map(repr, strays))} ({settings.key}.{key} in params.yaml), "
-                f"found {listed}; correct their names, or take them out of {key}"
-            )
-
-
-def read_columns(body: Body, columns: list[str], settings: Record, texts: list[str]) -> pa.Table:
-    """Return the columns of `body` that are not left out: `texts` as they are, the others as float64.
-
-    NaN stands for the texts of settings.missing in a number column. Raises ValueError where a line will not do.
-    Arrow rounds numbers correctly, as Python does.
-    """
-    numbers = [
-        f"{position}" for position in range(len(columns))
-    ]  # names may come twice, in columns that are left out
-    kept = [n for n, old in zip(numbers, body.columns, strict=True) if old not in settings.leave_out]
-    names = dict(zip(numbers, columns, strict=True))
-    table = pyarrow.csv.read_csv(
-        pa.py_buffer(body.data),
-        pyarrow.csv.ReadOptions(column_names=numbers),
-        pyarrow.csv.ParseOptions(delimiter=settings.separator),
-        pyarrow.csv.ConvertOptions(
-            column_types={n: pa.string() if names[n] in texts else pa.float64() for n in kept},
-            null_values=settings.missing,
-            strings_can_be_null=False,
-            include_columns=kept,
-            decimal_point=settings.decimal,
-        ),
-    ).combine_chunks()
-    if table.num_rows != len(body.lines):
-        raise ValueError("a line is empty, or a quote is left open")
-    return table.rename_columns([names[n] for n in table.column_names])
 
 
 class Rows(NamedTuple):
@@ -224,13 +93,13 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
         others = [column for column in texts if column not in (*settings.times, pivot.columns, pivot.values)]
         if others:
             raise UserError(
-                f"{body.where}: expected only the columns of `time` and `pivot` ({settings.key} in params.yaml), found "
-                f"also {', '.join(map(repr, others))}; name them in {settings.key}.leave_out"
+                f"{body.label}: expected only the columns of `time` and `pivot` ({settings.key} in "
+                f"params.yaml), found also {', '.join(map(repr, others))}; name them in {settings.key}.leave_out"
             )
         sensors = np.array(texts.pop(pivot.columns).to_pylist(), object)
-        kept = ~np.isin(sensors, settings.leave_out)
-        sensors, lines = sensors[kept], lines[kept]
-        texts = {column: values.filter(pa.array(kept)) for column, values in texts.items()}
+        included = ~np.isin(sensors, settings.leave_out)
+        sensors, lines = sensors[included], lines[included]
+        texts = {column: values.filter(pa.array(included)) for column, values in texts.items()}
     faults: list[tuple[int, int, str]] = []  # row, column, message
     moments, offsets = np.array([], "M8[s]"), None
     written = join_times([texts[column] for column in settings.times])
@@ -263,9 +132,9 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
     if offsets is not None and settings.zone is None and (offsets != offsets[:1]).any():
         row = int((offsets != offsets[0]).argmax())
         raise UserError(
-            f"{name}, line {lines[row]}, column {label!r}: expected one offset from UTC, as in {written[0].as_py()!r}, "
-            f"found {written[row].as_py()!r}; if the file changes to summer time, set {settings.key}.zone: UTC in "
-            "params.yaml"
+            f"{name}, line {lines[row]}, column {label!r}: expected one offset from UTC, as in "
+            f"{written[0].as_py()!r}, found {written[row].as_py()!r}; if the file changes to summer "
+            f"time, set {settings.key}.zone: UTC in params.yaml"
         )
     if settings.pivot:
         if settings.zone and offsets is None:
@@ -283,39 +152,6 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
 def join_times(columns: list[pa.StringArray]) -> pa.StringArray:
     """Return the texts of several time columns as one, a blank between each two."""
     return pc.binary_join_element_wise(*columns, " ") if len(columns) > 1 else columns[0]
-
-
-def parse_numbers(
-    texts: pa.StringArray, column: str, settings: Record, name: str
-) -> tuple[pa.DoubleArray, np.ndarray]:
-    """Return the numbers that `texts`, a column of the file `name`, stand for, and which of them stand for none.
-
-    NaN where the text is one of settings.missing. What follows a number and is one of settings.flags is taken off and
-    counted; the points of the compass are degrees in a column whose unit is `compass`.
-    """
-    missing = pc.is_in(texts, pa.array([text.strip(" \t") for text in settings.missing], pa.string()))
-    if settings.units.get(column) == COMPASS:
-        index = pc.index_in(pc.utf8_upper(texts), pa.array(POINTS))
-        degrees = pc.fill_null(pc.multiply(index.cast(pa.float64()), 22.5), np.nan)
-        bad = pc.and_not(pc.is_null(index), missing)
-        return degrees, np.array(bad.to_pylist(), bool)
-    digits = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-    if settings.decimal == ",":
-        digits = digits.replace(r"\.", ",")
-    if settings.flags:
-        flags = "|".join(re.escape(flag) for flag in sorted(settings.flags, key=len, reverse=True))
-        bare = pc.replace_substring_regex(texts, rf"^({digits})[ \t]*({flags})$", r"\1")
-        if count := pc.sum(pc.and_not(pc.not_equal(bare, texts), missing)).as_py():
-            print(f"{name}, column {column!r}: {count:,} flags behind numbers taken off ({settings.key}.flags)")
-        texts = bare
-    right = pc.match_substring_regex(texts, f"^{digits}$")
-    numeric = pc.if_else(pc.and_not(right, missing), texts, pa.scalar(None, pa.string()))
-    if settings.decimal == ",":
-        numeric = pc.replace_substring(numeric, ",", ".")
-    numbers = numeric.cast(pa.float64())
-    right = pc.and_(right, pc.fill_null(pc.is_finite(numbers), False))
-    bad = pc.invert(pc.or_(right, missing))
-    return pc.fill_null(numbers, np.nan), np.array(bad.to_pylist(), bool)
 
 
 def name_sensors(columns: dict[str, np.ndarray], settings: Record, name: str) -> pa.Table:
@@ -348,8 +184,8 @@ def apply_zone(moments: np.ndarray, lines: np.ndarray | range, settings: Record,
         return convert_to_utc(moments, settings.zone)
     except TimeError as error:
         raise UserError(
-            f"{name}, line {lines[error.row]}, column {' '.join(settings.times)!r}: {error} ({settings.key}.zone in "
-            "params.yaml); correct or drop the row"
+            f"{name}, line {lines[error.row]}, column {' '.join(settings.times)!r}: {error} "
+            f"({settings.key}.zone in params.yaml); correct or drop the row"
         ) from None
 
 
@@ -377,8 +213,8 @@ def read_csv_file(path: Path, settings: Record) -> tuple[str, Rows, list[str]]:
         body = split_file(data, name, settings)
         columns = name_columns(body, settings, not (settings.side_by_side or settings.pivot))
         if not body.data:
-            number = body.lines[0] if len(body.lines) else body.lines.start
-            raise UserError(f"{name}, line {number}: expected rows after the header, found the end of the file")
+            line = body.first
+            raise UserError(f"{name}, line {line}: expected rows after the header, found the end of the file")
         rows = None
         if is_plain_layout(settings):
             with contextlib.suppress(ValueError):  # Arrow's own ArrowInvalid is one too
@@ -399,62 +235,11 @@ def read_csv_file(path: Path, settings: Record) -> tuple[str, Rows, list[str]]:
     return name, rows, body.columns
 
 
-def find_bad_byte(data: bytes, encoding: str) -> UnicodeDecodeError:
-    """Return the error of decoding the whole of `data`, of which a part could not be."""
-    try:
-        data.decode(encoding)
-    except UnicodeDecodeError as error:
-        return error
-    raise AssertionError("expected bytes that cannot be decoded")
-
-
-def check_each_line(body: Body, columns: list[str], settings: Record, name: str) -> None:
-    """Raise UserError about the first row of `body`, the file `name`, that has not as many fields as `columns`."""
-    for number, text in zip(body.lines, bytes(body.data).split(b"\n"), strict=True):
-        line, label = text.decode().rstrip("\r"), f"{name}, line {number}"
-        try:
-            fields = next(csv.reader([line], delimiter=settings.separator, strict=True), [])
-        except csv.Error as error:
-            raise UserError(f"{label}: expected {len(columns)} fields, found {line[:60]!r} ({error})") from None
-        if len(fields) != len(columns):
-            torn = f", column {columns[len(fields)]!r}" if 0 < len(fields) < len(columns) else ""
-            ending = f"{len(fields)}, which end with {line[-30:]!r}" if line else "an empty line"
-            raise UserError(f"{label}{torn}: expected {len(columns)} fields, found {ending}")
-
-
-def describe_bad_time(field: str, reason: str, settings: Record) -> str:
-    """Return what is wrong with the `field` of a time column."""
-    example = {ISO: "2009-01-31T00:10:00+01:00", "epoch": "1233360600", "epoch_ms": "1233360600000"}.get(
-        settings.format
-    ) or datetime(2009, 1, 31, 0, 10, tzinfo=UTC if has_offset(settings.format) else None).strftime(settings.format)
-    found = repr(field[:60]) if field.strip() else "an empty field"
-    return (
-        f"expected a time such as {example}, found {found} ({reason}); {settings.key}.format in params.yaml says how "
-        "times are written"
-    )
-
-
-def describe_bad_number(field: str, column: str, settings: Record) -> str:
-    """Return what is wrong with the `field` of a number column, and what may be done about it."""
-    found = repr(field[:60]) if field else "an empty field"
-    key, kind = settings.key, "a point of the compass" if settings.units.get(column) == COMPASS else "a number"
-    behind = re.match(rf"({NUMBER.pattern})[ \t]*([^\d.,eE+-]+)$", field)
-    if field in ("", "-", "M", "NA", "N/A", "nan", "NaN", "null", "None", "unavailable", "unknown"):
-        fix = f"if it stands for nothing measured: {key}.missing: [{json.dumps(field)}] in params.yaml"
-    elif settings.decimal == "." and NUMBER.fullmatch(field.replace(",", ".", 1)):
-        fix = f'if the file has decimal commas: {key}.decimal: "," in params.yaml'
-    elif behind:
-        fix = f"if {behind[4]!r} is a flag or unit: {key}.flags: [{json.dumps(behind[4], ensure_ascii=False)}] in params.yaml"
-    else:
-        fix = f"correct it, or name a column that is no measurement in {key}.leave_out of params.yaml"
-    return f"expected {kind}, found {found}; {fix}"
-
-
 def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarray) -> None:
     """Raise UserError unless the rows of `table`, found at `lines` of the file `name`, are in time order.
 
-    Most times must be there once. Let through, and later counted: a block of rows that a logger wrote twice, and a few
-    rows of one time.
+    Most times must be there once. A block of rows that a logger wrote twice, and a few rows of one time, are let
+    through, and counted later.
     """
 
     def fields(rows: np.ndarray) -> list[np.ndarray]:
@@ -470,21 +255,24 @@ def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarr
         if row in before and tuple(values) not in known:
             raise UserError(
                 f"{name}, line {lines[row]}, {label} a time not before {latest[row]} of an earlier row, found "
-                f"{stamps[row]}; sort the rows by time; if an hour comes twice in autumn, use standard time, or name "
-                "the time zone in `zone`"
+                f"{stamps[row]}; sort the rows by time; if an hour comes twice in autumn, use standard time, or "
+                "name the time zone in `zone`"
             )
         known.add(tuple(values))
     twice = np.flatnonzero(stamps[1:] == stamps[:-1]) + 1
     differing = twice[np.any([a != b for a, b in zip(fields(twice), fields(twice - 1), strict=True)], axis=0)]
     if len(differing) > max(FEW, len(stamps) // 100):
         raise UserError(
-            f"{name}, line {lines[differing[0]]}, {label} one row per time, found {stamps[differing[0]]} again with "
-            f"other values, and {len(differing) - 1:,} more such rows; are two stations in one file?"
+            f"{name}, line {lines[differing[0]]}, {label} one row per time, found {stamps[differing[0]]} again "
+            f"with other values, and {len(differing) - 1:,} more such rows; are two stations in one file?"
         )
 
 
 def shape_rows(rows: Rows, name: str, settings: Record) -> pa.Table:
-    """Return `rows` of the file `name` as a table: times as timestamp[s], then the columns; UserError if unordered."""
+    """Return `rows` of the file `name` as a table: times as timestamp[s], then the columns.
+
+    Irregular rows are put on their grid. Raises UserError where the rows are not in time order.
+    """
     time = " ".join(settings.times)
 
     def assemble(moments: np.ndarray, columns: dict[str, Any]) -> pa.Table:
@@ -498,8 +286,8 @@ def shape_rows(rows: Rows, name: str, settings: Record) -> pa.Table:
     if len(late := np.flatnonzero(np.diff(rows.moments) < np.timedelta64(0))):
         row = int(late[0]) + 1
         raise UserError(
-            f"{name}, line {rows.lines[row]}, column {time!r}: expected a time not before {rows.moments[row - 1]} of "
-            f"the row before, found {rows.moments[row]}; sort the rows by time"
+            f"{name}, line {rows.lines[row]}, column {time!r}: expected a time not before "
+            f"{rows.moments[row - 1]} of the row before, found {rows.moments[row]}; sort the rows by time"
         )
     minutes, by = settings.resample.minutes, settings.resample.by
     arrays = {column: to_numpy(values) for column, values in columns.items()}
@@ -511,8 +299,8 @@ def shape_rows(rows: Rows, name: str, settings: Record) -> pa.Table:
 def read_csv_files(files: list[Path], settings: Record, key: str = "dataset") -> pa.Table:
     """Return the rows of all `files`, whose settings are at `key` of params.yaml, as one table.
 
-    The files follow one another in time; with settings.side_by_side, those with equal columns do, and the others are
-    joined by time. Raises UserError where they do not fit together.
+    The files follow one another in time. With settings.side_by_side, only those with equal columns do, and the
+    others are joined by time. Raises UserError where they do not fit together.
     """
     settings = settings.model_copy()
     settings._key = key
@@ -533,19 +321,22 @@ def read_csv_files(files: list[Path], settings: Record, key: str = "dataset") ->
 
 
 def join_tables(tables: list[pa.Table], names: list[str], columns: list[str], settings: Record) -> pa.Table:
-    """Return `tables`, whose last files are `names` and have the `columns`, side by side; UserError if they cannot be."""
+    """Return `tables` joined by time; UserError where they cannot be.
+
+    `names` are those of each table's last file, `columns` the columns of all files before renaming.
+    """
     label = " and ".join(names)
     check_names(columns, settings, label)
-    found = [column for table in tables for column in table.column_names[1:]]
-    if twice := sorted({column for column in found if found.count(column) > 1}):
+    joined_columns = [column for table in tables for column in table.column_names[1:]]
+    if twice := sorted({column for column in joined_columns if joined_columns.count(column) > 1}):
         raise UserError(
             f"{label}: expected every column in one of the files beside each other, found {twice[0]!r} in several; "
             f"name it in {settings.key}.leave_out of params.yaml"
         )
-    if settings.target not in found:
+    if settings.target not in joined_columns:
         raise UserError(
             f"{label}: expected the column {settings.target!r} ({settings.key}.target in params.yaml), found "
-            f"{', '.join(map(repr, found))}"
+            f"{', '.join(map(repr, joined_columns))}"
         )
     records = [
         (to_numpy(table[0]), {column: to_numpy(table[column]) for column in table.column_names[1:]})
@@ -568,13 +359,13 @@ def check_file_order(name: str, table: pa.Table, before: str, previous: pa.Table
     if table.column_names != previous.column_names:
         raise UserError(
             f"{name}, line {settings.skiprows + 1}: expected the columns of {before}, "
-            f"{', '.join(map(repr, previous.column_names))}, found {', '.join(map(repr, table.column_names))}; if they "
-            f"lie side by side in time: {settings.key}.side_by_side: true in params.yaml"
+            f"{', '.join(map(repr, previous.column_names))}, found {', '.join(map(repr, table.column_names))}; if "
+            f"they lie side by side in time: {settings.key}.side_by_side: true in params.yaml"
         )
     start, end = to_numpy(table[0]), to_numpy(previous[0]).max()
     if start.min() < end:
         raise UserError(
-            f"{name}, line {start.argmin() + settings.skiprows + 2}, column {table.column_names[0]!r}: expected a time "
-            f"not before {end}, the last of {before}, found {start.min()}; "
+            f"{name}, line {start.argmin() + settings.skiprows + 2}, column {table.column_names[0]!r}: expected a "
+            f"time not before {end}, the last of {before}, found {start.min()}; "
             f"list the files of {settings.key}.source in params.yaml in time order, without overlap"
         )

@@ -24,7 +24,9 @@ MISSING |= {"unavailable", "unknown", "missing", "Missing", "9999.9"} - {"9999.9
 SENTINELS = (-9999.0, -999.0, -99.9, -999.9, -99.99, 9999.0, 999.9)
 NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 FLAGGED = re.compile(rf"({NUMBER.pattern})[ \t]*([^\d\s.,eE+:-]{{1,2}})")
-LEFT_OUT = re.compile(r"(station|stn|id|no|number|name)|.*(_id|flag|quality|qn_?\d*)|eor|usunits|interval|year|month|day|coco", re.I)
+LEFT_OUT = re.compile(
+    r"(station|stn|id|no|number|name)|.*(_id|flag|quality|qn_?\d*)|eor|usunits|interval|year|month|day|coco", re.I
+)
 PARTS = {"%Y": (1900, 2100), "%m": (1, 12), "%d": (1, 31), "%H": (0, 24)}
 METEOSTAT = ["date", "hour", "temp", "dwpt", "rhum", "prcp", "snow", "wdir", "wspd", "wpgt", "pres", "tsun", "coco"]
 QUANTITIES = {  # name here: what names elsewhere look like
@@ -87,7 +89,7 @@ def parse(texts: list[str], format: str) -> np.ndarray | None:
     except (TimeError, ValueError, OverflowError):
         return None
     years = times.astype("M8[Y]").astype(int) + 1970
-    return times if len(times) and 1800 < years.min() and years.max() < 2100 else None
+    return times if len(times) and years.min() > 1800 and years.max() < 2100 else None
 
 
 def score_times(times: np.ndarray) -> float:
@@ -152,7 +154,9 @@ def guess_time(rows: list[list[str]]) -> tuple[list[int], str] | None:
         ):
             consider(quartet, " ".join(formats), 1)
             minute = position + 4
-            if minute < len(first) and all(re.fullmatch(r"\d\d", text) and int(text) < 60 for text in columns[minute]):
+            if minute < len(first) and all(
+                re.fullmatch(r"\d\d", text) and int(text) < 60 for text in columns[minute]
+            ):
                 consider([*quartet, minute], " ".join([*formats, "%M"]), 1.01)
     return best and (best[1], best[2])
 

@@ -11,7 +11,7 @@ Columns = dict[str, np.ndarray]
 def pivot_to_columns(
     moments: np.ndarray, names: np.ndarray, values: np.ndarray
 ) -> tuple[np.ndarray, Columns, np.ndarray]:
-    """Return times in order, the `values` (n,) as one column for each of `names` (n,), and which value began each row.
+    """Return times in order, `values` (n,) as one column for each of `names` (n,), and the first value of each row.
 
     NaN where a name has no value at a time. A name's second value at one time makes a second row of that time.
     """
@@ -34,8 +34,8 @@ def resample_to_grid(
 ) -> tuple[np.ndarray, Columns]:
     """Return the mean or the last value of each column over the `minutes` that end with each point of the grid.
 
-    Points lie at multiples of the interval from midnight UTC, or of the clock's own midnight; without any value they
-    are left out. Means leave out NaN and `sentinels`; of directions (unit deg) they are means of unit vectors.
+    Points lie at multiples of the interval from the clock's midnight; those without any value are left out. Means
+    ignore NaN and `sentinels`. The mean of directions (unit deg) is that of unit vectors.
     """
     step = round(minutes * 60)
     points, index = np.unique(-(-moments.astype("M8[s]").astype(np.int64) // step) * step, return_inverse=True)
@@ -55,8 +55,8 @@ def resample_to_grid(
             means[name][filled] = np.rad2deg(np.arctan2(east, north)) % 360
         else:
             means[name][filled] = np.bincount(at, numbers, len(points))[filled] / counts[filled]
-    some = ~np.all([np.isnan(values) for values in means.values()], axis=0)
-    return points[some].astype("M8[s]"), {name: values[some] for name, values in means.items()}
+    measured = ~np.all([np.isnan(values) for values in means.values()], axis=0)
+    return points[measured].astype("M8[s]"), {name: values[measured] for name, values in means.items()}
 
 
 def label_interval_end(moments: np.ndarray) -> np.ndarray:
@@ -66,9 +66,9 @@ def label_interval_end(moments: np.ndarray) -> np.ndarray:
 
 
 def join_side_by_side(records: list[tuple[np.ndarray, Columns]]) -> tuple[np.ndarray, Columns, int]:
-    """Return the columns of all `records`, (times, columns) each, by time, and how many rows of a repeated time fell out.
+    """Return the columns of all `records`, (times, columns) each, by time, and the number of rows left out.
 
-    A time that one of them lacks is NaN there; of several rows of one time in a record, its first stays.
+    A time that one of them lacks is NaN there; of several rows of one time in a record, only the first stays.
     """
     moments = np.unique(np.concatenate([times for times, _ in records]))
     joined, lost = {}, 0

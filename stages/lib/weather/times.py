@@ -1,4 +1,4 @@
-"""Times as files write them, read as seconds of one clock: strptime's formats, ISO 8601, epoch seconds, time zones."""
+"""Times as files write them, read as seconds of one clock: strptime, ISO 8601, seconds since 1970, time zones."""
 
 import contextlib
 import functools
@@ -126,7 +126,7 @@ def compile_hour_24(format: str) -> str | None:
 
 
 def find_transitions(zone: ZoneInfo, first: np.datetime64, last: np.datetime64) -> list[tuple[int, int, int]]:
-    """Return (moment in UTC, offset before, offset after), in s, of each change of `zone`'s clock from `first` to `last`."""
+    """Return (moment in UTC, offset before, offset after), in s, of each clock change of `zone` in that time."""
 
     def get_offset(second: int) -> int:
         return int(datetime.fromtimestamp(second, zone).utcoffset().total_seconds())
@@ -149,9 +149,10 @@ def find_transitions(zone: ZoneInfo, first: np.datetime64, last: np.datetime64) 
 def convert_to_utc(local: np.ndarray, name: str) -> np.ndarray:
     """Return the local times (n,) datetime64[s] of the IANA zone `name` as UTC.
 
-    Where the clock is put back, an hour comes twice: the rows before the first step back in time are its first pass,
-    those from there on its second. A single pass is the one whose neighbour is the nearer. Raises TimeError about a
-    time that the clock skipped, or one that order does not tell apart.
+    Where the clock is put back, an hour comes twice: rows before the first step back in time belong to its first
+    pass, later ones to its second. A single pass is told by its neighbours: it follows or precedes the one that is
+    no further away than the usual step. Raises TimeError about a time that the clock skipped, or that
+    could belong to either pass.
     """
     if not len(local):
         return local

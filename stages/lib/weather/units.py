@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 COMPASS = "compass"  # a wind direction as a text: N, NNE, NE, ...
-POINTS = "N NNE NE ENE E ESE SE SSE S SSW SW WSW W WNW NW NNW".split()
+POINTS = ["N", "NNE", "NE", "ENE", "E", "ESE", "SE", "SSE", "S", "SSW", "SW", "WSW", "W", "WNW", "NW", "NNW"]
 SPELLINGS = {  # how stations write units, and what pint calls them
     "C": "degC", "°C": "degC", "deg C": "degC", "Celsius": "degC", "F": "degF", "°F": "degF", "deg F": "degF",
     "mb": "mbar", "hpa": "hPa", "inHg": "inch_Hg", "in Hg": "inch_Hg", "kn": "knot", "kt": "knot", "kts": "knot",
@@ -31,10 +31,10 @@ def slugify(unit: str) -> str:
 
 @functools.cache
 def load_registry() -> Any:
-    """Return pint's units in exact fractions; imported here, as that takes a second and Jena's record needs none."""
+    """Return pint's units in exact fractions; the import takes a second, and Jena's record needs none of it."""
     import pint
 
-    registry = pint.UnitRegistry(non_int_type=Fraction)
+    registry: Any = pint.UnitRegistry(non_int_type=Fraction)
     registry.define("oktas = 1 / 8 = okta")
     return registry
 
@@ -73,7 +73,7 @@ def find_conversion(unit: str, target: str) -> tuple[int, int, int]:
 
 
 def convert(numbers: np.ndarray, unit: str, target: str) -> np.ndarray:
-    """Return `numbers` in `unit` as `target`, both as column names write them; compass points are degrees already."""
+    """Return `numbers` in `unit` as `target`; those of compass points are degrees already."""
     if unit == COMPASS:
         return numbers
     a, b, c = find_conversion(unit, target)
