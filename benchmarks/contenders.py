@@ -31,7 +31,7 @@ Figures = dict[str, Any]
 
 def measure_csv(read: Callable[[Path], Any]) -> Callable[[], Figures]:
     """Measure `read` on the unpacked files of the record."""
-    from stages.lib.weather.csv_files import read_bytes
+    from stages.lib.weather.archives import read_packed_csv
     from stages.parse import RAW
 
     paths = []
@@ -39,7 +39,7 @@ def measure_csv(read: Callable[[Path], Any]) -> Callable[[], Figures]:
         paths.append(Path("csv", f"{Path(file['name']).stem}.csv"))
         if not paths[-1].exists():
             paths[-1].parent.mkdir(exist_ok=True)
-            paths[-1].write_bytes(read_bytes(RAW / file["name"])[1])
+            paths[-1].write_bytes(read_packed_csv(RAW / file["name"])[1])
 
     def measure() -> Figures:
         start = time.perf_counter()
@@ -52,11 +52,11 @@ def measure_csv(read: Callable[[Path], Any]) -> Callable[[], Figures]:
 def csv_ours() -> Callable[[], Figures]:
     from stages.lib.settings.base import read_settings
     from stages.lib.settings.dataset import Record
-    from stages.lib.weather.csv_files import read_csv_file
+    from stages.lib.weather.csv_files import read_csv_files
     from stages.lib.weather.record import to_numpy
 
     settings = read_settings(Record, "dataset")
-    return measure_csv(lambda path: [to_numpy(column) for column in read_csv_file(path, settings)[1].columns])
+    return measure_csv(lambda path: [to_numpy(column) for column in read_csv_files([path], settings).columns])
 
 
 def csv_notebooks() -> Callable[[], Figures]:

@@ -105,14 +105,49 @@ def test_what_is_not_packed_is_refused(name, content):
 @pytest.mark.parametrize("use", [check_archive, read_packed_csv])
 @pytest.mark.parametrize(
     ("members", "expected"),
+    [({"readme.txt": b"hello"}, "found 0; it holds readme.txt"), ({}, "found 0; it holds nothing")],
+)
+def test_a_zip_has_a_table(members, expected, use):
+    assert f"expected one CSV in the zip archive, {expected}" in message("a.zip", zipped(members), use)
+
+
+DWD = ("Metadaten_Geographie_01266.txt", "produkt_tu_stunde_2009_01266.txt", "Metadaten_Parameter_tu_01266.html")
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "expected"),
     [
-        ({"one.csv": TABLE, "two.csv": TABLE}, "found 2; it holds one.csv, two.csv"),
-        ({"readme.txt": b"hello"}, "found 0; it holds readme.txt"),
-        ({}, "found 0; it holds nothing"),
+        (DWD, None, DWD[1]),
+        (("a.csv", "notes.txt"), None, "a.csv"),
+        (("folder/a.TXT", "readme.txt", "__MACOSX/folder/._a.TXT"), None, "folder/a.TXT"),
+        (("a.csv", "b.csv"), "b*", "b.csv"),
+        (("x/a.csv", "x/b.csv"), "b.csv", "x/b.csv"),
+        (DWD, "Metadaten_G*", DWD[0]),
     ],
 )
-def test_a_zip_has_one_table(members, expected, use):
-    assert f"expected one CSV in the zip archive, {expected}" in message("a.zip", zipped(members), use)
+def test_the_table_among_other_files(names, pattern, expected):
+    Path("a.zip").write_bytes(zipped({name: name.encode() for name in names}))
+    check_archive(Path("a.zip"))
+    assert read_packed_csv(Path("a.zip"), pattern) == (f"a.zip ({expected})", expected.encode())
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "expected"),
+    [
+        (
+            ("a.csv", "b.csv"),
+            None,
+            "expected one CSV in the zip archive, found 2; it holds a.csv, b.csv; name it in x",
+        ),
+        (("a.csv", "b.csv"), "*.csv", "fits '*.csv' (x in params.yaml), found 2; it holds a.csv, b.csv"),
+        (("a.csv", "b.csv"), "c", "fits 'c' (x in params.yaml), found 0; it holds a.csv, b.csv"),
+    ],
+)
+def test_no_table_or_two_are_refused(names, pattern, expected):
+    Path("a.zip").write_bytes(zipped({name: b"1" for name in names}))
+    with pytest.raises(UnpackError) as raised:
+        read_packed_csv(Path("a.zip"), pattern, "x")
+    assert expected in str(raised.value)
 
 
 @pytest.mark.parametrize("use", [check_archive, read_packed_csv])

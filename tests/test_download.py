@@ -427,6 +427,9 @@ def test_interrupted_download_leaves_nothing(server: Server, monkeypatch: pytest
         ("http://h/..%5C..%5Ca.csv", "a.csv"),
         ("http://h/a%00b%0Ac%20d.csv", "a_b_c_d.csv"),
         ("http://h/" + "n" * 300 + ".csv", "n" * 196 + ".csv"),
+        ("http://h/v1/archive?latitude=52&format=csv", "archive.csv"),
+        ("http://h/cgi-bin/asos.py?station=DSM", "asos.py.csv"),
+        ("http://h/?" + "n" * 300, "download.csv"),
     ],
 )
 def test_file_name_of_an_address(address: str, name: str) -> None:

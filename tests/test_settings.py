@@ -1,7 +1,7 @@
 """The settings: each wrong value has its message, and models take what is theirs, their task's or everyone's."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -54,7 +54,7 @@ WRONG = [  # what is expected of a setting, and values that are not that
     (DatasetSource, "source", "expected URLs, a URL, paths, a path or `sample`", [None, [], [1], {"url": "a"}]),
     (DatasetSource, "size", "expected a number of bytes or null", ["13 MB", True, 0]),
     (DatasetSource, "sha256", "expected 64 hexadecimal digits in quotes, or null", ["abc", int("1" * 64)]),
-    (Record, "time", "expected a text", [None, ""]),
+    (Record, "time", "expected a column name, or a list of them", [None, ""]),
     (Record, "sentinels", "expected a list of numbers", [-9999, ["x"], [True]]),
     (Record, "separator", 'expected one character, such as "," or ";"', [";;"]),
     (Record, "leave_out", "expected a list of column names", ["Year"]),
@@ -85,7 +85,7 @@ WRONG = [  # what is expected of a setting, and values that are not that
     (Tokens, "val", "expected a number above 0 and below 1", [1.0, 0, float("nan")]),
 ]
 FORMATS = ["%d.%m. %H:%M:%S", "%d.%Y %H:%M:%S", "%m.%Y %H:%M:%S", "%d.%m.%Y %M", "%d.%m.%Y %H:%S", "%d.%m.%Y %I:%M"]
-FORMATS += ["%d.%m.%Y %H:%M:%S %z", "%d.%m.%Y %", "%d.%d.%m.%Y", "%d.%m.%Y %Q"]
+FORMATS += ["%d.%m. %H:%M:%S %z", "%d.%m.%Y %", "%d.%d.%m.%Y", "%d.%m.%Y %Q"]
 LIMITS = {"columns": ["T"], "limits": [5, 1]}
 
 
@@ -117,8 +117,8 @@ LIMITS = {"columns": ["T"], "limits": [5, 1]}
         (DatasetSource, {"source": "http:///a.csv"}, "source: http:///a.csv: expected http://"),
         (
             DatasetSource,
-            {"source": "http://h/get?id=1"},
-            "source: http://h/get?id=1: expected a name that ends in .c",
+            {"source": "http://h/get"},
+            "source: http://h/get: expected a name that ends in .csv,",
         ),
         (DatasetSource, {"source": "a.xlsx"}, "source: a.xlsx: expected a name that ends in .csv, .csv.zip, .zip,"),
         (ReviewsSource, {"source": "a.csv"}, "source: a.csv: expected a name that ends in .npz"),
@@ -127,7 +127,8 @@ LIMITS = {"columns": ["T"], "limits": [5, 1]}
         (Record, {"encoding": "hex"}, "encoding: expected an encoding such as utf-8 or cp1252, found 'hex'"),
         (Record, {"target": "Date Time"}, "target: expected a number column, found the time column's name 'Date T"),
         (Record, {"separator": "·"}, 'separator: expected one ASCII character, such as "," or ";", found \'·\''),
-        (Record, {"leave_out": ["T"]}, "leave_out: expected other columns than dataset.target, found 'T'"),
+        (Record, {"leave_out": ["T"]}, "leave_out: expected other columns than `target`, found 'T'"),
+        (Record, {"time": ""}, 'time: expected a column name, or a list of them, found ""'),
         (Record, {"missing": [0]}, "missing: expected a list of texts in quotes, such as"),
         (
             Split,
@@ -189,12 +190,16 @@ def test_with_a_format_that_is_taken_a_moment_comes_back_as_far_as_it_goes(year,
     except UserError as error:
         assert str(error).startswith("params.yaml: dataset.format: expected ")
         return
-    moment = datetime(year, 11, 30, 13, 47, 5)
+    moment = datetime(year, 11, 30, 13, 47, 5, tzinfo=UTC if "%z" in format.replace("%%", "") else None)
     back = datetime.strptime(moment.strftime(format), format)
+    moment, back = moment.replace(tzinfo=None), back.replace(tzinfo=None)
     assert back in [moment, moment.replace(second=0), moment.replace(minute=0, second=0), datetime(year, 11, 30)]
 
 
-@pytest.mark.parametrize("format", ["%d.%m.%Y %H:%M:%S", "%Y-%j", "%y%m%d %H", "%d %b %Y %I %p"])
+@pytest.mark.parametrize(
+    "format",
+    ["%d.%m.%Y %H:%M:%S", "%Y-%j", "%y%m%d %H", "%d %b %Y %I %p", "%Y-%m-%d %H:%M:%S.%f %z", "ISO8601", "epoch"],
+)
 def test_such_formats_are_taken(format):
     validate_settings(Record, RECORD | {"format": format}, "dataset")
 

@@ -2,16 +2,48 @@
 
 import contextlib
 import re
-from datetime import datetime
-from typing import Annotated
+from datetime import datetime, timedelta, timezone
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from stages.lib.settings.base import Section, Text
+from stages.lib.settings.base import Flag, Section, Text, Whole
+from stages.lib.weather.units import check_conversion
+
+EPOCH = {"epoch": 1, "epoch_ms": 1000}  # formats that count from 1970-01-01 UTC, and their counts in a second
+ISO = "ISO8601"  # as pandas calls it
+Texts = Annotated[list[Text], Field(description="a list of texts")]
+
+
+def has_offset(format: str) -> bool:
+    """Tell whether times in `format` name their distance from UTC."""
+    return "%z" in format.replace("%%", "")
+
+
+def is_plain(format: str) -> bool:
+    """Tell whether `parse_times` reads `format`: strptime's, without offsets and fractions of a second."""
+    return format not in (ISO, *EPOCH) and not has_offset(format) and "%f" not in format.replace("%%", "")
+
+
+class Pivot(Section):
+    """Of a file with one value a line, the columns with the value's name and with the value."""
+
+    columns: Text
+    values: Text
+
+
+class Resample(Section):
+    """The grid that irregular readings are put on."""
+
+    minutes: Annotated[float, Field(gt=0, description="a number of minutes above 0")]
+    by: Annotated[Literal["mean", "last"], Field(description="mean or last")] = "mean"
 
 
 class Record(Section):
-    time: Text
+    """Names as in pandas.read_csv where it has them."""
+
+    time: Annotated[Text | list[Text], Field(description="a column name, or a list of them")]
     format: Text
     encoding: Text
     target: Text
@@ -20,21 +52,64 @@ class Record(Section):
         str, Field(pattern=r"^[^\"\r\n0-9+.-]$", description='one character, such as "," or ";"')
     ] = ","
     leave_out: list[Text] = Field(default_factory=list, description="a list of column names")
-    rename: dict[Text, Text] = Field(default_factory=dict, description="column names, each with its new name")
+    rename: dict[
+        Text,
+        Annotated[
+            Text | Annotated[list[Text], Field(min_length=2, max_length=2)],
+            Field(description="a new name, or [new name, unit in the file]"),
+        ],
+    ] = Field(default_factory=dict, description="column names, each with its new name")
     missing: list[str] = Field(default_factory=list, description='a list of texts in quotes, such as ["", "NA"]')
+    skiprows: Whole = 0
+    header: Annotated[
+        Annotated[int, Field(ge=1, le=2)] | Annotated[list[Text], Field(min_length=1)],
+        Field(description="1 or 2 lines, or a list of column names"),
+    ] = 1
+    comment: Texts = Field(default_factory=list, description='a list of texts in quotes, such as ["#"]')
+    decimal: Annotated[Literal[".", ","], Field(description='"." or ","')] = "."
+    flags: Texts = Field(default_factory=list, description="a list of texts that follow numbers")
+    zone: Annotated[str | None, Field(description="a time zone such as Europe/Berlin, or null")] = None
+    label: Annotated[Literal["start", "end"], Field(description="start or end")] = "end"
+    resample: Annotated[Resample | None, Field(description="{minutes: NUMBER, by: mean or last}, or null")] = None
+    pivot: Annotated[Pivot | None, Field(description="{columns: COLUMN, values: COLUMN}, or null")] = None
+    entry: Annotated[str | None, Field(min_length=1, description="a name or pattern of one file, or null")] = None
+    side_by_side: Flag = False
+    _key: str = PrivateAttr("dataset")  # of the section, for messages
+
+    @property
+    def key(self) -> str:
+        return self._key
+
+    @property
+    def times(self) -> list[str]:
+        return [self.time] if isinstance(self.time, str) else self.time
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The new name of each column that is renamed."""
+        return {column: new if isinstance(new, str) else new[0] for column, new in self.rename.items()}
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit in the file of each column that is converted, by its new name."""
+        return {new[0]: new[1] for new in self.rename.values() if not isinstance(new, str)}
 
     @field_validator("format")
     @classmethod
     def check_format(cls, format: str) -> str:
         """A moment written as `format` must come back, to the day, hour, minute or second."""
+        if format in (ISO, *EPOCH):
+            return format
+        zone = timezone(timedelta(hours=1)) if has_offset(format) else None
         moment = (2009, 12, 31, 13, 10, 5)
         with contextlib.suppress(ValueError, re.error):
-            found = datetime.strptime(datetime(*moment, 678000).strftime(format), format)
-            if found in [datetime(*moment[:parts]) for parts in (3, 4, 5, 6)]:  # type: ignore[arg-type]
+            back = datetime.strptime(datetime(*moment, 678000, zone).strftime(format), format)
+            back = back.replace(microsecond=0 if "%f" in format else back.microsecond, tzinfo=None)
+            if back in [datetime(*moment[:parts]) for parts in (3, 4, 5, 6)]:  # type: ignore[arg-type]
                 return format
         raise ValueError(
             "expected year, month and day, then hour, minute and second as far as the times have them, such as "
-            f"%d.%m.%Y %H:%M:%S (Python's strptime), found {format!r}"
+            f"%d.%m.%Y %H:%M:%S (Python's strptime), ISO8601, epoch or epoch_ms, found {format!r}"
         )
 
     @field_validator("encoding")
@@ -56,14 +131,63 @@ class Record(Section):
     @field_validator("leave_out")
     @classmethod
     def check_leave_out(cls, columns: list[str], others: ValidationInfo) -> list[str]:
-        for key in ("time", "target"):
-            if others.data.get(key) in columns:
-                raise ValueError(f"expected other columns than dataset.{key}, found {others.data[key]!r}")
+        time = others.data.get("time", [])
+        if strays := [name for name in ([time] if isinstance(time, str) else time) if name in columns]:
+            raise ValueError(f"expected other columns than `time`, found {strays[0]!r}")
+        if others.data.get("target") in columns:
+            raise ValueError(f"expected other columns than `target`, found {others.data['target']!r}")
+        return columns
+
+    @field_validator("rename")
+    @classmethod
+    def check_rename(cls, columns: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+        for column, new in columns.items():
+            if not isinstance(new, str):
+                try:
+                    check_conversion(new[1], new[0])
+                except ValueError as error:
+                    raise ValueError(f"{column}: {error}") from None
         return columns
 
     @field_validator("target")
     @classmethod
     def check_target(cls, target: str, others: ValidationInfo) -> str:
-        if target == others.data.get("time"):
+        time = others.data.get("time")
+        if target == time or (isinstance(time, list) and target in time):
             raise ValueError(f"expected a number column, found the time column's name {target!r}")
         return target
+
+    @field_validator("zone")
+    @classmethod
+    def check_zone(cls, zone: str | None) -> str | None:
+        if zone is not None:
+            try:
+                ZoneInfo(zone)
+            except (ValueError, OSError, LookupError):
+                raise ValueError(
+                    f"expected a time zone of the IANA database such as Europe/Berlin, found {zone!r}"
+                ) from None
+        return zone
+
+    @model_validator(mode="after")
+    def check_together(self) -> "Record":
+        """Refuse settings that contradict each other."""
+        if self.decimal == self.separator:
+            raise ValueError(f"expected another separator than the decimal mark, found {self.separator!r} for both")
+        if self.format in EPOCH and (self.zone or len(self.times) != 1):
+            raise ValueError(
+                f"format: {self.format} counts in UTC, in one column: take out `zone`, name one `time`"
+            )
+        if not self.times or len(set(self.times)) < len(self.times):
+            raise ValueError(f"time: expected each time column once, found {self.time}")
+        if self.resample and self.label == "start":
+            raise ValueError("label: expected end with `resample`, as its intervals are labelled by their end")
+        if self.pivot:
+            ones = [self.pivot.columns, self.pivot.values, *self.times]
+            if len(set(ones)) < len(ones) or set(ones) & set(self.leave_out):
+                raise ValueError(f"pivot: expected two columns besides `time` and `leave_out`, found {ones[:2]}")
+        if isinstance(self.header, list):
+            named = [self.names.get(column, column) for column in self.header]
+            if strays := [column for column in self.times if column not in named]:
+                raise ValueError(f"header: expected the time column {strays[0]!r} in it, found {self.header}")
+        return self

@@ -46,7 +46,7 @@ class Source(Section):
 
 
 class DatasetSource(Source):
-    suffixes = (".csv", ".csv.zip", ".zip", ".csv.gz", ".gz")
+    suffixes = (".csv", ".csv.zip", ".zip", ".csv.gz", ".gz", ".txt", ".tsv", ".dat")
     allow_many_paths = True
 
 
@@ -60,8 +60,14 @@ def is_address(text: str) -> bool:
 
 
 def get_file_name(text: str) -> str:
-    """Return the file name of a path, or of a URL with unsafe characters replaced."""
+    """Return the last part of a path or, made safe for any file system, of an address's path.
+
+    An address with a query need not end in a file's name, as `...?station=5&format=csv`: `.csv` is added.
+    """
     if not is_address(text):
         return Path(text).name
     name = re.split(r"[/\\]", unquote(re.split("[?#]", text)[0]))[-1]
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", name)[-200:]
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", name)[-200:]
+    if "?" in text and not name.lower().endswith((*DatasetSource.suffixes, *ReviewsSource.suffixes)):
+        return (name or "download")[-196:] + ".csv"
+    return name

@@ -1,8 +1,10 @@
 """Files as they are downloaded, unpacked: to their end, with their checksums, and never beyond a size."""
 
 import gzip
+import re
 import zipfile
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 # Bytes of one file, packed or not. Jena's record has 43 million, and parsing takes four times a file's size.
@@ -35,9 +37,9 @@ def iter_entries(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def iter_checked_entries(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield `entries(path)`.
+    """Yield `iter_entries(path)`.
 
-    Raises UnpackError where the file is damaged or unpacks to more than LIMIT bytes, or a .zip has not one CSV.
+    Raises UnpackError where the file is damaged or unpacks to more than LIMIT bytes, or a .zip has no table.
     """
     names, size = [], 0
     try:
@@ -52,28 +54,59 @@ def iter_checked_entries(path: Path) -> Iterator[tuple[str, bytes]]:
     except Exception as error:  # zipfile, gzip and the decompressors each have their own kinds
         text = " ".join(str(error).split()) or type(error).__name__
         raise UnpackError(f"not a whole {path.suffix[1:].lower()} file ({text[:200]})") from None
-    found = [name for name in names if is_csv_entry(name)]
-    if path.suffix.lower() == ".zip" and len(found) != 1:
-        listed = ", ".join((found or names)[:5]) or "nothing"
-        raise UnpackError(f"expected one CSV in the zip archive, found {len(found)}; it holds {listed}")
+    if path.suffix.lower() == ".zip" and not find_tables(names):
+        raise UnpackError(f"expected one CSV in the zip archive, found 0; it holds {format_names(names)}")
 
 
-def is_csv_entry(name: str) -> bool:
-    """Whether the entry `name` of a .zip is the table: a CSV, and not its shadow that macOS adds."""
-    return name.lower().endswith(".csv") and not name.startswith("__MACOSX/")
+def find_tables(names: list[str]) -> list[str]:
+    """Return which of the entries `names` of a .zip may be its table: those of the first kind that it has.
+
+    The data of an archive of DWD between its metadata, then .csv files, then other text files.
+    """
+    entries = [name for name in names if not name.startswith("__MACOSX/")]  # where macOS puts each file's shadow
+    plain = [Path(name.lower()).name for name in entries]
+    for kind in (r"produkt_.*\.txt", r".*\.csv", r"(?!readme|metadata|metadaten|licen).*\.(txt|tsv|dat)"):
+        if tables := [name for name, text in zip(entries, plain, strict=True) if re.fullmatch(kind, text)]:
+            return tables
+    return []
+
+
+def choose_table(names: list[str], pattern: str | None, key: str) -> str:
+    """Return which of the entries `names` of a .zip is its table, or fits the `pattern` of the setting `key`."""
+    if pattern is None:
+        tables, kind = find_tables(names), "one CSV in the zip archive"
+        hint = f"; name it in {key} of params.yaml" if len(tables) > 1 else ""
+    else:
+        tables = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(Path(name).name, pattern)]
+        kind, hint = f"one file in the zip archive that fits {pattern!r} ({key} in params.yaml)", ""
+    if len(tables) != 1:
+        raise UnpackError(f"expected {kind}, found {len(tables)}; it holds {format_names(tables or names)}{hint}")
+    return tables[0]
+
+
+def format_names(names: list[str]) -> str:
+    return ", ".join(names[:5]) or "nothing"
 
 
 def check_archive(path: Path) -> None:
-    """Read the file `path` to its end; UnpackError as `unpacked`."""
+    """Read the file `path` to its end; UnpackError as `iter_checked_entries`."""
     for _ in iter_checked_entries(path):
         pass
 
 
-def read_packed_csv(path: Path) -> tuple[str, bytes]:
-    """Return the CSV at `path` (.csv, .gz or .zip): its name to show, its bytes; UnpackError as `unpacked`."""
-    names, pieces = [], []
+def read_packed_csv(path: Path, pattern: str | None = None, key: str = "entry") -> tuple[str, bytes]:
+    """Return the CSV at `path` (.csv, .gz or .zip): its name to show, its bytes.
+
+    The `pattern` of the setting `key` names the file of a .zip that holds several. Raises UnpackError where the
+    archive is damaged, or does not hold exactly one such file.
+    """
+    pieces: dict[str, list[bytes]] = {}
+    names = []
     for name, piece in iter_checked_entries(path):
-        if not name or is_csv_entry(name):
+        if not piece:
             names.append(name)
-            pieces.append(piece)
-    return f"{path} ({names[0]})" if names[0] else str(path), b"".join(pieces)
+        pieces.setdefault(name, []).append(piece)
+    if path.suffix.lower() != ".zip":
+        return str(path), b"".join(pieces[""])
+    table = choose_table(names, pattern, key)
+    return f"{path} ({table})", b"".join(pieces[table])

@@ -1,251 +1,371 @@
-"""Reading CSV files of a weather record, exactly as csv.reader and float would; every error names its place."""
+"""Reading CSV files of a weather record, exactly as csv.reader and float would; every error names its place.
+
+A file in the plain layout goes straight through Arrow's reader. Any other, and one that Arrow refuses, is read as
+texts, which are then parsed column by column.
+"""
 
 import codecs
 import contextlib
-import csv
-import io
-import json
-import math
-import re
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from tqdm import tqdm
 
 from stages.lib.errors import UserError
-from stages.lib.settings.dataset import Record
+from stages.lib.settings.dataset import Record, is_plain
 from stages.lib.weather.archives import UnpackError, read_packed_csv
+from stages.lib.weather.fields import describe_bad_number, describe_bad_time, parse_numbers
+from stages.lib.weather.layout import (
+    Body,
+    check_each_line,
+    check_names,
+    find_bad_byte,
+    name_columns,
+    read_columns,
+    split_file,
+)
 from stages.lib.weather.record import to_numpy
+from stages.lib.weather.reshaping import (
+    join_side_by_side,
+    label_interval_end,
+    pivot_to_columns,
+    resample_to_grid,
+)
+from stages.lib.weather.times import TimeError, convert_to_utc, parse_clock, parse_times
+from stages.lib.weather.units import COMPASS, convert, get_unit
 
-BLOCK = 8192  # lines that are read again together where not all can be read at once
 FEW = 24  # rows of one time with different values that a file may hold, or one in a hundred
-NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 
 
-def read_bytes(path: Path) -> tuple[str, bytes]:
+def read_bytes(path: Path, settings: Record) -> tuple[str, bytes]:
     """Return the name to show for the CSV at `path` (.csv, .zip or .gz) and its bytes; UserError if damaged."""
     try:
-        return read_packed_csv(path)
+        return read_packed_csv(path, settings.entry, f"{settings.key}.entry")
     except (OSError, UnpackError) as error:
-        ours = path.is_relative_to("data/raw")  # not the file that `predict` reads
-        hint = "; fetch it again with `dvc repro -f download@dataset`" if ours else ""
+        ours = path.is_relative_to("data") and "raw" in path.parts  # not the file that `predict` reads
+        hint = f"; fetch it again with `dvc repro -f download@{settings.key.split('.')[-1]}`" if ours else ""
         raise UserError(f"{path}: cannot be read ({error}){hint}") from None
 
 
-def parse_header(line: str, where: str, section: Record) -> list[str]:
-    """Return the column names in `line`, renamed; UserError, which begins with `where`, if they will not do."""
-    try:
-        columns = next(csv.reader([line], delimiter=section.separator), [])
-    except csv.Error as error:
-        raise UserError(f"{where}: expected column names, cannot read them ({error})") from None
-    listed = ", ".join(map(repr, columns)) or "an empty line"
-    for key, names in (("rename", section.rename), ("leave_out", section.leave_out)):
-        if strays := [column for column in names if column not in columns]:
-            raise UserError(
-                f"{where}: expected the columns {', '.join(map(repr, strays))} (dataset.{key} in params.yaml), "
-                f"found {listed}; correct their names, or take them out of {key}"
-            )
-    columns = [section.rename.get(column, column) for column in columns]
-    listed = ", ".join(map(repr, columns)) or "an empty line"
-    for key in ("time", "target"):
-        if (column := getattr(section, key)) not in columns:
-            raise UserError(
-                f"{where}: expected the column {column!r} (dataset.{key} in params.yaml), found {listed}"
-                + (f"; is dataset.separator, {section.separator!r}, wrong?" if len(columns) == 1 else "")
-            )
-    if len(set(columns)) < len(columns):
-        raise UserError(f"{where}: expected every column name once, found {listed}")
-    return columns
+class Rows(NamedTuple):
+    """What a file holds; `lines` are where each row was found."""
+
+    moments: np.ndarray  # (n,) datetime64[s]
+    table: pa.Table  # the other columns, float64; NaN where nothing was measured
+    lines: np.ndarray | range
+    utc: bool = False  # whether the times are UTC by what the file says
 
 
-def parse_times(texts: pa.StringArray, format: str) -> pa.Array:
-    """Return `texts` as timestamp[s], as datetime.strptime reads them; ValueError where it does not.
-
-    Arrow carries over what is impossible (31.02. becomes 03.03., second 60 the next minute) and takes years
-    of three digits: times that may come from such are written back and compared.
-    """
-    with contextlib.suppress(pa.ArrowInvalid):  # perhaps Python reads what Arrow does not
-        stamps = pc.strptime(texts, format=format, unit="s")
-        days = to_numpy(stamps).astype("datetime64[D]")
-        early = np.flatnonzero(days - days.astype("datetime64[M]") < np.timedelta64(3, "D"))
-        sixty = to_numpy(pc.indices_nonzero(pc.match_substring_regex(texts, "6[01]")))
-        doubtful = np.union1d(early, sixty.astype(np.int64))
-        rows = pa.Array.from_buffers(pa.int64(), len(doubtful), [None, pa.py_buffer(doubtful)])
-        rewritten = pc.strftime(stamps.take(rows), format=format)
-        if rewritten.equals(texts.take(rows)) and days.min() >= np.datetime64("1000"):
-            return stamps
-    if len(texts) > BLOCK:
-        starts = tqdm(range(0, len(texts), BLOCK), "times", unit=" blocks", disable=None, leave=False)
-        return pa.concat_arrays([parse_times(texts[start : start + BLOCK], format) for start in starts])
-    return pa.array([datetime.strptime(text, format) for text in texts.to_pylist()], pa.timestamp("s"))
+def is_plain_layout(settings: Record) -> bool:
+    """Tell whether Arrow alone can read the rows: one time that strptime reads, and plain numbers."""
+    special = settings.pivot or settings.flags or COMPASS in settings.units.values()
+    return not special and isinstance(settings.time, str) and is_plain(settings.format)
 
 
-def parse_rows(data: bytes, columns: list[str], section: Record) -> pa.Table:
-    """Return a header and lines of CSV as a table: times as timestamp[s], then the other columns as float64.
-
-    Columns of section.leave_out are not in it; NaN stands for the texts of section.missing. Raises ValueError
-    where a line will not do. Arrow rounds numbers correctly, as Python does.
-    """
-    time = section.time
-    types = dict.fromkeys(columns, pa.float64()) | {time: pa.string()}
-    table = pyarrow.csv.read_csv(
-        pa.py_buffer(data),
-        pyarrow.csv.ReadOptions(column_names=columns, skip_rows=1),
-        pyarrow.csv.ParseOptions(delimiter=section.separator),
-        pyarrow.csv.ConvertOptions(
-            column_types=types,
-            null_values=section.missing,
-            strings_can_be_null=False,
-            include_columns=[column for column in columns if column not in section.leave_out],
-        ),
-    ).combine_chunks()
-    if table.num_rows != data.count(b"\n"):
-        raise ValueError("a line is empty, or a quote is left open")
-    stamps = parse_times(table[time].combine_chunks(), section.format)
-    table = table.drop_columns([time])
+def read_plain_rows(body: Body, columns: list[str], settings: Record) -> Rows:
+    """Return the rows of `body`; ValueError where Arrow or strptime does not read one of them."""
+    table = read_columns(body, columns, settings, settings.times)
+    stamps = parse_times(table[settings.time].combine_chunks(), settings.format)
+    table = table.drop_columns(settings.times)
     if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in table.columns):
         raise ValueError("a number is not finite")
     numbers = {name: pc.fill_null(table[name], np.nan) for name in table.column_names}
-    return pa.table({time: stamps, **numbers})
+    return Rows(to_numpy(stamps), pa.table(numbers), body.lines)
 
 
-def read_csv_file(path: Path, section: Record) -> tuple[str, pa.Table]:
-    """Return the name to show for the CSV at `path` and its table; UserError names the first bad place."""
-    name, data = read_bytes(path)
+def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) -> Rows:
+    """Return the rows of `body`, the file `name`, whatever its layout; UserError names the first bad place."""
     try:
-        if codecs.lookup(section.encoding).name != "utf-8":
-            data = data.decode(section.encoding).encode()
-        data = data.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
-        first = io.BytesIO(data).readline().decode().rstrip("\r\n")
-        columns = parse_header(first, f"{name}, line 1", section)
-        if b"\n" not in data:
-            raise UserError(f"{name}, line 2: expected rows after the header, found the end of the file")
-        try:
-            table = parse_rows(data, columns, section)
-        except ValueError as error:  # Arrow's own ArrowInvalid is one too
-            check_each_line(data.decode().split("\n"), name, columns, section)
-            raise UserError(f"{name}: cannot be read as CSV: {error}") from None
-        check_time_order(table, name)
-        return name, table
-    except UnicodeDecodeError as error:
-        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        table = read_columns(body, columns, settings, columns)
+    except ValueError as error:  # Arrow's own ArrowInvalid is one too
+        check_each_line(body, columns, settings, name)
+        raise UserError(f"{name}: cannot be read as CSV: {error}") from None
+    lines = np.asarray(body.lines)
+    texts = {
+        column: pc.utf8_trim(table[column].combine_chunks(), " \t") for column in dict.fromkeys(table.column_names)
+    }
+    sensors = np.array([], object)
+    if pivot := settings.pivot:
+        others = [column for column in texts if column not in (*settings.times, pivot.columns, pivot.values)]
+        if others:
+            raise UserError(
+                f"{body.label}: expected only the columns of `time` and `pivot` ({settings.key} in "
+                f"params.yaml), found also {', '.join(map(repr, others))}; name them in {settings.key}.leave_out"
+            )
+        sensors = np.array(texts.pop(pivot.columns).to_pylist(), object)
+        included = ~np.isin(sensors, settings.leave_out)
+        sensors, lines = sensors[included], lines[included]
+        texts = {column: values.filter(pa.array(included)) for column, values in texts.items()}
+    faults: list[tuple[int, int, str]] = []  # row, column, message
+    moments, offsets = np.array([], "M8[s]"), None
+    written = join_times([texts[column] for column in settings.times])
+    label = " ".join(settings.times)
+    try:
+        moments, offsets = parse_clock(written, settings.format)
+    except TimeError as error:
+        text = written[error.row].as_py()
+        message = describe_bad_time(text, str(error), settings)
+        faults.append((error.row, columns.index(settings.times[0]), f"column {label!r}: {message}"))
+    numbers = {}
+    for column, values in texts.items():
+        if column in settings.times:
+            continue
+        numbers[column], bad = parse_numbers(values, column, settings, name)
+        if (row := int(bad.argmax())) < len(bad) and bad[row]:
+            message = describe_bad_number(values[row].as_py(), column, settings)
+            of = f" of {sensors[row]!r}" if len(sensors) else ""
+            faults.append((row, columns.index(column), f"column {column!r}{of}: {message}"))
+    if faults:
+        row, _, message = min(faults)
+        fields = [values[row].as_py() for values in texts.values()]
+        if row == 0 and len(faults) == len(texts) > 1 and all(fault[0] == 0 for fault in faults):
+            listed = ", ".join(fields)[:80]
+            raise UserError(
+                f"{name}, line {lines[0]}: expected a row of numbers, found {listed!r}; if this line holds units, "
+                f"set {settings.key}.header: 2 in params.yaml"
+            )
+        raise UserError(f"{name}, line {lines[row]}, {message}")
+    if offsets is not None and settings.zone is None and (offsets != offsets[:1]).any():
+        row = int((offsets != offsets[0]).argmax())
         raise UserError(
-            f"{name}, line {line}: expected {section.encoding} text, found byte 0x{byte:02x}; "
-            "set dataset.encoding in params.yaml (cp1252 for the station's own yearly files)"
+            f"{name}, line {lines[row]}, column {label!r}: expected one offset from UTC, as in "
+            f"{written[0].as_py()!r}, found {written[row].as_py()!r}; if the file changes to summer "
+            f"time, set {settings.key}.zone: UTC in params.yaml"
+        )
+    if settings.pivot:
+        if settings.zone and offsets is None:
+            for sensor in dict.fromkeys(sensors):
+                rows = np.flatnonzero(sensors == sensor)
+                moments[rows] = apply_zone(moments[rows], lines[rows], settings, name)
+        moments, spread, first = pivot_to_columns(
+            moments, sensors.astype(str), to_numpy(numbers[settings.pivot.values])
+        )
+        table = name_sensors(spread, settings, name)
+        return Rows(moments, table, lines[first], True)
+    return Rows(moments, pa.table(numbers), lines, offsets is not None)
+
+
+def join_times(columns: list[pa.StringArray]) -> pa.StringArray:
+    """Return the texts of several time columns as one, a blank between each two."""
+    return pc.binary_join_element_wise(*columns, " ") if len(columns) > 1 else columns[0]
+
+
+def name_sensors(columns: dict[str, np.ndarray], settings: Record, name: str) -> pa.Table:
+    """Return the columns of a file with one value a line, renamed; UserError where one is missing."""
+    known = [*columns, *settings.times, settings.pivot.columns, settings.pivot.values, *settings.leave_out]
+    check_names(known, settings, f"{name}, column {settings.pivot.columns!r}")
+    names = [settings.names.get(column, column) for column in columns]
+    if not settings.side_by_side and settings.target not in names:
+        raise UserError(
+            f"{name}, column {settings.pivot.columns!r}: expected {settings.target!r} ({settings.key}.target in "
+            f"params.yaml), found {', '.join(map(repr, names))}"
+        )
+    return pa.table(dict(zip(names, columns.values(), strict=True)))
+
+
+def put_oldest_first(rows: Rows, name: str) -> Rows:
+    """Return `rows` in time order where the file has the newest first; any other order stays as it is."""
+    steps = np.diff(rows.moments).astype(np.int64)
+    back = int((steps < 0).sum())
+    if back < 2 or back <= (steps > 0).sum():
+        return rows
+    print(f"{name}: the newest row comes first; turned round")
+    table = rows.table.take(pa.array(np.arange(len(steps), -1, -1)))
+    return rows._replace(moments=rows.moments[::-1].copy(), table=table, lines=rows.lines[::-1])
+
+
+def apply_zone(moments: np.ndarray, lines: np.ndarray | range, settings: Record, name: str) -> np.ndarray:
+    """Return local times as UTC; UserError names the line of one that the zone does not have, or has twice."""
+    try:
+        return convert_to_utc(moments, settings.zone)
+    except TimeError as error:
+        raise UserError(
+            f"{name}, line {lines[error.row]}, column {' '.join(settings.times)!r}: {error} "
+            f"({settings.key}.zone in params.yaml); correct or drop the row"
         ) from None
 
 
-def check_each_line(lines: list[str], name: str, columns: list[str], section: Record) -> None:
-    """Raise UserError about the first bad one of `lines`, those of the file `name`."""
-    for start in range(1, len(lines), BLOCK):
-        block = lines[start : start + BLOCK]
-        try:
-            parse_rows("\n".join([lines[0], *block]).encode(), columns, section)
-        except ValueError:
-            for number, line in enumerate(block, start + 1):
-                check_line(line.rstrip("\r"), f"{name}, line {number}", columns, section)
+def convert_units(table: pa.Table, settings: Record) -> pa.Table:
+    """Return `table` with each column of settings.units in the unit of its name; sentinels stay as they are."""
+    for column, unit in settings.units.items():
+        if column in table.column_names:
+            numbers = to_numpy(table[column])
+            changed = convert(numbers, unit, get_unit(column))
+            changed = np.where(np.isin(numbers, settings.sentinels), numbers, changed)
+            table = table.set_column(table.column_names.index(column), column, pa.array(changed))
+    return table
 
 
-def check_line(line: str, where: str, columns: list[str], section: Record) -> None:
-    """Raise UserError, its message beginning with `where`, unless `line` is a row of `columns`."""
+def read_csv_file(path: Path, settings: Record) -> tuple[str, Rows, list[str]]:
+    """Return the name to show for the CSV at `path`, its rows and its columns' own names.
+
+    Raises UserError, which names the first bad place.
+    """
+    name, data = read_bytes(path, settings)
     try:
-        fields = next(csv.reader([line], delimiter=section.separator, strict=True), [])
-    except csv.Error as error:
-        raise UserError(f"{where}: expected {len(columns)} fields, found {line[:60]!r} ({error})") from None
-    if len(fields) != len(columns):
-        torn = f", column {columns[len(fields)]!r}" if 0 < len(fields) < len(columns) else ""
-        found = f"{len(fields)}, which end with {line[-30:]!r}" if line else "an empty line"
-        raise UserError(f"{where}{torn}: expected {len(columns)} fields, found {found}")
-    for column, field in zip(columns, fields, strict=True):
-        if column in section.leave_out:
-            continue
-        found = repr(field[:60]) if field else "an empty field"
-        if column != section.time:
-            if field in section.missing:
-                continue
-            if not NUMBER.fullmatch(field) or not math.isfinite(float(field)):
-                raise UserError(
-                    f"{where}, column {column!r}: expected a number, found {found}{suggest_fix(field, section)}"
-                )
-            continue
-        try:
-            datetime.strptime(field, section.format)
-        except ValueError as error:
-            raise UserError(
-                f"{where}, column {column!r}: expected a time such as "
-                f"{datetime(2009, 1, 31, 0, 10):{section.format}}, found {found} ({error}); "
-                "dataset.format in params.yaml says how times are written"
-            ) from None
+        if codecs.lookup(settings.encoding).name != "utf-8":
+            data = data.decode(settings.encoding).encode()
+        data = data.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
+        body = split_file(data, name, settings)
+        columns = name_columns(body, settings, not (settings.side_by_side or settings.pivot))
+        if not body.data:
+            line = body.first
+            raise UserError(f"{name}, line {line}: expected rows after the header, found the end of the file")
+        rows = None
+        if is_plain_layout(settings):
+            with contextlib.suppress(ValueError):  # Arrow's own ArrowInvalid is one too
+                rows = read_plain_rows(body, columns, settings)
+        rows = rows or read_text_rows(body, columns, settings, name)
+    except UnicodeDecodeError:
+        error = find_bad_byte(data, settings.encoding)
+        line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
+        raise UserError(
+            f"{name}, line {line}: expected {settings.encoding} text, found byte 0x{byte:02x}; "
+            f"set {settings.key}.encoding in params.yaml (cp1252 for the station's own yearly files)"
+        ) from None
+    if not settings.pivot:
+        rows = put_oldest_first(rows, name)
+    if settings.zone and not rows.utc:
+        rows = rows._replace(moments=apply_zone(rows.moments, rows.lines, settings, name))
+    rows = rows._replace(table=convert_units(rows.table, settings))
+    return name, rows, body.columns
 
 
-def suggest_fix(field: str, section: Record) -> str:
-    """Return what may be done about a `field` that is no number, to end a message with."""
-    if field.strip() in ("", "-", "NA", "N/A", "nan", "NaN", "null", "None"):
-        return f"; if it stands for nothing measured: dataset.missing: [{json.dumps(field)}] in params.yaml"
-    if NUMBER.fullmatch(field.replace(",", ".", 1)):
-        return "; decimal commas are not read: write points"
-    return "; correct it, or name a column that is no measurement in dataset.leave_out of params.yaml"
+def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarray) -> None:
+    """Raise UserError unless the rows of `table`, found at `lines` of the file `name`, are in time order.
 
-
-def check_time_order(table: pa.Table, name: str) -> None:
-    """Raise UserError unless the rows of `table`, the file `name`, are in time order, and most times there once.
-
-    Let through, and later counted: a block of rows that a logger wrote twice, and a few rows of one time.
+    Most times must be there once. A block of rows that a logger wrote twice, and a few rows of one time, are let
+    through, and counted later.
     """
 
     def fields(rows: np.ndarray) -> list[np.ndarray]:
         return [np.nan_to_num(to_numpy(column)[rows], nan=np.inf) for column in table.columns]  # NaN equals NaN
 
     stamps = to_numpy(table[0])
-    where = f"column {table.column_names[0]!r}: expected"
+    label = f"column {table.column_names[0]!r}: expected"
     latest = np.maximum.accumulate(stamps)
     back = np.flatnonzero(stamps < latest)
     before, known = set(back.tolist()), set()
     rows = np.flatnonzero(np.isin(stamps, stamps[back]))
-    for row, *found in zip(rows.tolist(), *fields(rows), strict=True):
-        if row in before and tuple(found) not in known:
+    for row, *values in zip(rows.tolist(), *fields(rows), strict=True):
+        if row in before and tuple(values) not in known:
             raise UserError(
-                f"{name}, line {row + 2}, {where} a time not before {latest[row]} of an earlier row, found "
-                f"{stamps[row]}; sort the rows by time; if an hour comes twice in autumn, use standard time"
+                f"{name}, line {lines[row]}, {label} a time not before {latest[row]} of an earlier row, found "
+                f"{stamps[row]}; sort the rows by time; if an hour comes twice in autumn, use standard time, or "
+                "name the time zone in `zone`"
             )
-        known.add(tuple(found))
+        known.add(tuple(values))
     twice = np.flatnonzero(stamps[1:] == stamps[:-1]) + 1
     differing = twice[np.any([a != b for a, b in zip(fields(twice), fields(twice - 1), strict=True)], axis=0)]
     if len(differing) > max(FEW, len(stamps) // 100):
         raise UserError(
-            f"{name}, line {differing[0] + 2}, {where} one row per time, found {stamps[differing[0]]} again with "
-            f"other values, and {len(differing) - 1:,} more such rows; are two stations in one file?"
+            f"{name}, line {lines[differing[0]]}, {label} one row per time, found {stamps[differing[0]]} again "
+            f"with other values, and {len(differing) - 1:,} more such rows; are two stations in one file?"
         )
 
 
-def read_csv_files(files: list[Path], section: Record) -> pa.Table:
-    """Return the rows of all `files`, one below the other; UserError where they do not fit together."""
-    tables: list[pa.Table] = []
-    before = ""
+def shape_rows(rows: Rows, name: str, settings: Record) -> pa.Table:
+    """Return `rows` of the file `name` as a table: times as timestamp[s], then the columns.
+
+    Irregular rows are put on their grid. Raises UserError where the rows are not in time order.
+    """
+    time = " ".join(settings.times)
+
+    def assemble(moments: np.ndarray, columns: dict[str, Any]) -> pa.Table:
+        return pa.table({time: pa.array(moments.astype("M8[s]")), **columns})
+
+    columns = {column: rows.table[column] for column in rows.table.column_names}
+    table = assemble(rows.moments, columns)
+    if not settings.resample:
+        check_time_order(table, name, rows.lines)
+        return assemble(label_interval_end(rows.moments), columns) if settings.label == "start" else table
+    if len(late := np.flatnonzero(np.diff(rows.moments) < np.timedelta64(0))):
+        row = int(late[0]) + 1
+        raise UserError(
+            f"{name}, line {rows.lines[row]}, column {time!r}: expected a time not before "
+            f"{rows.moments[row - 1]} of the row before, found {rows.moments[row]}; sort the rows by time"
+        )
+    minutes, by = settings.resample.minutes, settings.resample.by
+    arrays = {column: to_numpy(values) for column, values in columns.items()}
+    points, arrays = resample_to_grid(rows.moments, arrays, minutes, by, settings.sentinels)
+    print(f"{name}: {len(rows.moments):,} rows put on {len(points):,} points every {minutes:g} minutes, by {by}")
+    return assemble(points, {column: pa.array(values) for column, values in arrays.items()})
+
+
+def read_csv_files(files: list[Path], settings: Record, key: str = "dataset") -> pa.Table:
+    """Return the rows of all `files`, whose settings are at `key` of params.yaml, as one table.
+
+    The files follow one another in time. With settings.side_by_side, only those with equal columns do, and the
+    others are joined by time. Raises UserError where they do not fit together.
+    """
+    settings = settings.model_copy()
+    settings._key = key
+    tables: dict[tuple[str, ...], list[pa.Table]] = {}  # by their columns
+    names: dict[tuple[str, ...], str] = {}
+    raw = set[str]()
     for path in files:
-        name, table = read_csv_file(path, section)
-        if tables:
-            check_file_order(name, table, before, tables[-1])
-        tables.append(table)
-        before = name
-    return pa.concat_tables(tables).combine_chunks()
+        name, rows, columns = read_csv_file(path, settings)
+        table = shape_rows(rows, name, settings)
+        raw.update(columns)
+        group = tuple(table.column_names) if settings.side_by_side or not tables else next(iter(tables))
+        if group in tables:
+            check_file_order(name, table, names[group], tables[group][-1], settings)
+        tables.setdefault(group, []).append(table)
+        names[group] = name
+    groups = [pa.concat_tables(group).combine_chunks() for group in tables.values()]
+    return join_tables(groups, list(names.values()), sorted(raw), settings) if settings.side_by_side else groups[0]
 
 
-def check_file_order(name: str, table: pa.Table, before: str, previous: pa.Table) -> None:
+def join_tables(tables: list[pa.Table], names: list[str], columns: list[str], settings: Record) -> pa.Table:
+    """Return `tables` joined by time; UserError where they cannot be.
+
+    `names` are those of each table's last file, `columns` the columns of all files before renaming.
+    """
+    label = " and ".join(names)
+    check_names(columns, settings, label)
+    joined_columns = [column for table in tables for column in table.column_names[1:]]
+    if twice := sorted({column for column in joined_columns if joined_columns.count(column) > 1}):
+        raise UserError(
+            f"{label}: expected every column in one of the files beside each other, found {twice[0]!r} in several; "
+            f"name it in {settings.key}.leave_out of params.yaml"
+        )
+    if settings.target not in joined_columns:
+        raise UserError(
+            f"{label}: expected the column {settings.target!r} ({settings.key}.target in params.yaml), found "
+            f"{', '.join(map(repr, joined_columns))}"
+        )
+    records = [
+        (to_numpy(table[0]), {column: to_numpy(table[column]) for column in table.column_names[1:]})
+        for table in tables
+    ]
+    for name, (times, _) in zip(names[1:], records[1:], strict=True):
+        if not np.isin(times, records[0][0]).any():
+            raise UserError(
+                f"{name}: expected times that {names[0]} has too, found none in common: {records[0][0][0]} to "
+                f"{records[0][0][-1]} there, {times[0]} to {times[-1]} here"
+            )
+    moments, joined, lost = join_side_by_side(records)
+    if lost:
+        print(f"{label}: {lost:,} rows of a time that an earlier row has, left out")
+    return pa.table({tables[0].column_names[0]: pa.array(moments), **joined})
+
+
+def check_file_order(name: str, table: pa.Table, before: str, previous: pa.Table, settings: Record) -> None:
     """Raise UserError unless `table` has the columns of `previous` and only times from its last one on."""
     if table.column_names != previous.column_names:
         raise UserError(
-            f"{name}, line 1: expected the columns of {before}, "
-            f"{', '.join(map(repr, previous.column_names))}, found {', '.join(map(repr, table.column_names))}"
+            f"{name}, line {settings.skiprows + 1}: expected the columns of {before}, "
+            f"{', '.join(map(repr, previous.column_names))}, found {', '.join(map(repr, table.column_names))}; if "
+            f"they lie side by side in time: {settings.key}.side_by_side: true in params.yaml"
         )
     start, end = to_numpy(table[0]), to_numpy(previous[0]).max()
     if start.min() < end:
         raise UserError(
-            f"{name}, line {start.argmin() + 2}, column {table.column_names[0]!r}: expected a time not before "
-            f"{end}, the last of {before}, found {start.min()}; "
-            "list the files of dataset.source in params.yaml in time order, without overlap"
+            f"{name}, line {start.argmin() + settings.skiprows + 2}, column {table.column_names[0]!r}: expected a "
+            f"time not before {end}, the last of {before}, found {start.min()}; "
+            f"list the files of {settings.key}.source in params.yaml in time order, without overlap"
         )
