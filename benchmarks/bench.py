@@ -96,9 +96,9 @@ def measure_contenders(folder: Path, contenders: dict[str, tuple], rounds: int) 
     return {label: compute_medians(values) for label, values in figures.items()}
 
 
-def find_source(section: str) -> list[str] | str:
-    """Return the downloaded files of data/raw/SECTION, or `sample` if there are none."""
-    note = ROOT / "data/raw" / section / "source.json"
+def find_source(folder: str) -> list[str] | str:
+    """Return the downloaded files in `folder`, or `sample` if there are none."""
+    note = ROOT / folder / "source.json"
     source = json.loads(note.read_text()) if note.exists() else {"synthetic": True}
     return "sample" if source["synthetic"] else [str(note.with_name(file["name"])) for file in source["files"]]
 
@@ -106,8 +106,12 @@ def find_source(section: str) -> list[str] | str:
 def prepare_inputs(folder: Path, source: Path | None) -> str:
     """Run the stages up to `inputs` and `tokens` in `folder`; return the name of the record."""
     shutil.copy(ROOT / "params.yaml", folder)
-    record, reviews = [str(source.resolve())] if source else find_source("dataset"), find_source("reviews")
-    changes = {"dataset": {"source": record, "size": None, "sha256": None}, "reviews": {"source": reviews}}
+    record, reviews = (
+        [str(source.resolve())] if source else find_source("data/records/jena/raw"),
+        find_source("data/raw/reviews"),
+    )
+    jena = {"source": record, "size": None, "sha256": None}
+    changes: dict[str, Any] = {"records": {"jena": jena}, "reviews": {"source": reviews}}
     if reviews == "sample":
         changes["reviews"] |= {"size": None, "sha256": None}
     merge_yaml(folder / "params.yaml", changes)
@@ -119,9 +123,9 @@ def prepare_inputs(folder: Path, source: Path | None) -> str:
         if process.returncode:
             raise UserError(process.stderr.strip().removeprefix("error: "))
 
-    for stage in ("download dataset", "download reviews", "parse"):
+    for stage in ("download jena", "download reviews", "parse jena"):
         run("-m", "stages.lib.command", *stage.split())
-    if json.loads((folder / "data/quality.json").read_text())["rows"] <= get_param("split", "test")[0]:
+    if json.loads((folder / "data/records/jena/quality.json").read_text())["rows"] <= get_param("split", "test")[0]:
         merge_yaml(folder / "params.yaml", {"split": SETTINGS["split"]})
     run("-m", "stages.lib.command", "normalize")
     for stage in ("inputs", "tokens"):
@@ -134,7 +138,7 @@ def prepare_inputs(folder: Path, source: Path | None) -> str:
 def write_plain_record() -> None:
     """Write the normalized record as the notebooks hold it, (rows, columns) float64 in file order, to plain.npy."""
     columns = json.loads(Path("data/normalization.json").read_text())["columns"]
-    record = read_record()
+    record = read_record("jena")
     np.save(
         "plain.npy",
         np.column_stack([(record[name] - stats["mean"]) / stats["std"] for name, stats in columns.items()]),
@@ -256,7 +260,9 @@ def describe_system() -> str:
 def parse_arguments() -> argparse.Namespace:
     models = [name for name, model in get_param("models").items() if model["task"] != "station"]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--source", type=Path, help="CSV(.zip) of the record (default: data/raw, else the sample)")
+    parser.add_argument(
+        "--source", type=Path, help="CSV(.zip) of the record (default: that of data/, or the sample)"
+    )
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to run")
     parser.add_argument("--models", nargs="+", choices=models, help="models to train (default: all)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (default: 3)")

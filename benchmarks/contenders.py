@@ -32,14 +32,13 @@ Figures = dict[str, Any]
 def measure_csv(read: Callable[[Path], Any]) -> Callable[[], Figures]:
     """Measure `read` on the unpacked files of the record."""
     from stages.lib.weather.archives import read_packed_csv
-    from stages.parse import RAW
 
-    paths = []
-    for file in json.loads((RAW / "source.json").read_text())["files"]:
+    paths, raw = [], Path("data/records/jena/raw")
+    for file in json.loads((raw / "source.json").read_text())["files"]:
         paths.append(Path("csv", f"{Path(file['name']).stem}.csv"))
         if not paths[-1].exists():
             paths[-1].parent.mkdir(exist_ok=True)
-            paths[-1].write_bytes(read_packed_csv(RAW / file["name"])[1])
+            paths[-1].write_bytes(read_packed_csv(raw / file["name"])[1])
 
     def measure() -> Figures:
         start = time.perf_counter()
@@ -51,16 +50,16 @@ def measure_csv(read: Callable[[Path], Any]) -> Callable[[], Figures]:
 
 def csv_ours() -> Callable[[], Figures]:
     from stages.lib.settings.base import read_settings
-    from stages.lib.settings.dataset import Record
+    from stages.lib.settings.records import Record
     from stages.lib.weather.csv_files import read_csv_files
     from stages.lib.weather.record import to_numpy
 
-    settings = read_settings(Record, "dataset")
+    settings = read_settings(Record, "records", "jena")
     return measure_csv(lambda path: [to_numpy(column) for column in read_csv_files([path], settings).columns])
 
 
 def csv_notebooks() -> Callable[[], Figures]:
-    encoding = get_param("dataset", "encoding")
+    encoding = get_param("records", "jena", "encoding")
 
     def read(path: Path) -> np.ndarray:
         header, *lines = path.read_text(encoding).strip().split("\n")
@@ -75,7 +74,7 @@ def csv_notebooks() -> Callable[[], Figures]:
 def csv_pandas(times: bool) -> Callable[[], Figures]:
     import pandas as pd
 
-    settings = get_param("dataset")
+    settings = get_param("records", "jena")
     options = {"parse_dates": [settings["time"]], "date_format": settings["format"]} if times else {}
 
     def read(path: Path) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ DVC = str(Path(sys.executable).with_name("dvc"))  # of this environment, whether
 
 # The changes to params.yaml: the sample as the source, and a short schedule.
 SETTINGS = {
-    "dataset": {"source": "sample", "size": None, "sha256": None},
+    "records": {"jena": {"source": "sample", "size": None, "sha256": None}},
     "split": {"train": [0, 30000], "val": [30001, 38000], "test": [45001, None]},
     "periods": {"train": "2009-01-01", "val": "2009-10-01", "test": "2009-12-01", "end": None},
     "reviews": {"source": "sample", "size": None, "sha256": None},
@@ -76,7 +76,7 @@ def make_demo() -> None:
 
 def predict_sample() -> int:
     """Run `./run predict` on the last two weeks of the sample, and return the exit code."""
-    folder, sample = DEMO / "data/forecast", DEMO / "data/raw/dataset/sample.csv"
+    folder, sample = DEMO / "data/forecast", DEMO / "data/records/jena/raw/sample.csv"
     if not sample.is_file():  # the user has set another source in demo/params.yaml
         return 0
     folder.mkdir(exist_ok=True)

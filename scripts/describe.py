@@ -20,7 +20,7 @@ from stages.lib.errors import UserError
 from stages.lib.params import load_params
 from stages.lib.settings.base import validate_settings
 from stages.lib.settings.clean import Clean
-from stages.lib.settings.dataset import Record
+from stages.lib.settings.records import Record
 from stages.lib.weather.archives import UnpackError, read_packed_csv
 from stages.lib.weather.cleaning import find_check
 from stages.lib.weather.csv_files import read_csv_files
@@ -42,7 +42,7 @@ from stages.lib.weather.guesses import (
 from stages.lib.weather.quality import assess_quality, describe_quality
 from stages.lib.weather.times import TimeError, parse_clock
 
-KEY = "dataset"  # the section of params.yaml
+KEY = "records.station"  # where params.yaml has the settings; the name is to be replaced
 NAMES = {"entity_id", "parameter", "variable", "sensor", "element", "datatype", "quantity", "measurement"}
 VALUES = {"state", "value", "wert", "reading", "measurement_value"}
 COMMENT = re.compile(r"[#!%]")
@@ -235,7 +235,7 @@ def try_settings(path: Path, settings: Settings, remarks: dict[str, str]) -> lis
     said = notes.getvalue().splitlines()
     interval = report["interval_minutes"]
     summary = [f"a row every {interval:g} minutes" if interval else "one row"]
-    quality = describe_quality(report).splitlines()[0].rsplit("; all of it", 1)[0]
+    quality = describe_quality(report, path).splitlines()[0].rsplit("; all of it", 1)[0]
     checks: dict[str, list[str]] = {}
     clean = validate_settings(Clean, load_params()["clean"], "clean")
     for column in table.column_names[1:]:
@@ -246,12 +246,6 @@ def try_settings(path: Path, settings: Settings, remarks: dict[str, str]) -> lis
     lines += [f"clean.checks.{name}: {', '.join(columns)}" for name, columns in checks.items() if name != "none"]
     if columns := checks.get("none"):
         lines.append(f"no check in clean.checks: {', '.join(columns)}; add one with its limits")
-    if clean.wind and (
-        lost := [name for name in (clean.wind.speed, clean.wind.direction) if name not in table.column_names]
-    ):
-        lines.append(
-            f"clean.wind: expected {' and '.join(lost)}, which the file lacks; `wind: null` without wind direction"
-        )
     return lines
 
 
@@ -263,9 +257,10 @@ def format_section(settings: Settings, remarks: dict[str, str], summary: list[st
     values: Settings = {"source": settings["source"], "size": None, "sha256": None}
     for key, field in Record.model_fields.items():
         values[key] = settings.get(key, field.get_default(call_default_factory=True))
-    lines = [f"# {line}" for line in summary] + [f"{KEY}:"]
+    section, name = KEY.split(".")
+    lines = [f"# {line}" for line in summary] + [f"{section}:", f"  {name}:"]
     for key, value in values.items():
-        lines.append(f"  {key}: {format_yaml(value)}" + (f"  # {remarks[key]}" if key in remarks else ""))
+        lines.append(f"    {key}: {format_yaml(value)}" + (f"  # {remarks[key]}" if key in remarks else ""))
     return "\n".join(lines)
 
 

@@ -101,10 +101,11 @@ def read_description(name: str) -> Description:
         )
     with open_input(f"data/models/station/{name}/model.json", f"train@{name}") as path:
         description = json.loads(path.read_text(encoding="utf-8"))
-    target = get_param("dataset", "target")
+    record = description["record"]
+    target = get_param("records", record, "target")
     if description["target"] != target:
         raise UserError(
-            f"{path}: expected a model of {target!r} (dataset.target in params.yaml), found one of "
+            f"{path}: expected a model of {target!r} (records.{record}.target in params.yaml), found one of "
             f"{description['target']!r}; train it again with `dvc repro train@{name}`"
         )
     return description

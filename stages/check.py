@@ -16,17 +16,17 @@ from stages.lib.settings.backtest import Backtest
 from stages.lib.settings.base import Name, Section, format_error, format_value, iter_errors, suggest_name
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.clock import Clock
-from stages.lib.settings.dataset import Record
 from stages.lib.settings.inputs import Window
 from stages.lib.settings.periods import Periods
+from stages.lib.settings.records import Record
 from stages.lib.settings.reviews import Reviews
-from stages.lib.settings.source import DatasetSource, ReviewsSource
+from stages.lib.settings.source import RecordSource, ReviewsSource
 from stages.lib.settings.split import Split
 from stages.lib.settings.tokens import Tokens
 from stages.lib.settings.training import INPUTS, SCHEDULE, iter_schedule_errors
 
 
-class DatasetSection(DatasetSource, Record):
+class RecordSection(RecordSource, Record):
     pass
 
 
@@ -37,7 +37,7 @@ class ReviewsSection(ReviewsSource, Reviews):
 class Params(Section):
     """All of params.yaml. `iter_schedule_errors` checks `training`, `tasks` and `models` in detail."""
 
-    dataset: DatasetSection
+    records: dict[Name, RecordSection]
     split: Split
     inputs: dict[Name, Window]
     clean: Clean
@@ -68,6 +68,25 @@ def iter_input_errors(values: dict[str, Any]) -> Iterator[str]:
         if input_set not in input_sets[section]:
             text = f"expected an input set of {section}, for the task is {task}, found {format_value(input_set)}"
             yield format_error(text + suggest_name(input_set, input_sets[section]), "models", name, "inputs")
+
+
+def iter_record_errors(values: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for a record with the name of another download, and for each unknown record that is named."""
+    records = get_section(values, "records")
+    if "reviews" in records:
+        yield format_error(
+            "expected another name for a record, as `./run download reviews` has it; rename it",
+            "records",
+            "reviews",
+        )
+    users = {("split",): values.get("split")} | {
+        ("clock", name): line for name, line in get_section(values, "clock").items()
+    }
+    for keys, settings in users.items():
+        record = settings.get("record") if isinstance(settings, dict) else None
+        if isinstance(record, str) and record not in records:
+            text = f"expected a name in records, found {record}"
+            yield format_error(text + suggest_name(record, records), *keys, "record")
 
 
 def iter_backtest_errors(values: dict[str, Any]) -> Iterator[str]:
@@ -151,6 +170,7 @@ def check() -> None:
             if isinstance(model, dict) and isinstance(name, str):
                 errors += iter_architecture_errors(name, model)
         errors += iter_input_errors(values)
+        errors += iter_record_errors(values)
         if not any(error.startswith("params.yaml: backtest") for error in errors):
             errors += iter_backtest_errors(values)
     if errors:

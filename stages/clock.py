@@ -1,6 +1,7 @@
 """Input sets by the clock: hourly values of the cleaned record, with the next hours of the target."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from stages.lib.settings.clean import Gaps
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.periods import Periods
 from stages.lib.weather.hourly import HourlyRows, to_hourly_rows
-from stages.lib.weather.record import CLEAN, read_record
+from stages.lib.weather.record import read_record, read_source
 from stages.lib.windows.input_set import SPLITS, Meta, save_input_set
 from stages.lib.windows.splits_by_date import find_window_starts
 
@@ -48,12 +49,18 @@ def choose_windows(
 def clock(name: str) -> None:
     """Write the input set `name` of params.yaml `clock` to data/inputs/NAME."""
     settings, bounds = read_settings(Clock, "clock", name), read_settings(Periods, "periods").get_bounds()
-    target, max_gap = get_param("dataset", "target"), read_settings(Gaps, "clean").max_gap
-    record = read_record(CLEAN, "clean")
+    target, max_gap = get_param("records", settings.record, "target"), read_settings(Gaps, "clean").max_gap
+    record = read_record(settings.record, "clean")
+    source = read_source(settings.record, "clean")
+    origin: dict[str, Any] = {
+        "record": settings.record,
+        "source": {key: source[key] for key in ("source", "synthetic")},
+    }
     grid = pd.DataFrame(record).set_index(next(iter(record)))
     if target not in grid:
         raise UserError(
-            f"params.yaml: dataset.target: expected a column of {CLEAN}, found {target!r}; it has "
+            f"params.yaml: records.{settings.record}.target: expected a column of the cleaned record, found "
+            f"{target!r}; it has "
             f"{', '.join(map(repr, grid.columns))}"
         )
     hourly = to_hourly_rows(grid, target, settings.every, max_gap, bounds)
@@ -62,7 +69,7 @@ def clock(name: str) -> None:
     all_starts = find_window_starts(hourly, lookback, leads, hourly.start[0], None)
     splits["all"] = (all_starts, None, hourly.time[all_starts + lookback - 1])
     position = hourly.columns.index(target)
-    meta = Meta(lookback, hourly.columns, position, leads=leads, every=settings.every)
+    meta = Meta(lookback, hourly.columns, position, leads=leads, every=settings.every, **origin)
     with atomic_output(Path("data/inputs", name)) as directory:
         save_input_set(directory, hourly.rows, splits, meta, hourly.targets)
     print(f"{name}: " + ", ".join(f"{key} {len(splits[key][0]):,}" for key in SPLITS) + " windows")

@@ -1,4 +1,4 @@
-"""Fetch, copy or generate the raw files of the weather record or of the reviews, and check them."""
+"""Fetch, copy or generate the raw files of a weather record or of the reviews, and check them."""
 
 import hashlib
 import importlib
@@ -20,11 +20,11 @@ from urllib3.util.retry import Retry
 from stages.lib.errors import UserError
 from stages.lib.files import atomic_output, format_reason
 from stages.lib.settings.base import read_settings
-from stages.lib.settings.source import DatasetSource, ReviewsSource, get_file_name, is_address
+from stages.lib.settings.source import RecordSource, ReviewsSource, Source, get_file_name, is_address
 from stages.lib.weather import archives
+from stages.lib.weather.record import FOLDER
 
-RAW = Path("data/raw")
-SOURCES = {"dataset": DatasetSource, "reviews": ReviewsSource}
+REVIEWS = "reviews"  # the one section that is no record
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 30.0  # seconds without a byte
 TIME_LIMIT = 3600.0  # seconds for one address, retries included
@@ -208,7 +208,7 @@ def fetch_first_good(
             else:
                 redirected = {} if final == re.split("[?#]", address)[0] else {"redirected": final}
                 return {"source": address} | redirected, path
-    example = {"dataset": "jena_climate_2009_2016.csv.zip", "reviews": "imdb.npz"}[section]
+    example = "imdb.npz" if section == REVIEWS else "jena_climate_2009_2016.csv.zip"
     advice = f"""Try one of these:
   a path: set {section}.source in params.yaml to a file you have, such as ~/Downloads/{example}
   another URL: put it into the list {section}.source in params.yaml
@@ -217,19 +217,23 @@ Size and hash of another file go into {section}.size and {section}.sha256 (or nu
     raise UserError("\n".join([f"{section}: no address served a good file:", *failures, advice]))
 
 
-def download(section: str) -> None:
-    """Fetch, copy or generate the raw files of SECTION, `dataset` or `reviews`, and note their source."""
-    if section not in SOURCES:
-        raise UserError(f"no section {section!r} to download; expected {' or '.join(SOURCES)}")
-    settings = read_settings(SOURCES[section], section)
+def download(name: str) -> None:
+    """Fetch, copy or generate the raw files of the record NAME, or of the `reviews`, and note their source."""
+    settings: Source
+    if name == REVIEWS:
+        settings = read_settings(ReviewsSource, "reviews")
+        section, folder, sample = "reviews", Path("data/raw/reviews"), "reviews"
+    else:
+        settings = read_settings(RecordSource, "records", name)
+        section, folder, sample = f"records.{name}", FOLDER / name / "raw", "weather"
     sources, size, sha256 = settings.addresses, settings.size, settings.sha256 and settings.sha256.lower()
     note: dict[str, Any] = {"source": ", ".join(sources)}
-    with atomic_output(RAW / section) as directory:
+    with atomic_output(folder) as directory:
         directory.mkdir()
         if sources == ["sample"]:
-            importlib.import_module(f"stages.samples.{section}").write_sample(directory)
+            importlib.import_module(f"stages.samples.{sample}").write_sample(directory)
             files = sorted(directory.iterdir())
-            print(f"{section}: wrote SYNTHETIC data (source: sample); nothing in it was measured")
+            print(f"{name}: wrote SYNTHETIC data (source: sample); nothing in it was measured")
         elif is_address(sources[0]):
             note, path = fetch_first_good(section, sources, directory, size, sha256)
             files = [path]
@@ -237,4 +241,4 @@ def download(section: str) -> None:
             files = copy_files(section, sources, directory, size, sha256)
         note |= {"synthetic": sources == ["sample"], "files": [describe_file(path) for path in files]}
         (directory / "source.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-    print(f"{section}: {len(files)} file{'s' * (len(files) > 1)} in {RAW / section}, from {note['source']}")
+    print(f"{name}: {len(files)} file{'s' * (len(files) > 1)} in {folder}, from {note['source']}")

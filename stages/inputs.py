@@ -31,16 +31,18 @@ def locate_windows(rows: np.ndarray, count: int, lookback: int, step: int) -> np
 def inputs(name: str) -> None:
     """Write the input set `name` of params.yaml `inputs` to data/inputs/NAME."""
     settings, split = read_settings(Window, "inputs", name), read_settings(Split, "split")
-    target = get_param("dataset", "target")
+    target = get_param("records", split.record, "target")
     lookback, step, delay = settings.lookback, settings.step, settings.delay
 
-    record = read_record()
+    record = read_record(split.record)
     with open_input("data/normalization.json", "normalize") as path:
         statistics = json.loads(path.read_text())["columns"]
     times = next(iter(record.values()))
     columns = list(statistics)
     if target not in columns:
-        raise UserError(f"params.yaml: dataset.target: no column {target!r}; the record has {', '.join(columns)}")
+        raise UserError(
+            f"params.yaml: records.{split.record}.target: no column {target!r}; the record has {', '.join(columns)}"
+        )
     # Computed in float64 and rounded once, as Keras does with the notebooks' float64 batches.
     rows = np.empty((len(times), len(columns)), np.float32)
     for index, column in enumerate(columns):

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from stages.lib.errors import UserError
 from stages.lib.files import atomic_output, open_input
-from stages.lib.params import get_param
 from stages.lib.reports.figures import NAIVE, STYLE, make_titled_figure
 from stages.lib.reports.leaderboard import describe_source, format_markdown, read_json
 from stages.lib.reports.station import REFERENCES, compare_errors, format_verdict
@@ -113,10 +112,11 @@ def draw_skill_by_fold(scores: pd.DataFrame, lead: float, note: str) -> Figure:
 
 def report_backtest() -> None:
     """Write metrics/backtest.md, and the figure and the scores of all folds to data/report/backtest."""
-    settings, target = read_settings(Backtest, "backtest"), get_param("dataset", "target")
+    settings = read_settings(Backtest, "backtest")
+    meta = read_json(f"data/inputs/{settings.inputs}/meta.json", f"clock@{settings.inputs}")
+    target, source = meta["columns"][meta["target"]], meta["source"]
     errors = read_fold_errors(settings)
     scores, lead = score_folds(errors), float(errors["lead"].iloc[0])
-    source = read_json("data/quality.json", "parse")["source"]
     before = f"the {settings.train} months" if settings.train else "all data"
     months, val = (f"{count} month{'s' * (count > 1)}" for count in (settings.months, settings.val))
     text = (

@@ -33,7 +33,7 @@ def read_trusted(path: Path, synthetic: bool, sha256: str | None) -> bytes:
         if digest != SAMPLE:
             raise UserError(
                 f"{path}: expected the sample with the sha256 {SAMPLE}, found {digest}; "
-                "make it again with `dvc repro -f download@reviews`"
+                "make it again with `dvc repro -f download_reviews`"
             )
     elif sha256 is None:
         raise UserError(
@@ -118,10 +118,10 @@ def tokens(name: str) -> None:
     words, length = settings.words, settings.length
 
     raw = Path("data/raw/reviews")
-    with open_input(raw / "source.json", "download@reviews") as path:
+    with open_input(raw / "source.json", "download_reviews") as path:
         source = json.loads(path.read_text(encoding="utf-8"))
         synthetic, file = source["synthetic"], source["files"][0]["name"]
-    path = require_input(raw / file, "download@reviews")
+    path = require_input(raw / file, "download_reviews")
     content = read_trusted(path, synthetic, reviews.sha256)
     x_train, y_train, x_test, y_test = read_reviews(content, path, reviews.vocabulary)
     rows = np.concatenate([pad_reviews(x, words, length, settings.reverse) for x in (x_train, x_test)])

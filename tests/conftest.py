@@ -26,8 +26,8 @@ for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_TH
 
 REPOSITORY = Path(__file__).parents[1]
 PARAMS = {
-    "dataset": {"target": "T (degC)"},
-    "split": {"train": [0, 120], "val": [121, 180], "test": [181, None], "val_batch": 8},
+    "records": {"jena": {"target": "T (degC)"}},
+    "split": {"record": "jena", "train": [0, 120], "val": [121, 180], "test": [181, None], "val_batch": 8},
     "inputs": {"tiny": {"lookback": 16, "step": 2, "delay": 4}},
     "training": {"batch_size": 4, "learning_rate": 0.01, "max_epochs": None, "seed": 1, "threads": 1},
     "tasks": {"forecast": {"loss": "mae", "metric": "mae", "monitor": "val_loss", "steps_per_epoch": 3}},
@@ -43,7 +43,7 @@ PARAMS = {
 
 
 class Weather:
-    """params.yaml as a dictionary, and the 300 rows (p, T, wv) of data/record.parquet."""
+    """params.yaml as a dictionary, and the 300 rows (p, T, wv) of the record."""
 
     def __init__(self) -> None:
         self.params = copy.deepcopy(PARAMS)
@@ -54,10 +54,10 @@ class Weather:
 
     def write_record(self, rows: np.ndarray, names: list[str]) -> None:
         """Write record.parquet and normalization.json, the latter with the statistics of the training rows."""
-        Path("data").mkdir(exist_ok=True)
+        Path("data/records/jena").mkdir(parents=True, exist_ok=True)
         times = pa.array(np.arange(len(rows)) * 600, pa.timestamp("s"))
         columns = {"Date Time": times} | dict(zip(names, map(pa.array, rows.T), strict=True))
-        pq.write_table(pa.table(columns), "data/record.parquet", row_group_size=70)
+        pq.write_table(pa.table(columns), "data/records/jena/record.parquet", row_group_size=70)
         first, last = self.params["split"]["train"]
         mean, std = rows[first:last].mean(axis=0), rows[first:last].std(axis=0)
         statistics = {name: {"mean": m, "std": s} for name, m, s in zip(names, mean, std, strict=True)}

@@ -218,7 +218,7 @@ def test_wind_columns_that_are_not_there(column):
 
 
 def test_a_direction_is_no_target():
-    with pytest.raises(UserError, match=r"clean.wind.direction: expected another column than dataset.target"):
+    with pytest.raises(UserError, match=r"clean.wind.direction: expected another column than records.jena.target"):
         run_clean(make_record(make_times(60, 2), wv=[1, 1], wd=[1, 1]), target="wd", wind=WIND)
 
 
@@ -251,15 +251,15 @@ def test_the_stage_writes_the_grid_and_its_report(root, capsys):
     Path("data").mkdir()
     times = np.array([*make_times(10, 3), *make_times(10, 3, START + timedelta(hours=1))], "M8[s]")
     table = {"Date Time": pa.array(times), "T (degC)": pa.array([1.0, 2, -9999, 4, 5, 6])}
-    pq.write_table(pa.table(table), "data/record.parquet")
+    pq.write_table(pa.table(table), "data/records/jena/record.parquet")
     dataset = {"target": "T (degC)", "sentinels": [-9999]}
     settings = {"max_gap": 3, "wind": None, "checks": CHECKS}
     Path("params.yaml").write_text(json.dumps({"dataset": dataset, "clean": settings}))
     stage.clean()
-    result = pq.read_table("data/clean.parquet")
+    result = pq.read_table("data/records/jena/clean.parquet")
     assert result.schema.types == [pa.timestamp("ms"), pa.float64()] and result["T (degC)"].null_count == 0
     np.testing.assert_array_equal(result["T (degC)"], [1, 2, np.nan, np.nan, np.nan, np.nan, 4, 5, 6])
-    report = json.loads(Path("data/clean.json").read_text())
+    report = json.loads(Path("data/records/jena/clean.json").read_text())
     assert report["columns"]["T (degC)"]["interpolated"] == 4
     assert "1 gaps of 3 points" in capsys.readouterr().out
 

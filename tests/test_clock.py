@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from stages import clock as stage
 from stages.lib.errors import UserError
 from stages.lib.settings.clean import Clean
-from stages.lib.settings.dataset import Record
 from stages.lib.settings.periods import Periods
+from stages.lib.settings.records import Record
 from stages.lib.weather.cleaning import clean_record as cleaned_grid
 from stages.lib.weather.csv_files import read_csv_files
 from stages.lib.weather.hourly import CALENDAR, to_hourly_rows
@@ -243,7 +243,7 @@ def cleaned(root):
     Path("data").mkdir()
     times = pa.array(hour.astype("M8[h]").astype("M8[s]"))
     columns = {"Date Time": times, TARGET: pa.array(T), "p": pa.array(hour)}
-    pq.write_table(pa.table(columns), "data/clean.parquet")
+    pq.write_table(pa.table(columns), "data/records/jena/clean.parquet")
     return {
         "dataset": {"target": TARGET},
         "clean": {"max_gap": 1},
@@ -286,7 +286,11 @@ def test_the_input_set(cleaned, capsys):
         ("clock", set_window(1, 200, 41), r"periods.train: .* 200 rows and 41 targets"),
         ("periods", {"test": "1970-01-11"}, r"periods.test: .* to the end, found none; .* to 1970-01-10T23:00:00"),
         ("periods", {"val": "1970-01-09"}, r"periods.test: expected a date after periods.val"),
-        ("dataset", {"target": "T"}, r"dataset.target: expected a column of data/clean.parquet, found 'T'"),
+        (
+            "dataset",
+            {"target": "T"},
+            r"records.jena.target: expected a column of data/records/jena/clean.parquet, found 'T'",
+        ),
         ("clock", set_window(2, 25, 2), r"clock.station.lookback: .* multiple"),
     ],
 )
@@ -298,9 +302,9 @@ def test_an_input_set_that_cannot_be_made_is_refused(cleaned, section, change, e
 
 def test_a_lead_that_is_never_measured_is_refused(cleaned):
     """The target comes every other hour, the other column every hour."""
-    table = pq.read_table("data/clean.parquet")
+    table = pq.read_table("data/records/jena/clean.parquet")
     T = np.where(np.arange(240) % 2, np.nan, np.arange(240.0))
-    pq.write_table(table.set_column(1, TARGET, pa.array(T)), "data/clean.parquet")
+    pq.write_table(table.set_column(1, TARGET, pa.array(T)), "data/records/jena/clean.parquet")
     message = r"periods.train: .* none at 2 of 3, the first of them 1; .* a longer `every`"
     with pytest.raises(UserError, match=message):
         run_clock(cleaned)

@@ -9,7 +9,7 @@ from test_layouts import check, place
 
 from scripts.describe import describe
 from stages.lib.settings.base import validate_settings
-from stages.lib.settings.dataset import Record
+from stages.lib.settings.records import Record
 from stages.lib.weather.csv_files import read_csv_files
 
 SINGLE = [name for name in LAYOUTS if len(LAYOUTS[name].files) == 1]

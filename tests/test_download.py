@@ -179,7 +179,7 @@ def test_good_file_comes_byte_by_byte_with_a_note(server: Server, name: str, bod
         "synthetic": False,
         "files": [{"name": name, "size": len(body), "sha256": digest}],
     }
-    assert sorted(path.name for path in Path("data/raw/dataset").iterdir()) == sorted([name, "source.json"])
+    assert sorted(path.name for path in Path("data/records/jena/raw").iterdir()) == sorted([name, "source.json"])
 
 
 def test_reviews_are_fetched_too(server: Server) -> None:
@@ -372,7 +372,7 @@ def test_next_mirror_is_tried_and_the_rest_left_alone(server: Server) -> None:
         [server.serve("/gone/a.csv", answer_with_status(404)), refused, other, right, unasked], size=len(CSV)
     )
     assert note["source"] == right
-    assert read_raw("a.csv") == CSV and not Path("data/raw/dataset/b.csv").exists()
+    assert read_raw("a.csv") == CSV and not Path("data/records/jena/raw/b.csv").exists()
     assert server.asked == ["/gone/a.csv", "/refused/b.csv", "/other/a.csv", "/right/a.csv"]
 
 
@@ -479,7 +479,7 @@ def test_only_a_file_is_copied(root: Path) -> None:
     assert "endless.csv: expected a file, found a device, pipe or socket" in run_and_fail("endless.csv")
     assert "sparse.csv: expected at most 500,000,000 bytes, found 500,000,001" in run_and_fail("sparse.csv")
     run("link.csv")
-    assert read_raw("link.csv") == CSV and not Path("data/raw/dataset/link.csv").is_symlink()
+    assert read_raw("link.csv") == CSV and not Path("data/records/jena/raw/link.csv").is_symlink()
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,8 @@ PARAMS = {
 }
 
 DENSE = {"train@dense", "evaluate@dense"}
-FORECAST = {"download@dataset", "parse", "normalize", "inputs@hourly", *DENSE, "report_forecast"}
-REVIEWS = {"download@reviews", "tokens@reviews", "train@imdb_conv1d", "evaluate@imdb_conv1d", "report_reviews"}
+FORECAST = {"download@jena", "parse", "normalize", "inputs@hourly", *DENSE, "report_forecast"}
+REVIEWS = {"download_reviews", "tokens@reviews", "train@imdb_conv1d", "evaluate@imdb_conv1d", "report_reviews"}
 REPORTS = {"report_forecast", "report_reviews", "report_station", "index"}
 
 # Edits, and the stages that each of them reaches directly, without `check`, which every edit reaches.
@@ -320,4 +320,7 @@ def test_a_bad_file_is_named_and_leaves_nothing(clone):
     output = clone.run(DVC, "repro", "parse", code=None)
     assert "x.csv, line 3" in output and "failed to reproduce 'parse'" in output
     assert "Traceback" not in output
-    assert not (clone.path / "data/record.parquet").exists() and not (clone.path / "data/quality.json").exists()
+    assert (
+        not (clone.path / "data/records/jena/record.parquet").exists()
+        and not (clone.path / "data/records/jena/quality.json").exists()
+    )

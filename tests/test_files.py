@@ -256,14 +256,14 @@ def test_what_is_no_damage_passes(error):
 def list_stage_files():
     """What reads each file, and the stage that makes it; all of them are made by the fixture `weather`."""
     return {
-        "data/record.parquet": (record.read_record, "parse"),
+        "data/records/jena/record.parquet": (record.read_record, "parse"),
         "data/normalization.json": (lambda: inputs("tiny"), "normalize"),
         **{
             f"data/inputs/tiny/{name}": (lambda: load_input_set("data/inputs/tiny"), "inputs@tiny")
             for name in ("meta.json", "rows.npy", "train.npy", "val.npy", "test.npy")
         },
-        "data/raw/dataset/source.json": (parse, "download@dataset"),
-        "data/raw/reviews/source.json": (lambda: tokens("any"), "download@reviews"),
+        "data/records/jena/raw/source.json": (parse, "download@jena"),
+        "data/raw/reviews/source.json": (lambda: tokens("any"), "download_reviews"),
     }
 
 
@@ -272,7 +272,7 @@ def made(weather):
     """A working directory with every file of `stage_files`."""
     inputs("tiny")
     section = {"time": "t", "format": "%Y-%m-%d", "encoding": "utf-8", "sentinels": []}
-    weather.write_params("dataset", **section)
+    weather.write_params("records", "jena", **section)
     weather.params |= {"tokens": {"any": {"words": 9, "length": 2, "reverse": False, "val": 0.5}}}
     weather.params |= {"reviews": {"sha256": None, "vocabulary": 9}}
     weather.write_params()

@@ -26,7 +26,10 @@ for result in Repo(ROOT).index.stages:
 EXEMPT = {"stages/lib/command.py", "stages/lib/errors.py"}
 # What an imported function reads but the stage's result does not depend on, and what only the other
 # report reads; no analysis of literals can tell.
-NOT_USED = {"report_reviews": {("dataset", "target"), ("split", None)}, "report_backtest": {("periods",)}}
+NOT_USED = {"report_reviews": {("records", None), ("split", None)}, "report_backtest": {("periods",)}}
+# The stage `download` reads either a record or the reviews.
+NOT_USED["download"] = {("reviews", key) for key in ("source", "size", "sha256")}
+NOT_USED["download_reviews"] = {("records", None, key) for key in ("source", "size", "sha256")}
 NOT_USED["backtest"] = {("backtest", "folds"), ("backtest", "models")}  # another fold or model reruns no other
 
 
@@ -54,10 +57,11 @@ def list_nodes(file: Path) -> list[ast.AST]:
 def find_reached_files(file: Path, argument: str) -> Iterator[Path]:
     """The files that `file` imports, by statement or by name, and those of stages/ that it names in a string.
 
-    What an f-string puts into the name of a module is the command's `argument`, or the task of that model.
+    What an f-string puts into the name of a module is the command's `argument`, its task, or its sample.
     """
     names = []
-    task = read_models().get(argument, {}).get("task", argument)
+    values = {"task": read_models().get(argument, {}).get("task", argument)}
+    values["sample"] = "reviews" if argument == "reviews" else "weather"
     for node in list_nodes(file):
         match node:
             case ast.Import():
@@ -72,7 +76,11 @@ def find_reached_files(file: Path, argument: str) -> Iterator[Path]:
                     for part in name.values
                 )
                 names.append(
-                    re.sub(r"\{.*\}", lambda result: task if "task" in result[0] else argument, "".join(parts))
+                    re.sub(
+                        r"\{.*\}",
+                        lambda field: next((values[key] for key in values if key in field[0]), argument),
+                        "".join(parts),
+                    )
                 )
             case ast.Constant(value=str(text)) if text.startswith("stages/") and not text.endswith("/"):
                 yield ROOT / text

@@ -75,7 +75,7 @@ def run_inputs(problem, columns=3, seed=0):
     mean, std = random.normal(9, 7, columns), random.uniform(0.1, 9, columns)
     Path("data").mkdir(exist_ok=True)
     table = {"Date Time": pa.array(times)} | dict(zip(names, map(pa.array, rows.T), strict=True))
-    pq.write_table(pa.table(table), "data/record.parquet", row_group_size=17)
+    pq.write_table(pa.table(table), "data/records/jena/record.parquet", row_group_size=17)
     statistics = {name: {"mean": m, "std": s} for name, m, s in zip(names, mean, std, strict=True)}
     Path("data/normalization.json").write_text(json.dumps({"columns": statistics}))
     window = {"lookback": lookback, "step": step, "delay": delay}
@@ -158,7 +158,7 @@ def test_the_same_bytes_again(weather):
         ("split", None, {"test": [279, None]}, ["split.test [279, 295)", "no window"]),
         ("split", None, {"test": [181, 297]}, ["split.test", "row 297", "4 rows on", "300 rows", "longer record"]),
         ("split", None, {"val": [121, 5000], "test": [5000, None]}, ["split.val", "row 5,000", "smaller splits"]),
-        ("dataset", None, {"target": "T (K)"}, ["dataset.target", "T (K)", "p (mbar), T (degC), wv (m/s)"]),
+        ("dataset", None, {"target": "T (K)"}, ["records.jena.target", "T (K)", "p (mbar), T (degC), wv (m/s)"]),
     ],
 )
 def test_mistakes(weather, section, key, change, expected):

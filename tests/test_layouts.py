@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from stages.lib.errors import UserError
 from stages.lib.settings.base import validate_settings
-from stages.lib.settings.dataset import Record
+from stages.lib.settings.records import Record
 from stages.lib.weather.csv_files import read_csv_files
 from stages.lib.weather.record import to_numpy
 

@@ -177,5 +177,9 @@ def test_values_that_are_missing_anywhere_are_refused(root):
     rows = np.random.default_rng(0).normal(size=(10, 2))
     rows[[8, 9], 0] = np.nan  # beyond the training rows: the windows have them all the same
     assert_refused(
-        rows, SPLIT, "data/record.parquet: expected a number in every row", "2 missing in 'a'", "the station's"
+        rows,
+        SPLIT,
+        "data/records/jena/record.parquet: expected a number in every row",
+        "2 missing in 'a'",
+        "the station's",
     )

@@ -47,7 +47,7 @@ def document(rows=ROWS, header=HEADER, end="\n"):
 
 
 def place(contents, **changes):
-    """Write data/raw/dataset as the download stage does, from {name: text or bytes}, and params.yaml."""
+    """Write data/records/jena/raw as the download stage does, from {name: text or bytes}, and params.yaml."""
     stage.RAW.mkdir(parents=True, exist_ok=True)
     files = []
     for name, content in contents.items():
@@ -257,7 +257,7 @@ def bad_line(line):
         ),
         (
             document(header="Date Time,p (mbar),T"),
-            ["line 1", "'T (degC)'", "dataset.target", "'p (mbar)', 'T'"],
+            ["line 1", "'T (degC)'", "records.jena.target", "'p (mbar)', 'T'"],
         ),
         (document(header="Date Time,T (degC),T (degC)"), ["line 1", "once", "'T (degC)', 'T (degC)'"]),
         (document(["01.01.2009 00:20:00,1,"], "Date Time,T (degC),"), ["line 2, column ''", "an empty field"]),
@@ -295,9 +295,11 @@ def bad_line(line):
 @pytest.mark.parametrize("packed", [False, True])
 def test_bad_content(root, content, expected, packed):
     if packed:
-        refused({"record.zip": zipped(inner_csv=content)}, "data/raw/dataset/record.zip (inner.csv)", *expected)
+        refused(
+            {"record.zip": zipped(inner_csv=content)}, "data/records/jena/raw/record.zip (inner.csv)", *expected
+        )
     else:
-        refused({"record.csv": content}, "data/raw/dataset/record.csv", *expected)
+        refused({"record.csv": content}, "data/records/jena/raw/record.csv", *expected)
 
 
 def test_the_first_bad_place_far_down_is_named(root):
@@ -331,7 +333,7 @@ def test_several_files_that_do_not_fit(root):
     refused(
         {"a.csv": document(), "b.csv": swapped},
         "b.csv, line 1",
-        "columns of data/raw/dataset/a.csv",
+        "columns of data/records/jena/raw/a.csv",
         "'T (degC)'",
     )
     message = refused({"b.csv": document(later), "a.csv": document()}, "a.csv, line 2, column 'Date Time'", "b.csv")
@@ -348,14 +350,14 @@ def test_damaged_and_missing_files(root):
     flipped = bytearray(archive)
     flipped[60] ^= 255
     for data in (archive[:-30], bytes(flipped), b"<html>404</html>"):
-        refused({"a.zip": data}, "data/raw/dataset/a.zip", "cannot be read", "dvc repro -f download@dataset")
+        refused({"a.zip": data}, "data/records/jena/raw/a.zip", "cannot be read", "dvc repro -f download@jena")
     refused({"a.gz": gzip.compress(document(ROWS * 50).encode())[:-20]}, "a.gz", "cannot be read")
     place({"a.csv": document()})
     (stage.RAW / "a.csv").unlink()
-    with pytest.raises(UserError, match=r"data/raw/dataset/a\.csv: .*`dvc repro (-f )?download@dataset`"):
+    with pytest.raises(UserError, match=r"data/records/jena/raw/a\.csv: .*`dvc repro (-f )?download@jena`"):
         stage.parse()
     (stage.RAW / "source.json").unlink()
-    with pytest.raises(UserError, match=r"source\.json: not found; .*`dvc repro download@dataset`"):
+    with pytest.raises(UserError, match=r"source\.json: not found; .*`dvc repro download@jena`"):
         stage.parse()
 
 

@@ -68,7 +68,7 @@ def project(root: Path) -> Path:
     sections["periods"] = {"train": "2009-01-01", "val": "2009-01-16", "test": "2009-01-21", "end": None}
     Path("params.yaml").write_text(json.dumps(sections))
     Path("data").mkdir()
-    Path("data/clean.json").write_text(json.dumps({"interval_minutes": 60.0, "phase_minutes": 0.0}))
+    Path("data/records/jena/clean.json").write_text(json.dumps({"interval_minutes": 60.0, "phase_minutes": 0.0}))
     return root
 
 
@@ -90,7 +90,7 @@ def test_the_forecast_starts_from_the_last_complete_hour(project: Path) -> None:
 
 
 def test_an_hour_that_has_not_ended_is_no_origin(project: Path) -> None:
-    Path("data/clean.json").write_text(json.dumps({"interval_minutes": 10.0, "phase_minutes": 0.0}))
+    Path("data/records/jena/clean.json").write_text(json.dumps({"interval_minutes": 10.0, "phase_minutes": 0.0}))
     table = make_weather(40, minutes=10)
     outcome = read_latest(table)
     assert (str(table.index[-1]), str(outcome.origin)) == ("2009-03-02 15:50:00", "2009-03-02T15:00:00")
@@ -100,7 +100,7 @@ def test_an_hour_that_has_not_ended_is_no_origin(project: Path) -> None:
 
 def test_the_hours_are_those_of_the_training_data(project: Path) -> None:
     """Of a record that drifts, the grid is the one that the model has learnt, whatever the file's own is."""
-    Path("data/clean.json").write_text(json.dumps({"interval_minutes": 60.0, "phase_minutes": 30.0}))
+    Path("data/records/jena/clean.json").write_text(json.dumps({"interval_minutes": 60.0, "phase_minutes": 30.0}))
     outcome = read_latest(make_weather(80, start="2009-03-01 00:10"))
     assert str(outcome.origin) == "2009-03-04T07:30:00"
     assert outcome.window[-1, 3] == 7.5
@@ -183,7 +183,10 @@ def set_rows(first: int | None, last: int | None, column: str, value: float) -> 
         ),
         (set_rows(0, None, T, 281.0), "column 'T (degC)': .* found a median of 281; is it in another unit"),
         (lambda _: make_weather(20, minutes=10), "expected a row every 60 minutes, .* found one every 10"),
-        (lambda rows: rows.rename(columns={T: "Temp"}), "line 1: expected the column 'T (degC)' (dataset.target"),
+        (
+            lambda rows: rows.rename(columns={T: "Temp"}),
+            "line 1: expected the column 'T (degC)' (records.jena.target",
+        ),
     ],
     ids=lambda value: "" if callable(value) else value[:30],
 )
@@ -226,7 +229,7 @@ def test_a_dry_week_gets_a_warning_and_its_forecast(project: Path) -> None:
 
 
 def test_a_time_after_an_outage_names_the_columns_whose_mean_is_not_known(project: Path) -> None:
-    Path("data/clean.json").write_text(json.dumps({"interval_minutes": 10.0, "phase_minutes": 0.0}))
+    Path("data/records/jena/clean.json").write_text(json.dumps({"interval_minutes": 10.0, "phase_minutes": 0.0}))
     table = make_weather(40, minutes=10)
     table.loc["2009-03-02 08:10":"2009-03-02 12:30", "wv (m/s)"] = np.nan
     with pytest.raises(UserError, match=r"found 2009-03-02T13:00:00 without 'wv \(m/s\)'$"):
@@ -338,7 +341,7 @@ def trained(project: Path) -> pd.DataFrame:
     sections["models"] = {"station_mlp": {**sections["models"]["station_mlp"], **small}}
     Path("params.yaml").write_text(json.dumps(sections))
     columns = {"Date Time": table.index.to_numpy()} | {name: table[name].to_numpy() for name in COLUMNS}
-    pq.write_table(pa.table(columns), "data/clean.parquet")
+    pq.write_table(pa.table(columns), "data/records/jena/clean.parquet")
     clock("station")
     train("station_mlp")
     evaluate("station_mlp")

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from stages.check import check
 from stages.lib.windows.input_set import SPLITS, Meta, save_input_set
-from stages.samples.dataset import COLUMNS
+from stages.samples.weather import COLUMNS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("data", "metrics", "benchmarks")

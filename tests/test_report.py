@@ -67,11 +67,13 @@ def write_forecasts(*names: str, rows: int = 3000, synthetic=False, test=2.0, se
     pressure = 1000 + 10 * np.sin(np.arange(rows) / 300)
     columns = {"rh (%)": {"sentinels": sentinels}, "p (mbar)": {"sentinels": 0}}
     quality = {"source": {"source": "some.csv", "synthetic": synthetic}, "rows": rows, "columns": columns}
-    write("data/quality.json", json.dumps(quality | {"first": "2020-01-01T00:10:00", "last": "END"}))
+    write("data/records/jena/quality.json", json.dumps(quality | {"first": "2020-01-01T00:10:00", "last": "END"}))
     humidity = np.full(rows, 50.0)
     first = SPLIT["test"][0] + WINDOW["lookback"] + SENTINELS
     humidity[first : first + sentinels] = -9999
-    pd.DataFrame({"Date Time": time, "rh (%)": humidity, "p (mbar)": pressure}).to_parquet("data/record.parquet")
+    pd.DataFrame({"Date Time": time, "rh (%)": humidity, "p (mbar)": pressure}).to_parquet(
+        "data/records/jena/record.parquet"
+    )
     tested = slice(SPLIT["test"][0] + WINDOW["lookback"] + WINDOW["delay"], -1)  # the rows of the targets
     time, pressure = time[tested], pressure[tested]
     for name in names:
@@ -156,7 +158,7 @@ def test_reviews_table_is_printed_sorted_and_warns_of_synthetic_data(root: Path,
     epoch = {"epoch": 1, "loss": 0.5, "accuracy": 0.8, "val_loss": 0.4, "val_accuracy": 0.8}
     other = epoch | {"accuracy": 0.6, "val_accuracy": 0.5}
     write_models("reviews", metrics, {name: [[epoch]] for name in scores} | {"mine": [[epoch], [other]]})
-    with pytest.raises(UserError, match=r"data/raw/reviews/source.json.*dvc repro download@reviews"):
+    with pytest.raises(UserError, match=r"data/raw/reviews/source.json.*dvc repro download_reviews"):
         report("reviews")
     write("data/raw/reviews/source.json", json.dumps({"source": "imdb.npz", "synthetic": True}))
     report("reviews")
@@ -225,7 +227,7 @@ def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from
     params["dataset"]["target"] = "T (degC)"
     periods = {"train": "2010-01-01", "val": "2014-01-01", "test": "2016-01-01", "end": None}
     write("params.yaml", json.dumps(params | {"periods": periods}))
-    write("data/quality.json", json.dumps({"source": {"source": "some.csv", "synthetic": False}}))
+    write("data/records/jena/quality.json", json.dumps({"source": {"source": "some.csv", "synthetic": False}}))
     texts, figures = station.build_report(*read_results("station"))
     text = texts["station.md"]
     order = sorted(scores, key=scores.__getitem__)
@@ -372,8 +374,8 @@ READ = {
     "data/evaluations/forecast/gru/forecast.parquet": "evaluate@gru",
     "data/models/forecast/gru/history.csv": "train@gru",
     "data/models/forecast/gru/model.json": "train@gru",
-    "data/record.parquet": "parse",
-    "data/quality.json": "parse",
+    "data/records/jena/record.parquet": "parse",
+    "data/records/jena/quality.json": "parse",
 }
 
 

@@ -25,7 +25,9 @@ PARAMS = {
 def tables(root) -> dict[tuple[str, str], pd.DataFrame]:
     Path("params.yaml").write_text(json.dumps(PARAMS))
     Path("data").mkdir()
-    Path("data/quality.json").write_text(json.dumps({"source": {"source": "x.csv", "synthetic": False}}))
+    Path("data/records/jena/quality.json").write_text(
+        json.dumps({"source": {"source": "x.csv", "synthetic": False}})
+    )
     random, made = np.random.default_rng(5), {}
     for name, scales in SCALE.items():
         for fold, scale in zip(FOLDS, scales, strict=True):

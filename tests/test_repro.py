@@ -211,7 +211,7 @@ def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, 
     class Stage(SimpleNamespace):
         __hash__ = object.__hash__
 
-    names = ("download@dataset", "parse")
+    names = ("download@jena", "parse")
     lost, parse = (Stage(name=name, addressing=name, path_in_repo="dvc.yaml") for name in names)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stdout=b""))
     monkeypatch.setattr(repro, "Repo", contextlib.nullcontext)
@@ -221,7 +221,7 @@ def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, 
     monkeypatch.setattr(repro, "connect_client", lambda *_: pytest.fail("nothing is left to run"))
     assert repro.repro("", 1, "tcp://127.0.0.1:9") == 1
     assert capsys.readouterr().err == (
-        "error: download@dataset failed: see above\nerror: parse: not run, because a stage it depends on failed\n"
+        "error: download@jena failed: see above\nerror: parse: not run, because a stage it depends on failed\n"
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.samples import dataset, reviews
+from stages.samples import reviews
+from stages.samples import weather as station
 
 HEADER = (
     '"Date Time","p (mbar)","T (degC)","Tpot (K)","Tdew (degC)","rh (%)","VPmax (mbar)","VPact (mbar)",'
@@ -25,7 +26,7 @@ LAST_TRAINING_ROW, LAST_VALIDATION_ROW = 30_000, 45_000
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[ModuleType, Path]:
     """Return the directories of both samples."""
-    directories = {sample: tmp_path_factory.mktemp("sample") for sample in (dataset, reviews)}
+    directories = {sample: tmp_path_factory.mktemp("sample") for sample in (station, reviews)}
     for sample, directory in directories.items():
         sample.write_sample(directory)
     return directories
@@ -34,14 +35,14 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[ModuleType, Path]:
 @pytest.fixture(scope="module")
 def lines(samples: dict[ModuleType, Path]) -> list[str]:
     """Return the lines of the weather sample."""
-    return (samples[dataset] / "sample.csv").read_text(encoding="utf-8").splitlines()
+    return (samples[station] / "sample.csv").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.fixture(scope="module")
 def weather(lines: list[str]) -> Columns:
     """Return the columns of the weather sample by name."""
     table = np.array([line.split(",")[1:] for line in lines[1:]], dtype=float)
-    return dict(zip(dataset.COLUMNS, table.T, strict=True))
+    return dict(zip(station.COLUMNS, table.T, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def arrays(samples: dict[ModuleType, Path]) -> Columns:
         return dict(file)
 
 
-@pytest.mark.parametrize("sample", [dataset, reviews])
+@pytest.mark.parametrize("sample", [station, reviews])
 def test_same_bytes_every_time_in_one_file(samples, sample: ModuleType, tmp_path: Path) -> None:
     sample.write_sample(tmp_path)
     (first,), (second,) = samples[sample].iterdir(), tmp_path.iterdir()
@@ -158,12 +159,12 @@ def test_last_temperature_is_a_decent_forecast_that_pressure_improves(weather: C
 
 @given(st.floats(-40, 50))
 def test_dew_point_inverts_vapour_pressure(degc: float) -> None:
-    assert dataset.dew_point(dataset.vapour_pressure(np.array(degc))) == pytest.approx(degc, abs=1e-9)
+    assert station.dew_point(station.vapour_pressure(np.array(degc))) == pytest.approx(degc, abs=1e-9)
 
 
 @pytest.mark.parametrize(("degc", "mbar"), [(0, 6.11), (10, 12.27), (20, 23.37), (30, 42.43)])
 def test_vapour_pressure_is_that_of_the_tables(degc: float, mbar: float) -> None:
-    assert dataset.vapour_pressure(np.array(degc)) == pytest.approx(mbar, rel=3e-3)
+    assert station.vapour_pressure(np.array(degc)) == pytest.approx(mbar, rel=3e-3)
 
 
 # --- Reviews -------------------------------------------------------------------------------------------

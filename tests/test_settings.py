@@ -12,11 +12,11 @@ from stages.lib.errors import UserError
 from stages.lib.settings.base import read_settings, suggest_name, validate_settings
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.clock import Clock
-from stages.lib.settings.dataset import Record
 from stages.lib.settings.inputs import Window
 from stages.lib.settings.periods import Periods
+from stages.lib.settings.records import Record
 from stages.lib.settings.reviews import Reviews
-from stages.lib.settings.source import DatasetSource, ReviewsSource
+from stages.lib.settings.source import RecordSource, ReviewsSource
 from stages.lib.settings.split import Split
 from stages.lib.settings.tokens import Tokens
 from stages.lib.settings.training import read_schedule
@@ -30,7 +30,7 @@ RECORD = {
 }
 CLEAN = {"max_gap": 3, "wind": {"speed": "wv", "direction": "wd"}, "checks": {"warm": {"columns": ["T"]}}}
 VALID = {
-    DatasetSource: {"source": "a.csv", "size": None, "sha256": None},
+    RecordSource: {"source": "a.csv", "size": None, "sha256": None},
     ReviewsSource: {"source": ["http://host/a.npz"], "size": 5, "sha256": "0f" * 32},
     Record: RECORD,
     Split: {"train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 8},
@@ -51,9 +51,9 @@ def test_what_is_right_is_taken_as_it_is(kind):
 
 WHOLE = "expected a whole number from"
 WRONG = [  # what is expected of a setting, and values that are not that
-    (DatasetSource, "source", "expected URLs, a URL, paths, a path or `sample`", [None, [], [1], {"url": "a"}]),
-    (DatasetSource, "size", "expected a number of bytes or null", ["13 MB", True, 0]),
-    (DatasetSource, "sha256", "expected 64 hexadecimal digits in quotes, or null", ["abc", int("1" * 64)]),
+    (RecordSource, "source", "expected URLs, a URL, paths, a path or `sample`", [None, [], [1], {"url": "a"}]),
+    (RecordSource, "size", "expected a number of bytes or null", ["13 MB", True, 0]),
+    (RecordSource, "sha256", "expected 64 hexadecimal digits in quotes, or null", ["abc", int("1" * 64)]),
     (Record, "time", "expected a column name, or a list of them", [None, ""]),
     (Record, "sentinels", "expected a list of numbers", [-9999, ["x"], [True]]),
     (Record, "separator", 'expected one character, such as "," or ";"', [";;"]),
@@ -101,26 +101,26 @@ LIMITS = {"columns": ["T"], "limits": [5, 1]}
             (Record, {"format": format}, "format: expected year, month and day, then hour, minute")
             for format in FORMATS
         ),
-        (DatasetSource, {"source": ""}, "source: expected URLs, a URL, paths, a path or `sample`, found ''"),
+        (RecordSource, {"source": ""}, "source: expected URLs, a URL, paths, a path or `sample`, found ''"),
         (
-            DatasetSource,
+            RecordSource,
             {"source": ["sample", "a.csv"]},
             "source: expected URLs only, paths only or `sample` alone",
         ),
-        (DatasetSource, {"source": ["http://h/a.csv", "a.csv"]}, "source: expected URLs only, paths only or `sam"),
+        (RecordSource, {"source": ["http://h/a.csv", "a.csv"]}, "source: expected URLs only, paths only or `sam"),
         (
-            DatasetSource,
+            RecordSource,
             {"source": "ftp://h/a.csv"},
             "source: ftp://h/a.csv: expected http://... or https://..., or",
         ),
-        (DatasetSource, {"source": "file:///a.csv"}, "source: file:///a.csv: expected http://"),
-        (DatasetSource, {"source": "http:///a.csv"}, "source: http:///a.csv: expected http://"),
+        (RecordSource, {"source": "file:///a.csv"}, "source: file:///a.csv: expected http://"),
+        (RecordSource, {"source": "http:///a.csv"}, "source: http:///a.csv: expected http://"),
         (
-            DatasetSource,
+            RecordSource,
             {"source": "http://h/get"},
             "source: http://h/get: expected a name that ends in .csv,",
         ),
-        (DatasetSource, {"source": "a.xlsx"}, "source: a.xlsx: expected a name that ends in .csv, .csv.zip, .zip,"),
+        (RecordSource, {"source": "a.xlsx"}, "source: a.xlsx: expected a name that ends in .csv, .csv.zip, .zip,"),
         (ReviewsSource, {"source": "a.csv"}, "source: a.csv: expected a name that ends in .npz"),
         (ReviewsSource, {"source": ["a.npz", "b.npz"]}, "source: expected one file, found ['a.npz', 'b.npz']"),
         (Record, {"encoding": "utf-9"}, "encoding: expected an encoding such as utf-8 or cp1252, found 'utf-9'"),
@@ -210,7 +210,7 @@ def test_only_what_a_stage_asks_for_is_looked_at(root):
     with pytest.raises(
         UserError, match=r"params\.yaml: dataset\.source: expected URLs, .*\nparams\.yaml: dataset\.size: "
     ):
-        read_settings(DatasetSource, "dataset")
+        read_settings(RecordSource, "dataset")
     with pytest.raises(UserError, match="no `reviews` in the top level; it has dataset"):
         read_settings(Reviews, "reviews")
 

@@ -155,7 +155,7 @@ def assert_refused(*expected):
             {"sha256": None},
             ["params.yaml: reviews.sha256: ", "found null", "can run code", "set reviews.sha256 to "],
         ),
-        ({"synthetic": True}, ["any.npz: expected the sample", sample.SHA256, "dvc repro -f download@reviews"]),
+        ({"synthetic": True}, ["any.npz: expected the sample", sample.SHA256, "dvc repro -f download_reviews"]),
         ({"synthetic": True, "sha256": None}, ["any.npz: expected the sample", sample.SHA256]),
     ],
 )

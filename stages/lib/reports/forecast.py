@@ -14,6 +14,7 @@ from stages.lib.reports.figures import Spans, draw_first_days, draw_forecast, dr
 from stages.lib.reports.leaderboard import describe_source, format_leaderboard, read_json
 from stages.lib.settings.base import read_settings
 from stages.lib.settings.inputs import Window
+from stages.lib.settings.records import Sensors
 from stages.lib.settings.split import Split
 from stages.lib.weather.record import read_record
 from stages.lib.weather.units import get_unit
@@ -38,10 +39,10 @@ def find_windows_with_sentinels(record: dict[str, np.ndarray], rows: np.ndarray,
 
     `record` maps columns to values, the time first; `window` has the settings of the input set.
     """
-    sentinels = get_param("dataset", "sentinels")
-    _, *columns = (np.isin(values, sentinels) for values in record.values())
+    sensors = read_settings(Sensors, "records", get_param("split", "record"))
+    _, *columns = (np.isin(values, sensors.sentinels) for values in record.values())
     any_column = np.logical_or.reduce(columns)
-    mask = np.isin(record[get_param("dataset", "target")][rows + window.delay], sentinels)
+    mask = np.isin(record[sensors.target][rows + window.delay], sensors.sentinels)
     for offset in range(-window.lookback, 0, window.step):
         mask |= any_column[rows + offset]
     return mask
@@ -53,14 +54,15 @@ def score_without_sentinels(names: Iterable[str]) -> tuple[list[float], list[int
     The stage `evaluate` cannot do this, because sentinels are no longer recognizable in normalized input sets.
     Raises UserError if a model's forecasts are not those of its input set.
     """
-    record, split = read_record(), read_settings(Split, "split")
+    split = read_settings(Split, "split")
+    record, target = read_record(split.record), get_param("records", split.record, "target")
     masks: dict[str, np.ndarray] = {}  # by input set
     maes, counts = [], []
     for name in names:
         inputs, forecasts = get_param("models", name, "inputs"), read_test_forecasts(name)
         if inputs not in masks:
             window = read_settings(Window, "inputs", inputs)
-            count = len(record[get_param("dataset", "target")])
+            count = len(record[target])
             rows = choose_forecast_rows(count, split, window.lookback, window.delay)["test"]
             masks[inputs] = find_windows_with_sentinels(record, rows, window)
         has_sentinel = masks[inputs]
@@ -79,12 +81,13 @@ def build_report(
     metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]
 ) -> tuple[dict[str, str], dict[str, Figure]]:
     """Return the texts of the files in metrics/, among them the leaderboard, and the figures by name."""
-    target = get_param("dataset", "target")
+    name = get_param("split", "record")
+    target = get_param("records", name, "target")
     metrics = metrics.sort_values("val_mae", kind="stable")
     maes = metrics.filter(regex="^(val|test)_mae_")  # in the target's unit, validation first
     naive = maes / (1 - metrics[["val_skill", "test_skill"]].to_numpy())  # on the windows of each model
     limit = 3 * naive.max().max()  # bars end here
-    quality = read_json("data/quality.json", "parse")
+    quality = read_json(f"data/records/{name}/quality.json", f"parse@{name}")
     unit = get_unit(target)
     clean, test = f"{maes.columns[1]}_without_sentinels", maes.columns[1]
     metrics[clean], metrics["windows_left_out"] = score_without_sentinels(metrics.index.astype(str))
@@ -116,7 +119,7 @@ def build_report(
             " dominate the test MAE; the column without sentinels leaves these windows out.\n"
         )
 
-    record = read_record()
+    record = read_record(name)
     times = pd.DatetimeIndex(next(iter(record.values())))
     series = pd.Series(record[target], times)
     names = [*metrics.index.intersection(["naive"]), *metrics.index[metrics.index != "naive"][:1]]

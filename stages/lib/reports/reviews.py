@@ -11,7 +11,7 @@ def build_report(
     metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]
 ) -> tuple[dict[str, str], dict[str, Figure]]:
     """Return the text of metrics/reviews.md, which holds the leaderboard, and a figure of the learning curves."""
-    source = read_json("data/raw/reviews/source.json", "download@reviews")
+    source = read_json("data/raw/reviews/source.json", "download_reviews")
     ranked = metrics.sort_values("val_accuracy", ascending=False, kind="stable")
     columns = {name.replace("_", " "): (name, 4) for name in ("val_accuracy", "test_accuracy", "val_loss")}
     text = (

@@ -184,11 +184,14 @@ def build_report(
     metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]
 ) -> tuple[dict[str, str], dict[str, Figure]]:
     """Return the text of metrics/station.md, with the leaderboard and the comparisons, and the figures by name."""
-    target, periods = get_param("dataset", "target"), get_param("periods")
+    periods = get_param("periods")
     label = str(metrics.filter(regex="^val_skill_").columns[0]).removeprefix("val_skill_")
+    model = str(metrics.index[0])
+    description = read_json(f"data/models/station/{model}/model.json", f"train@{model}")
+    target, source = description["target"], description["source"]
     lead, unit = float(label.removesuffix("h")), get_unit(target)
     metrics = metrics.sort_values(f"val_mae_{slugify(unit)}_{label}", kind="stable")
-    best, source = metrics.index[0], read_json("data/quality.json", "parse")["source"]
+    best = metrics.index[0]
     tables = {name: read_evaluation_table(name, "by_lead") for name in metrics.index}
     forecasts = read_evaluation_table(best, "forecast")
     references = [name for name in REFERENCES if name in metrics.index and name != best]

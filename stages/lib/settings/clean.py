@@ -26,13 +26,6 @@ class Check(Section):
         return limits
 
 
-class Wind(Section):
-    """The two columns that `clean` turns into a wind vector."""
-
-    speed: Text
-    direction: Text
-
-
 class Gaps(Section):
     """The only setting of `clean` that input sets depend on."""
 
@@ -40,5 +33,4 @@ class Gaps(Section):
 
 
 class Clean(Gaps):
-    wind: Annotated[Wind | None, Field(description="{speed: COLUMN, direction: COLUMN}, or null")]
     checks: dict[Name, Check]

@@ -2,12 +2,13 @@
 
 from pydantic import ValidationInfo, field_validator
 
-from stages.lib.settings.base import Count, Section
+from stages.lib.settings.base import Count, Name, Section
 
 
 class Clock(Section):
-    """All in hours: the interval of the rows, the length of a window up to its origin, and the last lead."""
+    """The record and, in hours, the interval of the rows, the length of a window and the last lead."""
 
+    record: Name
     every: Count
     lookback: Count
     leads: Count

@@ -1,4 +1,4 @@
-"""The source of raw files: `source`, `size` and `sha256` of the sections `dataset` and `reviews`."""
+"""The source of raw files: `source`, `size` and `sha256` of a record and of the section `reviews`."""
 
 import re
 from pathlib import Path
@@ -45,7 +45,7 @@ class Source(Section):
         return source
 
 
-class DatasetSource(Source):
+class RecordSource(Source):
     suffixes = (".csv", ".csv.zip", ".zip", ".csv.gz", ".gz", ".txt", ".tsv", ".dat")
     allow_many_paths = True
 
@@ -68,6 +68,6 @@ def get_file_name(text: str) -> str:
         return Path(text).name
     name = re.split(r"[/\\]", unquote(re.split("[?#]", text)[0]))[-1]
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", name)[-200:]
-    if "?" in text and not name.lower().endswith((*DatasetSource.suffixes, *ReviewsSource.suffixes)):
+    if "?" in text and not name.lower().endswith((*RecordSource.suffixes, *ReviewsSource.suffixes)):
         return (name or "download")[-196:] + ".csv"
     return name

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.lib.settings.base import Count, Section, format_value
+from stages.lib.settings.base import Count, Name, Section, format_value
 
 RANGE = "[first, last], 0 <= first < last, last maybe null"
 Range = Annotated[tuple[int, int | None], Field(strict=False, description=RANGE)]  # YAML has lists for tuples
@@ -12,8 +12,12 @@ PREVIOUS = {"val": "train", "test": "val"}
 
 
 class Split(Section):
-    """Ranges [first, last) of rows in file order. A `last` of None goes as far as the delay allows."""
+    """The record of the notebooks' track, and ranges [first, last) of its rows in file order.
 
+    A `last` of None goes as far as the delay allows.
+    """
+
+    record: Name
     train: Range
     val: Range
     test: Range

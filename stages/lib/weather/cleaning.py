@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from stages.lib.errors import UserError
-from stages.lib.settings.clean import Check, Clean, Wind
+from stages.lib.settings.clean import Check, Clean
+from stages.lib.settings.records import Sensors, Wind
 from stages.lib.weather.gaps import find_runs, find_short_gaps
 from stages.lib.weather.grid import to_regular_grid
 
@@ -86,43 +87,44 @@ def replace_wind_direction(grid: pd.DataFrame, wind: Wind | None) -> pd.DataFram
 def clean_record(
     record: dict[str, np.ndarray],
     settings: Clean,
-    sentinels: list[float],
-    target: str,
+    sensors: Sensors,
     label: str,
+    key: str,
     interval_and_phase: tuple[int, int] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the measured values of `record` on a regular grid, NaN where there are none, and a report.
 
-    `record` has the times, as datetime64[s], and then the columns, as `read_record` returns it. `label` is its name
-    in messages. `interval_and_phase` are those of the grid; see `to_regular_grid`. A column without any measured
-    value is dropped. Raises UserError if that is the target, if the record lacks a column that params.yaml names,
-    or if a column has another unit than its check.
+    `record` has the times, as datetime64[s], and then the columns, as `read_record` returns it. Messages call it
+    `label`, and its section of params.yaml `key`. `interval_and_phase` are those of the grid; see
+    `to_regular_grid`. A column without any measured value is dropped. Raises UserError if that is the target, if the
+    record lacks a column that params.yaml names, or if a column has another unit than its check.
     """
     grid, report = to_regular_grid(pd.DataFrame(record), label, interval_and_phase)
-    required = {"dataset.target": target}
-    if settings.wind is not None:
-        required |= {"clean.wind.speed": settings.wind.speed, "clean.wind.direction": settings.wind.direction}
-    for key, name in required.items():
+    target, wind = sensors.target, sensors.wind
+    required = {"target": target}
+    if wind is not None:
+        required |= {"wind.speed": wind.speed, "wind.direction": wind.direction}
+    for setting, name in required.items():
         if name not in grid:
-            advice = "" if key == "dataset.target" else "; where no direction was measured: `wind: null`"
+            advice = "" if setting == "target" else "; where no direction was measured: `wind: null`"
             raise UserError(
-                f"params.yaml: {key}: expected a column of {label}, found {name!r}; it has "
+                f"params.yaml: {key}.{setting}: expected a column of {label}, found {name!r}; it has "
                 f"{', '.join(map(repr, grid.columns))}{advice}"
             )
-    if settings.wind is not None and settings.wind.direction == target:
+    if wind is not None and wind.direction == target:
         raise UserError(
-            f"params.yaml: clean.wind.direction: expected another column than dataset.target, found {target!r}; an "
+            f"params.yaml: {key}.wind.direction: expected another column than the target, found {target!r}; an "
             "angle cannot be forecast as a number"
         )
     columns, report["columns"], report["dropped"] = {}, {}, []
     for name in grid.columns:
         check = find_check(name, settings.checks)
-        values, counts = mask_invalid(grid[name], check, sentinels, label)
+        values, counts = mask_invalid(grid[name], check, sensors.sentinels, label)
         missing = values.isna().to_numpy()
         if missing.all() and name == target:
             raise UserError(
                 f"{label}, column {name!r}: expected measured values of the target, found none; look at "
-                "dataset.target, dataset.sentinels and clean.checks in params.yaml"
+                f"{key}.target, {key}.sentinels and clean.checks in params.yaml"
             )
         if missing.all():
             report["dropped"].append(name)
@@ -132,7 +134,7 @@ def clean_record(
         limit = settings.max_gap * 60 / report["interval_minutes"]
         counts["interpolated"] = int(find_short_gaps(missing, limit).sum())
         columns[name], report["columns"][name] = values, counts
-    return replace_wind_direction(pd.DataFrame(columns), settings.wind), report
+    return replace_wind_direction(pd.DataFrame(columns), wind), report
 
 
 def describe_cleaning(report: dict[str, Any]) -> str:

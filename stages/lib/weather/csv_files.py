@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from stages.lib.errors import UserError
-from stages.lib.settings.dataset import Record, is_plain
+from stages.lib.settings.records import Record, is_plain
 from stages.lib.weather.archives import UnpackError, read_packed_csv
 from stages.lib.weather.fields import describe_bad_number, describe_bad_time, parse_numbers
 from stages.lib.weather.layout import (

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.lib.settings.dataset import ISO, Record, has_offset
+from stages.lib.settings.records import ISO, Record, has_offset
 from stages.lib.weather.units import COMPASS, POINTS
 
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from stages.lib.settings.dataset import ISO
+from stages.lib.settings.records import ISO
 from stages.lib.weather.times import TimeError, parse_clock
 from stages.lib.weather.units import COMPASS, POINTS, find_conversion, get_unit
 

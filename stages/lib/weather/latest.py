@@ -11,12 +11,12 @@ from stages.lib.errors import UserError
 from stages.lib.files import open_input
 from stages.lib.settings.base import read_settings
 from stages.lib.settings.clean import Clean
-from stages.lib.settings.dataset import Record
+from stages.lib.settings.records import Record, Wind
 from stages.lib.weather.cleaning import WIND_VECTOR, clean_record, find_check
 from stages.lib.weather.csv_files import read_csv_files
 from stages.lib.weather.grid import infer_grid
 from stages.lib.weather.hourly import CALENDAR, HourlyRows, to_hourly_rows
-from stages.lib.weather.record import to_numpy
+from stages.lib.weather.record import FOLDER, to_numpy
 
 HOUR = np.timedelta64(3600, "s")
 MAX_AGE = np.timedelta64(24, "h")  # of a file; the forecast from an older one is for hours that have mostly passed
@@ -46,20 +46,21 @@ def read_latest_window(path: Path, description: Description, origin: np.datetime
 
     The file goes through the same code as the training data. Raises UserError if no forecast can start from it.
     """
-    settings, clean, label = read_settings(Record, "dataset"), read_settings(Clean, "clean"), str(path)
-    table = read_csv_files([path], settings)
+    name, label = description["record"], str(path)
+    settings, clean = read_settings(Record, "records", name), read_settings(Clean, "clean")
+    table = read_csv_files([path], settings, f"records.{name}")
     record = {name: to_numpy(table[name]) for name in table.column_names}
-    interval, phase = read_training_grid()
+    interval, phase = read_training_grid(name)
     check_interval(record, interval, description, label)
-    check_names(table.column_names[1:], description, clean, label)
-    grid, _ = clean_record(record, clean, settings.sentinels, settings.target, label, (interval, phase))
+    check_names(table.column_names[1:], description, settings.wind, label)
+    grid, _ = clean_record(record, clean, settings, label, f"records.{name}", (interval, phase))
     check_order(list(grid.columns), description, label)
     return select_window(grid, record, description, clean, settings.sentinels, origin, label)
 
 
-def read_training_grid() -> tuple[int, int]:
-    """Return the interval and the phase, in s, of the grid of the training data."""
-    with open_input("data/clean.json", "clean") as path:
+def read_training_grid(name: str) -> tuple[int, int]:
+    """Return the interval and the phase, in s, of the grid of the record `name`."""
+    with open_input(FOLDER / name / "clean.json", f"clean@{name}") as path:
         report = json.loads(path.read_text(encoding="utf-8"))
         return round(60 * report["interval_minutes"]), round(60 * report["phase_minutes"])
 
@@ -74,11 +75,11 @@ def check_interval(record: dict[str, np.ndarray], interval: int, description: De
         )
 
 
-def check_names(columns: list[str], description: Description, clean: Clean, label: str) -> None:
+def check_names(columns: list[str], description: Description, wind: Wind | None, label: str) -> None:
     """Raise UserError if the file lacks a column of the model."""
     required = [name for name in description["columns"][: -len(CALENDAR)] if name not in WIND_VECTOR]
-    if clean.wind is not None and WIND_VECTOR[0] in description["columns"]:
-        required.append(clean.wind.direction)
+    if wind is not None and WIND_VECTOR[0] in description["columns"]:
+        required.append(wind.direction)
     if missing := [name for name in required if name not in columns]:
         raise UserError(
             f"{label}, line 1: expected the columns that {description['model']} was trained on, found "
@@ -97,7 +98,8 @@ def check_order(columns: list[str], description: Description, label: str) -> Non
     if unknown := [column for column in columns if column not in required]:
         raise UserError(
             f"{label}: expected the columns that {model} was trained on, found also "
-            f"{', '.join(map(repr, unknown))}; another station's file? Or name them in dataset.leave_out"
+            f"{', '.join(map(repr, unknown))}; another station's file? Or name them in "
+            f"records.{description['record']}.leave_out"
         )
     if columns != required:
         raise UserError(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from stages.lib.errors import UserError
-from stages.lib.settings.dataset import Record
+from stages.lib.settings.records import Record
 
 
 class Body(NamedTuple):

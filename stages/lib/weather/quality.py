@@ -8,8 +8,6 @@ import pyarrow as pa
 
 from stages.lib.weather.record import to_numpy
 
-QUALITY = Path("data/quality.json")
-
 
 def assess_quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
     """Return the report on `table`, a record whose first column has the times.
@@ -45,7 +43,7 @@ def assess_quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
     }
 
 
-def describe_quality(report: dict[str, Any]) -> str:
+def describe_quality(report: dict[str, Any], path: Path) -> str:
     """Return the report on one line, and on another a warning if rows share a time."""
     gaps, columns = report["gaps"], report["columns"].items()
     sentinels, missing = (
@@ -60,7 +58,7 @@ def describe_quality(report: dict[str, Any]) -> str:
         f"{report['rows']:,} rows, {report['first']} to {report['last']}; {len(gaps)} gaps of "
         f"{sum(gap['missing'] for gap in gaps):,} rows, {report['duplicates']} duplicates, "
         f"{report['out_of_order']} steps back, sentinels: {', '.join(sentinels) or 'none'}, missing: "
-        f"{', '.join(missing) or 'none'}; all of it in {QUALITY}" + (warning if report["conflicts"] else "")
+        f"{', '.join(missing) or 'none'}; all of it in {path}" + (warning if report["conflicts"] else "")
     )
 
 

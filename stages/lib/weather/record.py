@@ -1,6 +1,8 @@
-"""Reading the parsed record."""
+"""Where the files of a record lie, and how they are read."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,8 +10,8 @@ import pyarrow.parquet as pq
 
 from stages.lib.files import open_input
 
-RECORD = Path("data/record.parquet")
-CLEAN = Path("data/clean.parquet")
+FOLDER = Path("data/records")  # has a folder per record
+FILES = {"parse": "record.parquet", "clean": "clean.parquet"}  # by stage
 
 
 def to_numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
@@ -20,11 +22,18 @@ def to_numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return np.from_dlpack(array)
 
 
-def read_record(path: Path = RECORD, stage: str = "parse") -> dict[str, np.ndarray]:
-    """Return the columns of a record by name: first the times as datetime64[s], then the others as float64.
+def read_record(name: str, stage: str = "parse") -> dict[str, np.ndarray]:
+    """Return the columns of the record `name`, as `stage` (parse or clean) wrote them.
 
-    Raises UserError if `path`, which `stage` makes, does not exist or is damaged.
+    The first are the times as datetime64[s], the others float64. Raises UserError if the file does not exist or is
+    damaged.
     """
-    with open_input(path, stage) as path:
+    with open_input(FOLDER / name / FILES[stage], f"{stage}@{name}") as path:
         table = pq.ParquetFile(path).read()  # pq.read_table() imports pyarrow.dataset, which takes 0.2 s
     return {name: to_numpy(table[name]) for name in table.column_names}
+
+
+def read_source(name: str, stage: str = "parse") -> dict[str, Any]:
+    """Return the note on where the record `name` came from, as `download` wrote it; see `read_record`."""
+    with open_input(FOLDER / name / FILES[stage], f"{stage}@{name}") as path:
+        return json.loads(pq.read_schema(path).metadata[b"source"])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from stages.lib.settings.dataset import EPOCH, ISO, is_plain
+from stages.lib.settings.records import EPOCH, ISO, is_plain
 from stages.lib.weather.record import to_numpy
 
 BLOCK = 8192  # texts that are read again together where not all can be read at once

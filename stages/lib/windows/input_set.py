@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class Meta:
     words: int | None = None  # token ids lie in [0, words)
     leads: int | None = None  # by the clock: targets per window, the first one entry after the window
     every: int | None = None  # by the clock: hours between entries
+    record: str | None = None  # by the clock: the record that the rows come from
+    source: dict[str, Any] | None = None  # by the clock: where that came from, and whether it is synthetic
 
     @property
     def unit(self) -> str | None:
@@ -103,7 +105,9 @@ def save_input_set(
         np.save(directory / f"{name}.npy", windows)
     properties = asdict(meta)
     if measured is None:  # the bytes of the notebooks' input sets stay the same
-        properties = {key: value for key, value in properties.items() if key not in ("leads", "every")}
+        properties = {
+            key: value for key, value in properties.items() if key not in ("leads", "every", "record", "source")
+        }
     else:
         np.save(directory / "targets.npy", measured)
     (directory / "meta.json").write_text(json.dumps(properties, indent=2) + "\n")

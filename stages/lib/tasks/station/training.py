@@ -79,6 +79,8 @@ def describe_model(name: str, median: np.ndarray, inputs: Inputs, schedule: dict
     }
     return {
         "model": name,
+        "record": meta.record,
+        "source": meta.source,
         "columns": meta.columns,
         "target": meta.columns[meta.target],
         "every_hours": meta.every,

@@ -1,4 +1,4 @@
-"""How the weather record is read: the section `dataset` but for where its files come from."""
+"""How a weather record is read: a line of the section `records`, but for where its files come from."""
 
 import contextlib
 import re
@@ -40,14 +40,27 @@ class Resample(Section):
     by: Annotated[Literal["mean", "last"], Field(description="mean or last")] = "mean"
 
 
-class Record(Section):
+class Wind(Section):
+    """The two columns that `clean` turns into a wind vector."""
+
+    speed: Text
+    direction: Text
+
+
+class Sensors(Section):
+    """What `clean` needs to know of a record."""
+
+    target: Text
+    sentinels: list[int | float] = Field(default_factory=list, description="a list of numbers")
+    wind: Annotated[Wind | None, Field(description="{speed: COLUMN, direction: COLUMN}, or null")] = None
+
+
+class Record(Sensors):
     """Names as in pandas.read_csv where it has them."""
 
     time: Annotated[Text | list[Text], Field(description="a column name, or a list of them")]
     format: Text
-    encoding: Text
-    target: Text
-    sentinels: Annotated[list[int | float], Field(description="a list of numbers")]
+    encoding: Text = "utf-8"
     separator: Annotated[
         str, Field(pattern=r"^[^\"\r\n0-9+.-]$", description='one character, such as "," or ";"')
     ] = ","
@@ -74,7 +87,7 @@ class Record(Section):
     pivot: Annotated[Pivot | None, Field(description="{columns: COLUMN, values: COLUMN}, or null")] = None
     entry: Annotated[str | None, Field(min_length=1, description="a name or pattern of one file, or null")] = None
     side_by_side: Flag = False
-    _key: str = PrivateAttr("dataset")  # of the section, for messages
+    _key: str = PrivateAttr("records")  # of the section, for messages
 
     @property
     def key(self) -> str:
