@@ -15,11 +15,11 @@ predict: .venv/ready  ## a forecast from a station's file: make predict FILE=...
 	$(if $(FILE),,$(error expected FILE=..., the CSV file of a station))
 	@./run predict "$(FILE)" --model "$(MODEL)" --at "$(AT)" --output "$(OUTPUT)"
 
-test: .venv/ready-dev  ## all tests but those of a cluster (CONTRIBUTING.md)
-	$(BIN)/python -m pytest -q
+test: .venv/ready-dev  ## all tests but those of a cluster (CONTRIBUTING.md), a process per core
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 coverage: .venv/ready-dev  ## the same tests; fails below the coverage floor of pyproject.toml
-	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -q -n auto --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 repro: .venv/ready  ## dvc repro, JOBS stages at a time or on a Dask SCHEDULER (TASK=forecast: that task only)
 	$(BIN)/python scripts/repro.py $(TASK) --jobs $(JOBS) $(if $(SCHEDULER),--scheduler $(SCHEDULER))

@@ -1,6 +1,7 @@
-"""What a changed input set reruns in demo/: `check`, itself, its models, their reports and the index, no more.
+"""Check that a changed input set reruns only `check`, its own stage, its models, their reports and the index.
 
-What must rerun is worked out from the demo's own params.yaml, so editing models or input sets does not break this.
+The check runs in demo/ and derives the expected stages from demo/params.yaml, so that it survives changes of models
+and input sets.
 """
 
 import re
@@ -15,23 +16,23 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from demo import DEMO, DVC, git, merge_yaml
 
 
-def choose(params: dict[str, Any]) -> tuple[str, set[str]]:
-    """Return the input set used by the fewest models, at least one if any is used, and the stages it reruns."""
-    users = {
-        name: {model: line["task"] for model, line in params["models"].items() if line["inputs"] == name}
+def choose_input_set(params: dict[str, Any]) -> tuple[str, set[str]]:
+    """Return the input set with the fewest models, but at least one if possible, and the stages that it reruns."""
+    tasks = {  # of the models of each input set
+        name: {model: entry["task"] for model, entry in params["models"].items() if entry["inputs"] == name}
         for name in params["inputs"]
     }
-    chosen = min(users, key=lambda name: (not users[name], len(users[name])))
-    stages = {"check", f"inputs@{chosen}", *(f"report_{task}" for task in users[chosen].values())}
-    stages |= {"index"} if users[chosen] else set()
-    return chosen, stages | {f"{stage}@{model}" for model in users[chosen] for stage in ("train", "evaluate")}
+    inputs = min(tasks, key=lambda name: (not tasks[name], len(tasks[name])))
+    stages = {"check", f"inputs@{inputs}", *(f"report_{task}" for task in tasks[inputs].values())}
+    stages |= {"index"} if tasks[inputs] else set()
+    return inputs, stages | {f"{stage}@{model}" for model in tasks[inputs] for stage in ("train", "evaluate")}
 
 
 def main() -> None:
     path = DEMO / "params.yaml"
     git("checkout", "--quiet", "--", "params.yaml")
     params = YAML(typ="safe").load(path)
-    name, expected = choose(params)
+    name, expected = choose_input_set(params)
     window = params["inputs"][name]
     merge_yaml(path, {"inputs": {name: {"lookback": window["lookback"] + window["step"]}}})
     try:
@@ -39,15 +40,18 @@ def main() -> None:
         print(run.stdout)
         if run.returncode:
             sys.exit(f"error: dvc repro failed after a longer lookback for inputs.{name}")
-        ran = set(re.findall(r"^Running stage '(.*)':$", run.stdout, re.MULTILINE))
-        if ran != expected:
-            sys.exit(f"error: a longer lookback for inputs.{name}: expected {sorted(expected)}, ran {sorted(ran)}")
+        rerun_stages = set(re.findall(r"^Running stage '(.*)':$", run.stdout, re.MULTILINE))
+        if rerun_stages != expected:
+            sys.exit(
+                f"error: a longer lookback for inputs.{name}: expected the stages {sorted(expected)}, found "
+                f"{sorted(rerun_stages)}"
+            )
         subprocess.run([DVC, "metrics", "diff"], cwd=DEMO, check=True)
     finally:
         git("checkout", "--quiet", "--", "params.yaml", "dvc.lock", "metrics")
-        # Of the graph alone: the rolling test's folds are in no cache until they have been asked for.
+        # dvc.yaml only, because the folds of the backtest may not have run yet and are then in no cache.
         subprocess.run([DVC, "checkout", "--quiet", "dvc.yaml"], cwd=DEMO, check=True)
-    print(f"selective rerun: a longer lookback for inputs.{name} ran {len(ran)} stages, as expected")
+    print(f"selective rerun: a longer lookback for inputs.{name} ran {len(rerun_stages)} stages, as expected")
 
 
 if __name__ == "__main__":

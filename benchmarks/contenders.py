@@ -1,7 +1,7 @@
-"""The contenders of benchmarks/bench.py: each function prepares one, and returns what measures one round.
+"""The contenders of benchmarks/bench.py: each function prepares one and returns a function that measures a round.
 
 Run as `python -m benchmarks.contenders '["FUNCTION", ARGUMENT...]'` in a folder that the stages have filled;
-`serve` says how to talk to it.
+`serve` describes the protocol.
 """
 
 import importlib
@@ -18,9 +18,9 @@ import numpy as np
 
 from stages.lib.params import get_param
 
-BATCH, WARM = 128, 10  # windows in a batch, batches before the clock starts
-BUNDLE = 10  # steps_per_execution of stages.train
-# Imported before the memory of a contender is counted, by the first word of its name.
+BATCH, WARM_UP = 128, 10  # windows in a batch, batches before the clock starts
+BUNDLE = 10  # steps per execution, as in stages.train
+# Modules to import before the memory of a contender is measured, by the first word of its name.
 IMPORTS = {
     "csv": ("pandas", "stages.parse"),
     "windows": ("tensorflow", "stages.train"),
@@ -29,8 +29,8 @@ IMPORTS = {
 Figures = dict[str, Any]
 
 
-def csv_contender(read: Callable[[Path], Any]) -> Callable[[], Figures]:
-    """Measures `read` over the record's files, unpacked."""
+def measure_csv(read: Callable[[Path], Any]) -> Callable[[], Figures]:
+    """Measure `read` on the unpacked files of the record."""
     from stages.lib.weather.archives import read_packed_csv
     from stages.parse import RAW
 
@@ -42,9 +42,9 @@ def csv_contender(read: Callable[[Path], Any]) -> Callable[[], Figures]:
             paths[-1].write_bytes(read_packed_csv(RAW / file["name"])[1])
 
     def measure() -> Figures:
-        began = time.perf_counter()
-        arrays = [read(path) for path in paths]
-        return {"seconds": time.perf_counter() - began, "files": len(arrays)}
+        start = time.perf_counter()
+        arrays = [read(path) for path in paths]  # all in memory at once
+        return {"seconds": time.perf_counter() - start, "files": len(arrays)}
 
     return measure
 
@@ -55,8 +55,8 @@ def csv_ours() -> Callable[[], Figures]:
     from stages.lib.weather.csv_files import read_csv_files
     from stages.lib.weather.record import to_numpy
 
-    section = read_settings(Record, "dataset")
-    return csv_contender(lambda path: [to_numpy(column) for column in read_csv_files([path], section).columns])
+    settings = read_settings(Record, "dataset")
+    return measure_csv(lambda path: [to_numpy(column) for column in read_csv_files([path], settings).columns])
 
 
 def csv_notebooks() -> Callable[[], Figures]:
@@ -69,25 +69,25 @@ def csv_notebooks() -> Callable[[], Figures]:
             values[index] = [float(field) for field in line.split(",")[1:]]
         return values
 
-    return csv_contender(read)
+    return measure_csv(read)
 
 
 def csv_pandas(times: bool) -> Callable[[], Figures]:
     import pandas as pd
 
-    section = get_param("dataset")
-    options = {"parse_dates": [section["time"]], "date_format": section["format"]} if times else {}
+    settings = get_param("dataset")
+    options = {"parse_dates": [settings["time"]], "date_format": settings["format"]} if times else {}
 
     def read(path: Path) -> list[np.ndarray]:
-        frame = pd.read_csv(path, encoding=section["encoding"], **options)
+        frame = pd.read_csv(path, encoding=settings["encoding"], **options)
         return [frame[name].to_numpy() for name in frame]
 
-    return csv_contender(read)
+    return measure_csv(read)
 
 
 def notebooks_generator(name: str, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The notebooks' way to a batch: float64, one list of indices after the other; train is drawn at random."""
-    data, column, (first, last), (lookback, step, delay) = plain_task(name, split)
+    """Yield batches as the notebooks do: float64, one window after the other, at random positions for `train`."""
+    data, column, (first, last), (lookback, step, delay) = read_plain_task(name, split)
     begin = row = first + lookback
     while True:
         if split == "train":
@@ -104,22 +104,25 @@ def notebooks_generator(name: str, split: str) -> Iterator[tuple[np.ndarray, np.
 
 
 @cache
-def plain_task(name: str, split: str) -> tuple[np.ndarray, int, list[int], list[int]]:
-    """The normalized record (rows, columns) float64, the target's column, a split's rows; lookback, step, delay."""
+def read_plain_task(name: str, split: str) -> tuple[np.ndarray, int, list[int], list[int]]:
+    """Return the normalized record (rows, columns) float64, the target's column, the rows of `split`, and lengths.
+
+    The lengths are lookback, step and delay in rows.
+    """
     column = json.loads(Path("data/inputs", name, "meta.json").read_text())["target"]
     window = get_param("inputs", name)
     lengths = [window[key] for key in ("lookback", "step", "delay")]
     return np.load("plain.npy"), column, get_param("split", split), lengths
 
 
-def pace(batches: Iterator, count: int, size: int = BATCH) -> Figures:
-    """Microseconds a window over `count` batches, or bundles of them, of `size` windows together."""
-    for _ in range(WARM):
+def time_batches(batches: Iterator, count: int, size: int = BATCH) -> Figures:
+    """Return the microseconds per window over `count` items of `batches`, each of `size` windows."""
+    for _ in range(WARM_UP):
         next(batches)
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(count):
         next(batches)
-    return {"us": (time.perf_counter() - began) / count / size * 1e6}
+    return {"us": (time.perf_counter() - start) / count / size * 1e6}
 
 
 def windows_host(name: str, count: int) -> Callable[[], Figures]:
@@ -132,7 +135,7 @@ def windows_host(name: str, count: int) -> Callable[[], Figures]:
             index = random.integers(0, len(train.windows), BATCH)
             yield train.windows[index], train.targets[index]
 
-    return lambda: pace(batches(), count)
+    return lambda: time_batches(batches(), count)
 
 
 def windows_device(name: str, count: int, jit: bool) -> Callable[[], Figures]:
@@ -143,7 +146,7 @@ def windows_device(name: str, count: int, jit: bool) -> Callable[[], Figures]:
     from stages.lib.windows.input_set import load_input_set
 
     inputs = load_input_set(Path("data/inputs", name))
-    schedule = {"seed": 1, "batch_size": BATCH, "steps_per_epoch": (count // BUNDLE + WARM) * BUNDLE}
+    schedule = {"seed": 1, "batch_size": BATCH, "steps_per_epoch": (count // BUNDLE + WARM_UP) * BUNDLE}
     gather = tf.function(GatherWindows(inputs), jit_compile=jit)
 
     @tf.function
@@ -156,20 +159,20 @@ def windows_device(name: str, count: int, jit: bool) -> Callable[[], Figures]:
     def measure() -> Figures:
         index = sample_windows(len(inputs.train.windows), 0, schedule)
         iterator = iter(make_batches(inputs.train.windows.starts[index], inputs.train.targets[index], BATCH)["x"])
-        return pace(iter(lambda: run(iterator), None), count // BUNDLE, BUNDLE * BATCH)
+        return time_batches(iter(lambda: run(iterator), None), count // BUNDLE, BUNDLE * BATCH)
 
     return measure
 
 
 def windows_generator(name: str, count: int) -> Callable[[], Figures]:
     batches = notebooks_generator(name, "train")
-    return lambda: pace(batches, count)
+    return lambda: time_batches(batches, count)
 
 
 def windows_timeseries(name: str, count: int) -> Callable[[], Figures]:
     import keras
 
-    data, column, (first, last), (lookback, step, delay) = plain_task(name, "train")
+    data, column, (first, last), (lookback, step, delay) = read_plain_task(name, "train")
     dataset = keras.utils.timeseries_dataset_from_array(
         data[first : last - 1].astype(np.float32),
         data[first + lookback + delay : last + delay, column].astype(np.float32),
@@ -178,63 +181,54 @@ def windows_timeseries(name: str, count: int) -> Callable[[], Figures]:
         batch_size=BATCH,
         shuffle=True,
     )
-    return lambda: pace(iter(dataset.repeat()), count)
+    return lambda: time_batches(iter(dataset.repeat()), count)
 
 
 def windows_tfdata(name: str, count: int) -> Callable[[], Figures]:
     import tensorflow as tf
 
-    data, column, (first, last), (lookback, step, delay) = plain_task(name, "train")
+    data, column, (first, last), (lookback, step, delay) = read_plain_task(name, "train")
     rows, targets = tf.constant(data, tf.float32), tf.constant(data[:, column], tf.float32)
     before, ends = tf.range(-lookback, 0, step), np.arange(first + lookback, last, dtype=np.int32)
     dataset = tf.data.Dataset.from_tensor_slices(ends).shuffle(len(ends)).repeat().batch(BATCH, drop_remainder=True)
     dataset = dataset.map(
         lambda end: (tf.gather(rows, end[:, None] + before), tf.gather(targets, end + delay)), tf.data.AUTOTUNE
     ).prefetch(tf.data.AUTOTUNE)
-    return lambda: pace(iter(dataset), count)
+    return lambda: time_batches(iter(dataset), count)
 
 
-def clock() -> Any:
-    """A Keras callback that notes when batches end; its `pace()` is seconds a batch from the first to the last."""
+def time_windows(call: Callable[..., Any], size: int, windows: int, **arguments: Any) -> list[float | None]:
+    """Return the seconds per window of Keras' fit or evaluate over `windows` windows in batches of `size`.
+
+    The first figure is wall time; the second is from the end of the first batch to that of the last, None if Keras
+    reports a single end.
+    """
     import keras
 
-    class Clock(keras.callbacks.Callback):
-        def on_train_begin(self, logs: dict | None = None) -> None:
-            self.ends: list[tuple[int, float]] = []
+    ends: list[tuple[int, float]] = []
 
-        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-            self.ends.append((batch, time.perf_counter()))
+    def note_end(batch: int, logs: dict | None = None) -> None:
+        ends.append((batch, time.perf_counter()))
 
-        def pace(self) -> float | None:
-            (first, began), (last, ended) = self.ends[0], self.ends[-1]
-            return (ended - began) / (last - first) if last > first else None
-
-        on_test_begin, on_test_batch_end = on_train_begin, on_train_batch_end
-
-    return Clock()
+    callback = keras.callbacks.Callback()
+    callback.on_train_batch_end = callback.on_test_batch_end = note_end
+    start = time.perf_counter()
+    call(**arguments, verbose=0, callbacks=[callback])
+    wall = time.perf_counter() - start
+    (first, first_end), (last, last_end) = ends[0], ends[-1]
+    return [wall / windows, (last_end - first_end) / (last - first) / size if last > first else None]
 
 
-def timed(call: Callable[..., Any], size: int, windows: int, **arguments: Any) -> tuple[float, float | None]:
-    """Seconds a window: in wall time, and between the ends of the first and the last batch, of fit or evaluate.
-
-    `windows` in batches of `size`.
-    """
-    watch, began = clock(), time.perf_counter()
-    call(**arguments, verbose=0, callbacks=[watch])
-    wall, steps = time.perf_counter() - began, watch.pace()
-    return wall / windows, steps and steps / size
+def make_figures(step: list, window: list) -> Figures:
+    """Convert seconds per window in training and in validation to ms per step and us per window."""
+    return {
+        **{key: value and value * BATCH * 1e3 for key, value in zip(("step", "step_only"), step, strict=True)},
+        **{key: value and value * 1e6 for key, value in zip(("window", "window_only"), window, strict=True)},
+    }
 
 
-def figures(step: tuple, window: tuple, **others: Any) -> Figures:
-    """Of seconds a window in training and in validation: ms a step, us a window."""
-    keys = ("step", "step_only", "window", "window_only")
-    scale = (BATCH * 1e3, BATCH * 1e3, 1e6, 1e6)
-    values = (*step, *window)
-    return {k: v and v * s for k, v, s in zip(keys, values, scale, strict=True)} | others
-
-
-def prepared(name: str) -> tuple[Any, Any, dict]:
-    """A fresh model of stages/models, its inputs and its settings, as stages.train begins."""
+def build_contender(name: str) -> tuple[Any, Any, dict]:
+    """Return a new model of stages/models, its inputs and its settings, as in stages.train."""
     import keras
 
     from stages.lib.nn.build import build_model
@@ -247,130 +241,89 @@ def prepared(name: str) -> tuple[Any, Any, dict]:
     return build_model(name, inputs, {k: v for k, v in schedule.items() if k not in SCHEDULE}), inputs, schedule
 
 
-def full_bundles(batches: int, windows: int, size: int) -> int:
-    """How many of `windows` to take for `batches` batches, in full bundles: Keras counts a part of one as whole."""
-    most = min(batches, windows // size)
-    return (most // BUNDLE * BUNDLE or most) * size or windows
+def count_windows(batches: int, windows: int, batch_size: int) -> int:
+    """Return how many of `windows` make up to `batches` batches in full bundles, since Keras counts bundles."""
+    batches = min(batches, windows // batch_size)
+    return (batches // BUNDLE * BUNDLE or batches) * batch_size or windows
 
 
 def steps_ours(name: str, steps: int, evaluations: int) -> Callable[[], Figures]:
-    """An epoch of stages.lib.nn.fitting.fit, over `steps` steps and `evaluations` batches of validation."""
+    """Train and validate as stages.lib.nn.fitting does, for `steps` steps and `evaluations` validation batches."""
     from stages.lib.nn.batches import EVALUATION_BATCH, make_batches, wrap_with_gather
     from stages.lib.nn.fitting import sample_windows
 
-    model, inputs, schedule = prepared(name)
+    model, inputs, schedule = build_contender(name)
     learner = wrap_with_gather(model, inputs)
     task = importlib.import_module(f"stages.lib.tasks.{schedule['task']}.training")
     task.compile_for_training(learner, model, inputs, schedule)
     learner.optimizer.build(learner.trainable_variables)
     train, val = inputs.train, inputs.val
-    batch = schedule["batch_size"]
-    full = schedule["steps_per_epoch"] or -(-len(train.windows) // batch)
-    whole = (schedule["epochs"], full, len(val.windows), len(val.windows) + len(inputs.test.windows))
+    batch_size = schedule["batch_size"]
 
     def measure(steps: int = steps) -> Figures:
         index = sample_windows(len(train.windows), 0, schedule)
-        index = index[: full_bundles(steps, len(index), batch)]
-        data = make_batches(train.windows.starts[index], train.targets[index], batch)
-        step = (None, None)
-        if whole[0]:
-            step = timed(learner.fit, batch, len(index), **data, shuffle=False)
-        most = full_bundles(evaluations, len(val.windows), EVALUATION_BATCH)
-        data = make_batches(val.windows.starts[:most], val.targets[:most], EVALUATION_BATCH)
-        window = timed(learner.evaluate, EVALUATION_BATCH, most, **data)
-        return figures(step, window, whole=whole)
+        index = index[: count_windows(steps, len(index), batch_size)]
+        data = make_batches(train.windows.starts[index], train.targets[index], batch_size)
+        step: list[float | None] = [None, None]
+        if schedule["epochs"]:
+            step = time_windows(learner.fit, batch_size, len(index), **data, shuffle=False)
+        count = count_windows(evaluations, len(val.windows), EVALUATION_BATCH)
+        data = make_batches(val.windows.starts[:count], val.targets[:count], EVALUATION_BATCH)
+        return make_figures(step, time_windows(learner.evaluate, EVALUATION_BATCH, count, **data))
 
-    measure(2 * WARM)
+    measure(2 * WARM_UP)
     return measure
 
 
 def steps_plain(name: str, steps: int, evaluations: int) -> Callable[[], Figures]:
-    """Keras with its defaults on the notebooks' generator, or on arrays for reviews, as in the notebooks."""
+    """Train and validate with Keras' defaults on the notebooks' generator, or on arrays for reviews."""
     import keras
 
-    model, inputs, schedule = prepared(name)
+    model, inputs, schedule = build_contender(name)
     logits = schedule.get("logits")
     loss = keras.losses.BinaryCrossentropy(from_logits=True) if logits else schedule["loss"]
     metrics = ["accuracy"] if schedule["metric"] == "accuracy" else None
     model.compile(keras.optimizers.RMSprop(schedule["learning_rate"]), loss, metrics=metrics)
 
-    def data(split: str, count: int) -> tuple[int, dict]:
+    def make_data(split: str, count: int) -> tuple[int, dict]:
         if inputs.meta.target is not None:
-            size = "steps_per_epoch" if split == "train" else "steps"
-            return count * BATCH, {"x": notebooks_generator(schedule["inputs"], split), size: count}
-        part = getattr(inputs, split)
-        x, y = part.windows[: count * BATCH].astype(np.int32), part.targets[: count * BATCH]
+            steps_key = "steps_per_epoch" if split == "train" else "steps"
+            return count * BATCH, {"x": notebooks_generator(schedule["inputs"], split), steps_key: count}
+        data = getattr(inputs, split)
+        x, y = data.windows[: count * BATCH].astype(np.int32), data.targets[: count * BATCH]
         return len(x), {"x": x, "y": y, "batch_size": BATCH}
 
     def measure(steps: int = steps) -> Figures:
-        step = (None, None)
+        step: list[float | None] = [None, None]
         if schedule["epochs"]:
-            windows, arguments = data("train", steps)
-            step = timed(model.fit, BATCH, windows, **arguments)
-        windows, arguments = data("val", evaluations)
-        return figures(step, timed(model.evaluate, BATCH, windows, **arguments))
+            windows, arguments = make_data("train", steps)
+            step = time_windows(model.fit, BATCH, windows, **arguments)
+        windows, arguments = make_data("val", evaluations)
+        return make_figures(step, time_windows(model.evaluate, BATCH, windows, **arguments))
 
-    measure(WARM)
+    measure(WARM_UP)
     return measure
 
 
-def steps_torch(name: str, steps: int, evaluations: int) -> Callable[[], Figures]:
-    """PyTorch's nn.GRU and a linear layer of the same sizes, on our windows copied on the host."""
-    import torch
-
-    _, inputs, schedule = prepared(name)
-    gru = torch.nn.GRU(inputs.shape[1], schedule["units"], batch_first=True)
-    head = torch.nn.Linear(schedule["units"], 1)
-    optimizer = torch.optim.RMSprop(
-        [*gru.parameters(), *head.parameters()], lr=schedule["learning_rate"], alpha=0.9
-    )
-
-    def loss(split: Any, index: np.ndarray) -> Any:
-        forecast = head(gru(torch.from_numpy(split.windows[index]))[1][0])[:, 0]
-        return torch.nn.functional.l1_loss(forecast, torch.from_numpy(split.targets[index]))
-
-    def train(index: np.ndarray) -> None:
-        optimizer.zero_grad()
-        loss(inputs.train, index).backward()
-        optimizer.step()
-
-    def measure(steps: int = steps) -> Figures:
-        index = np.random.default_rng(1).integers(0, len(inputs.train.windows), (steps, BATCH))
-        began = time.perf_counter()
-        for batch in index:
-            train(batch)
-        step = (time.perf_counter() - began) / index.size
-        index = np.arange(len(inputs.val.windows) // BATCH * BATCH)[: evaluations * BATCH]
-        began = time.perf_counter()
-        with torch.no_grad():
-            for batch in index.reshape(-1, BATCH):
-                loss(inputs.val, batch)
-        window = (time.perf_counter() - began) / len(index)
-        return figures((step, step), (window, window))
-
-    measure(WARM)
-    return measure
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held, in MB."""
+def get_peak_memory() -> float:
+    """Return the peak memory of this process in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
 
 
 def serve(function: str, *arguments: Any) -> None:
-    """The life of a contender's process: prepare at the first line of stdin, measure at every further one."""
-    answers, sys.stdout = sys.stdout, sys.stderr
+    """Serve a contender: prepare it at the first line of stdin, and measure a round at each further line."""
+    output, sys.stdout = sys.stdout, sys.stderr
     sys.stdin.readline()
     for module in IMPORTS[function.split("_")[0]]:
         importlib.import_module(module)
     if "tensorflow" in sys.modules:
         sys.modules["tensorflow"].zeros(1)  # starts its threads
-    before = peak_memory()
+    import_memory = get_peak_memory()
     measure = globals()[function](*arguments)
-    print("{}", file=answers, flush=True)
+    print("{}", file=output, flush=True)
     for _ in sys.stdin:
-        print(json.dumps(measure() | {"memory": peak_memory() - before}), file=answers, flush=True)
+        print(json.dumps(measure() | {"memory": get_peak_memory() - import_memory}), file=output, flush=True)
 
 
 if __name__ == "__main__":

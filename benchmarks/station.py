@@ -1,11 +1,12 @@
-"""The station's models against LightGBM: same windows and inputs, skill 24 hours ahead, seconds on one thread.
+"""Compare the station's models with LightGBM on the same windows and inputs: skill 24 hours ahead, training time.
 
-    python -m benchmarks.station [FOLDER]     # of an hourly input set by the clock; default: data/inputs/station
+    python -m benchmarks.station [FOLDER]     # an hourly input set of stage `clock`; default: data/inputs/station
 
-Prints a Markdown table. LightGBM is an optional install (`pip install lightgbm`); without it, its rows are empty.
+Everything runs on one thread. The output is a Markdown table. LightGBM is optional (`pip install lightgbm`);
+without it, its rows are empty.
 """
 
-import stages.lib.nn.environment  # noqa: F401, before Keras
+import stages.lib.nn.environment  # noqa: F401, import before Keras
 
 # isort: split
 
@@ -33,55 +34,55 @@ LEAD = 24  # hours
 TREES = {"objective": "mae", "n_estimators": 600, "learning_rate": 0.03, "subsample_freq": 1}
 SETTINGS = {
     "LightGBM, levels": {"num_leaves": 31, "min_child_samples": 100, "subsample": 0.7, "colsample_bytree": 0.5},
-    # The best of five on validation; and with the features that our models have.
+    # The best of five settings on validation, with the features of the station's models added.
     "LightGBM, tuned": {"num_leaves": 8, "min_child_samples": 300, "subsample": 0.2, "colsample_bytree": 0.2},
 }
 Forecast = Callable[[Split], np.ndarray]
 
 
 def make_features(inputs: Inputs, split: Split, tuned: bool) -> np.ndarray:
-    """Lags, means and ranges over a day and two, and the calendar; if `tuned`, also the models' own differences."""
+    """Return lags, means, maxima and minima over one and two days, and the calendar: (windows, features).
+
+    If `tuned`, the features of the station's models are added.
+    """
     window = keras.Input(inputs.shape)
     values = window[:, :, : -features.CALENDAR]
     lags = [values[:, -1 - lag] for lag in (0, 1, 2, 3, 6, 9, 12, 18, 24, 48)]
     spans = [values[:, -span:] for span in (24, 48)]
-    found = lags + [f(span, axis=1) for span in spans for f in (ops.mean, ops.max, ops.min)]
+    columns = lags + [f(span, axis=1) for span in spans for f in (ops.mean, ops.max, ops.min)]
     calendar = features.calendar_harmonics(features.last_value(window, -2), features.last_value(window, -1))
-    own = [features.difference_features(window, inputs)] if tuned else []
-    return predict_in_batches(keras.Model(window, ops.concatenate([*found, calendar, *own], -1)), inputs, split)
+    columns += [calendar, *([features.difference_features(window, inputs)] if tuned else [])]
+    return predict_in_batches(keras.Model(window, ops.concatenate(columns, -1)), inputs, split)
 
 
-def lightgbm(inputs: Inputs, name: str) -> Forecast:
-    """Train LightGBM on the change from the last temperature to that of LEAD."""
+def train_lightgbm(inputs: Inputs, name: str) -> Forecast:
+    """Train LightGBM on the change of the target from the last value to LEAD."""
     import lightgbm  # type: ignore[import-not-found]
 
     tuned = name.endswith("tuned")
 
-    def change(split: Split) -> np.ndarray:
-        return split.targets[:, LEAD - 1] - last(inputs, split)
-
-    y = change(inputs.train)
-    known = np.isfinite(y)
+    y = inputs.train.targets[:, LEAD - 1] - get_last_values(inputs, inputs.train)
+    is_measured = np.isfinite(y)
     model = lightgbm.LGBMRegressor(**TREES | SETTINGS[name], n_jobs=1, verbose=-1, random_state=1)
-    model.fit(make_features(inputs, inputs.train, tuned)[known], y[known])
-    return lambda split: last(inputs, split) + model.predict(make_features(inputs, split, tuned))
+    model.fit(make_features(inputs, inputs.train, tuned)[is_measured], y[is_measured])
+    return lambda split: get_last_values(inputs, split) + model.predict(make_features(inputs, split, tuned))
 
 
-def last(inputs: Inputs, split: Split) -> np.ndarray:
+def get_last_values(inputs: Inputs, split: Split) -> np.ndarray:
     return inputs.rows[split.windows.starts + inputs.meta.time - 1, inputs.meta.target]
 
 
-def network(inputs: Inputs, folder: Path, name: str, members: int) -> Forecast:
-    """Train a model of params.yaml with so many members on the `inputs` of `folder`."""
+def train_network(inputs: Inputs, folder: Path, name: str, members: int) -> Forecast:
+    """Train the model `name` of params.yaml with `members` members on `inputs`, which are those of `folder`."""
     schedule: dict[str, Any] = read_schedule(name) | {"members": members, "inputs": str(folder.resolve())}
-    trained, _, labels = fit_members(name, f"bench.{name}", inputs, schedule, training)
+    networks, _, labels = fit_members(name, f"bench.{name}", inputs, schedule, training)
     for label in labels:
         Checkpoint(label, "").path.unlink(missing_ok=True)
-    model, _ = training.finish_model(name, trained, inputs, schedule)
+    model, _ = training.finish_model(name, networks, inputs, schedule)
     return lambda split: predict_in_batches(model, inputs, split)[:, LEAD - 1, 1]
 
 
-def closed_form(inputs: Inputs) -> Forecast:
+def fit_ridge(inputs: Inputs) -> Forecast:
     """Fit the ridge reference."""
     model = references.build_ridge(inputs)
     return lambda split: predict_in_batches(model, inputs, split)[:, LEAD - 1, 1]
@@ -92,31 +93,35 @@ def main() -> None:
     set_threads(1)
     inputs = load_input_set(folder, stage="clock")
     if inputs.meta.every != 1 or inputs.meta.time <= 48 or inputs.meta.leads < LEAD:
-        raise UserError(f"{folder}: expected hourly windows of more than 48 hours, and {LEAD} leads or more")
-    contenders: dict[str, Callable[[], Forecast]] = {name: partial(lightgbm, inputs, name) for name in SETTINGS}
+        raise UserError(f"{folder}: expected hourly windows of more than 48 hours with at least {LEAD} leads")
+    contenders: dict[str, Callable[[], Forecast]] = {
+        name: partial(train_lightgbm, inputs, name) for name in SETTINGS
+    }
     contenders |= {
-        "ridge": partial(closed_form, inputs),
-        "station_mlp, one member": partial(network, inputs, folder, "station_mlp", 1),
-        "station_gru, one member": partial(network, inputs, folder, "station_gru", 1),
-        "station_gru": partial(network, inputs, folder, "station_gru", read_schedule("station_gru")["members"]),
+        "ridge": partial(fit_ridge, inputs),
+        "station_mlp, one member": partial(train_network, inputs, folder, "station_mlp", 1),
+        "station_gru, one member": partial(train_network, inputs, folder, "station_gru", 1),
+        "station_gru": partial(
+            train_network, inputs, folder, "station_gru", read_schedule("station_gru")["members"]
+        ),
     }
     reference = references.build_persistence(inputs)
     errors = {
-        part: np.nanmean(abs(split.targets - predict_in_batches(reference, inputs, split)[:, :, 1])[:, LEAD - 1])
-        for part, split in (("val", inputs.val), ("test", inputs.test))
+        name: np.nanmean(abs(split.targets - predict_in_batches(reference, inputs, split)[:, :, 1])[:, LEAD - 1])
+        for name, split in (("val", inputs.val), ("test", inputs.test))
     }
     print("| | skill, validation | skill, test | seconds to train |\n|---|--:|--:|--:|")
     for name, train in contenders.items():
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
             forecast = train()
         except ImportError:
             print(f"| {name} | not installed | | |", flush=True)
             continue
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         skill = [
-            1 - np.nanmean(abs(split.targets[:, LEAD - 1] - forecast(split))) / errors[part]
-            for part, split in (("val", inputs.val), ("test", inputs.test))
+            1 - np.nanmean(abs(split.targets[:, LEAD - 1] - forecast(split))) / errors[split_name]
+            for split_name, split in (("val", inputs.val), ("test", inputs.test))
         ]
         print(f"| {name} | {skill[0]:.4f} | {skill[1]:.4f} | {seconds:.0f} |", flush=True)
 

@@ -1,6 +1,6 @@
-"""`./run predict FILE`: tomorrow's temperature from a station's latest file, by a model of the station track.
+"""`./run predict FILE`: a forecast from a station's latest file, by a model of the task `station`.
 
-No stage: DVC does not know of it. The file goes through the code that made the training data.
+A command, not a stage of DVC. The file goes through the same code as the training data.
 """
 
 import json
@@ -18,49 +18,48 @@ from stages.lib.files import open_input
 from stages.lib.params import get_param
 from stages.lib.reports.prediction import format_screen, summarize_forecast, write_forecast
 from stages.lib.settings.training import read_schedule
-from stages.lib.weather.latest import Description, read_latest_window, warn_if_old
+from stages.lib.weather.latest import Description, check_is_file, read_latest_window, warn_about_age
 
 
 def predict(
-    file: Annotated[str, "CSV as `parse` reads it (.csv, .csv.zip, .csv.gz), of at least one lookback"],
-    model: Annotated[str, "a station model of params.yaml; without it the one with the lowest validation MAE"] = "",
+    file: Annotated[str, "CSV file as `parse` reads it (.csv, .csv.zip, .csv.gz), at least one lookback long"],
+    model: Annotated[str, "station model in params.yaml (default: the one with the lowest validation MAE)"] = "",
     at: Annotated[
-        str, "forecast from this time of the file, such as 2016-12-30T12:00, not from the last hour"
+        str, "time in the file to forecast from, such as 2016-12-30T12:00 (default: its last complete hour)"
     ] = "",
     output: Annotated[
-        str, "folder for forecast.csv, forecast.json and forecast.html; without it that of FILE"
+        str, "folder for forecast.csv, forecast.json and forecast.html (default: the folder of FILE)"
     ] = "",
 ) -> None:
-    """Forecast the next hours from the last complete hour of FILE, with an interval that holds 80 %."""
+    """Forecast the next hours from the last complete hour of FILE, with 80 % prediction intervals."""
     path = resolve_path(file)
     folder = resolve_path(output) if output else path.parent
-    if not path.is_file():
-        raise UserError(f"{path}: not found; expected a station's CSV file")
-    name, chosen = (model, "as asked") if model else (choose_best_model(), "the best on validation")
+    check_is_file(path)
+    name, choice = (model, "as asked") if model else (choose_best_model(), "the best on validation")
     description = read_description(name)
     latest = read_latest_window(path, description, parse_time(at))
-    old = [] if at else warn_if_old(latest.end, str(path), np.datetime64(datetime.now(), "s"))
-    warnings = latest.warnings + old
+    now = np.datetime64(datetime.now(), "s")
+    warnings = latest.warnings + ([] if at else warn_about_age(latest.end, str(path), now))
     quantiles = predict_window(name, latest.window)
-    with open_input(f"data/evaluations/station/{name}/by_lead.parquet", f"evaluate@{name}") as table:
-        by_lead = pd.read_parquet(table)
+    with open_input(f"data/evaluations/station/{name}/by_lead.parquet", f"evaluate@{name}") as scores:
+        by_lead = pd.read_parquet(scores)
     result = summarize_forecast(description, latest.origin, quantiles, by_lead, path.name, warnings)
     write_forecast(folder, result, latest.measured, by_lead)
-    print(format_screen(result, chosen))
+    print(format_screen(result, choice))
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"\nWritten: {folder / 'forecast.csv'}, forecast.json and, to look at, {folder / 'forecast.html'}")
+    print(f"\nWritten to {folder}: forecast.csv, forecast.json and, to look at, {folder / 'forecast.html'}")
 
 
 def resolve_path(path: str) -> Path:
-    """`path` as the caller means it: relative to where `run` was called from, which is not where it runs."""
+    """Return `path` relative to the folder in which `./run` was called; it runs in that of the repository."""
     called_from = Path(os.environ.get("CALLED_FROM", "."))
     expanded = Path(path).expanduser()
     return expanded if called_from.resolve() == Path.cwd() else called_from / expanded
 
 
 def parse_time(at: str) -> np.datetime64 | None:
-    """The time that --at names; UserError where it is none."""
+    """Return the time that --at gives, or None; raise UserError if it is not a time."""
     try:
         time = datetime.fromisoformat(at) if at else None
         if time is not None and time.tzinfo is not None:
@@ -73,11 +72,12 @@ def parse_time(at: str) -> np.datetime64 | None:
 
 
 def list_station_models() -> list[str]:
+    """Return the names of the station models in params.yaml."""
     return [name for name, model in (get_param("models") or {}).items() if model.get("task") == "station"]
 
 
 def choose_best_model() -> str:
-    """The evaluated station model with the lowest MAE at the headline lead on validation; UserError if none."""
+    """Return the evaluated station model with the lowest validation MAE at the headline lead."""
     scores = {}
     for name in list_station_models():
         if Path(f"metrics/station/{name}.json").is_file():
@@ -93,11 +93,11 @@ def choose_best_model() -> str:
 
 
 def read_description(name: str) -> Description:
-    """What model.json says of the station model `name`; UserError where there is none."""
-    known = list_station_models()
-    if name not in known:
+    """Return model.json of the station model `name`; raise UserError if it does not fit params.yaml."""
+    names = list_station_models()
+    if name not in names:
         raise UserError(
-            f"--model: expected a station model of params.yaml, found {name!r}; it has {', '.join(known) or 'none'}"
+            f"--model: expected a station model of params.yaml, found {name!r}; it has {', '.join(names) or 'none'}"
         )
     with open_input(f"data/models/station/{name}/model.json", f"train@{name}") as path:
         description = json.loads(path.read_text(encoding="utf-8"))
@@ -111,7 +111,7 @@ def read_description(name: str) -> Description:
 
 
 def predict_window(name: str, window: np.ndarray) -> np.ndarray:
-    """The quantiles (leads, 3) that model `name` gives for one window; TensorFlow is imported only here."""
+    """Return the quantiles (leads, 3) of the model `name` for one window; TensorFlow is imported only here."""
     from stages.lib.nn.environment import keras, set_threads
     from stages.lib.scoring.station.prediction import predict_windows
 

@@ -1,8 +1,9 @@
-"""`dvc repro` with its independent stages spread by Dask: over processes here, or over the workers of a cluster.
+"""Run `dvc repro` with independent stages in parallel: in processes on this machine, or on a Dask cluster.
 
-Each Dask task is one stage. Workers on this machine share this repository. Those of a cluster each clone its
-commit, pull what a stage needs from the DVC remote and push what it made; in the end this machine pulls that
-and writes the reports. A stage whose worker dies runs again on another; one that fails stops only what needs it.
+Each Dask task runs one stage. Workers on this machine share this repository. Each worker of a cluster clones the
+current commit, pulls the inputs of a stage from the DVC remote and pushes its outputs; at the end, this machine
+pulls all outputs and writes the reports. If a worker dies, another worker runs its stage again. If a stage fails,
+only the stages that depend on it are not run.
 """
 
 import argparse
@@ -25,22 +26,25 @@ from dvc.repo import Repo
 from dvc.utils.serialize import dump_yaml, load_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-Result = dict[str, Any]  # what git keeps of a stage: {path of a lock file: {stage: entry}, path of a metric: text}
-Needs = dict[Any, list[Any]]  # stages that must run, in order, each with the stages that it needs, changed or not
+Result = dict[str, Any]  # a stage's outputs in git: {path of the lock file: {stage: entry}, path of a metric: text}
+Plan = dict[Any, list[Any]]  # the stages to run, in order: {stage: stages that it depends on, to run or not}
 
 
 # --- On a worker -------------------------------------------------------------------------------------
 
 
 class Stages(WorkerPlugin):
-    """Runs stages on a worker, in `root` or, where that is None, in clones of `bundle` with the entries `locks`."""
+    """Run stages on a worker: in the repository `root`, or in clones of the git `bundle` if `root` is None.
+
+    `locks` holds entries of lock files that a new clone lacks.
+    """
 
     def __init__(self, root: Path | None, bundle: bytes = b"", locks: Result | None = None) -> None:
         self.name, self.root, self.bundle, self.locks = f"stages-{uuid4().hex}", root, bundle, locks
 
     def setup(self, worker: Worker) -> None:
         self.worker, self.running = worker, set[subprocess.Popen]()
-        self.stopped, self.lock = False, threading.Lock()  # against a stage that starts while the others stop
+        self.stopped, self.lock = False, threading.Lock()  # guards against a stage that starts during teardown
 
     def teardown(self, worker: Worker) -> None:
         """Stop all stages of this worker."""
@@ -51,22 +55,26 @@ class Stages(WorkerPlugin):
             process.wait()
 
     def clone(self) -> Path:
-        """This thread's own clone."""
+        """Return this thread's clone, and create it on first use."""
         path = Path(self.worker.local_directory, f"{self.name}-{threading.get_ident()}")
         if not path.exists():
             bundle = path.with_suffix(".bundle")
             bundle.write_bytes(self.bundle)
             subprocess.run(["git", "clone", "--quiet", bundle, path], check=True)
-            (path / ".venv").symlink_to(sys.prefix)  # what ./run looks for
+            (path / ".venv").symlink_to(sys.prefix)  # where ./run expects its environment
             merge_results(path, self.locks)
         return path
 
-    def run(self, name: str, kept: list[str], upstream: list[str], results: list[Result]) -> Result:
-        """Run a stage after `upstream`, whose `results` this returned; return what git keeps of it, at `kept`."""
+    def run(self, name: str, git_outputs: list[str], upstream: list[str], results: list[Result]) -> Result:
+        """Run the stage `name` and return its outputs in git, which are empty in a shared repository.
+
+        `git_outputs` are the paths of these outputs, the lock file first. `upstream` are the stages that this one
+        depends on, and `results` what this method returned for them.
+        """
         root = self.root or self.clone()
         merge_results(root, *results)
         arguments = ["shared", name] if self.root else ["clone", name, *upstream]
-        limits = dask.config.get("distributed.nanny.pre-spawn-environ")  # on threads: not those of `dvc repro`
+        limits = dask.config.get("distributed.nanny.pre-spawn-environ")  # Dask limits threads, `dvc repro` does not
         environment = {key: value for key, value in os.environ.items() if key not in limits}
         environment |= {"TQDM_DISABLE": "1", "PYTHON": sys.executable}
         with subprocess.Popen(
@@ -78,7 +86,7 @@ class Stages(WorkerPlugin):
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C is for the machine that asked
+            start_new_session=True,  # Ctrl-C reaches this script, which stops the workers
         ) as process:
             with self.lock:
                 self.running.add(process)
@@ -92,27 +100,28 @@ class Stages(WorkerPlugin):
             raise RuntimeError("see above")
         if self.root:
             return {}
-        lock, *metrics = kept
+        lock, *metrics = git_outputs
         name = name.split(":")[-1]
         return {lock: {name: read_lock_entries(root, lock)[name]}} | {
             path: (root / path).read_text() for path in metrics
         }
 
 
-def run_on_worker(plugin: str, *stage: Any) -> Result:
-    """Run a stage where this is called, on a worker."""
-    return get_worker().plugins[plugin].run(*stage)
+def run_on_worker(plugin_name: str, *arguments: Any) -> Result:
+    """Call `Stages.run` with `arguments` on the worker that executes this function."""
+    return get_worker().plugins[plugin_name].run(*arguments)
 
 
 def read_lock_entries(root: Path, lock: str) -> dict[str, Any]:
-    """The stages of a lock file; none where there is no file."""
+    """Return the entries of a lock file by stage; empty if there is no such file."""
     return load_yaml(root / lock)["stages"] if (root / lock).exists() else {}
 
 
 def merge_results(root: Path, *results: Result) -> None:
-    """Put what other machines made of stages into the repository `root`; lock files are slow, so once.
+    """Write the results of stages that ran on other machines into the repository `root`.
 
-    DVC's run cache would not do: it has no metrics, and may give each machine another result of the same inputs.
+    Each lock file is written once, since YAML is slow. DVC's run cache could not replace this function: it holds no
+    metrics, and may give different machines different results for the same inputs.
     """
     locks: dict[str, Any] = {}
     for path, content in (item for result in results for item in result.items()):
@@ -125,27 +134,27 @@ def merge_results(root: Path, *results: Result) -> None:
         dump_yaml(root / path, {"schema": "2.0", "stages": stages})
 
 
-# --- On the machine that asks ------------------------------------------------------------------------
+# --- On this machine ---------------------------------------------------------------------------------
 
 
-def plan_stages(repo: Repo, task: str) -> Needs:
-    """What must run for the report of `task`, or for all of dvc.yaml."""
+def plan_stages(repo: Repo, task: str) -> Plan:
+    """Return the stages to run for the report of `task`, or for all of dvc.yaml if `task` is empty."""
     import networkx as nx
 
     graph, changed = repo.index.graph, repo.status()
-    ends = [
+    targets = [
         stage for stage in graph if (stage.name == f"report_{task}" if task else get_lock_path(stage) == "dvc.lock")
     ]
-    if not ends:
+    if not targets:
         reports = sorted(stage.name.removeprefix("report_") for stage in graph if stage.name.startswith("report_"))
         sys.exit(f"error: TASK: expected {', '.join(reports)}, or nothing for all of dvc.yaml, found '{task}'")
-    wanted = set(ends).union(*(nx.descendants(graph, stage) for stage in ends))
-    needs: Needs = {}
+    required = set(targets).union(*(nx.descendants(graph, stage) for stage in targets))
+    plan: Plan = {}
     for stage in nx.dfs_postorder_nodes(graph):
-        others = list(graph.successors(stage))
-        if stage in wanted and (stage.addressing in changed or any(other in needs for other in others)):
-            needs[stage] = others
-    return needs
+        upstream = list(graph.successors(stage))
+        if stage in required and (stage.addressing in changed or any(other in plan for other in upstream)):
+            plan[stage] = upstream
+    return plan
 
 
 def get_lock_path(stage: Any) -> str:
@@ -153,36 +162,42 @@ def get_lock_path(stage: Any) -> str:
 
 
 def list_git_outputs(stage: Any) -> list[str]:
-    """What git keeps of a stage's results: the lock file, and its metrics."""
+    """Return the paths of a stage's outputs in git: its lock file, then its metrics."""
     return [get_lock_path(stage), *(os.path.relpath(out.fs_path, ROOT) for out in stage.outs if not out.use_cache)]
 
 
-def is_ready(stage: Any, needs: Needs, done: Any) -> bool:
-    return all(other in done or other not in needs for other in needs[stage])
+def is_ready(stage: Any, plan: Plan, completed: Any) -> bool:
+    """Return whether all stages of `plan` that `stage` depends on are in `completed`."""
+    return all(other in completed or other not in plan for other in plan[stage])
 
 
 def get_priority(stage: Any, models: dict[str, Any]) -> float:
-    """Long trainings go first, lest one runs alone at the end; before them go the short stages they wait for."""
+    """Return the Dask priority of a stage: the higher, the earlier.
+
+    Long trainings start first, so that none runs alone at the end. The short stages that trainings wait for come
+    before all trainings.
+    """
     _, kind, *names = stage.cmd.split()
     return models[names[0]]["epochs"] if kind in ("train", "backtest") else math.inf
 
 
-def explain_unfit(repo: Repo) -> str | None:
-    """Why other machines cannot work on this repository as it is; None where they can."""
+def find_cluster_obstacle(repo: Repo) -> str | None:
+    """Return why other machines cannot work on this repository as it is, or None if they can."""
     if not repo.config.read("repo").get("core", {}).get("remote"):
-        return "no DVC remote to exchange data through; `dvc remote add -d NAME URL`, then commit .dvc/config"
+        return "no DVC remote to exchange data through; run `dvc remote add -d NAME URL` and commit .dvc/config"
     command = ["git", "status", "--porcelain", "-uall", "--", ".", ":!metrics", ":!*dvc.lock"]
-    changed = [line[3:] for line in subprocess.check_output(command, text=True).splitlines()]
-    return f"{', '.join(changed)}: not committed, and other machines work on the commit" if changed else None
+    files = [line[3:] for line in subprocess.check_output(command, text=True).splitlines()]
+    return f"{', '.join(files)}: not committed, and other machines clone the last commit" if files else None
 
 
 def run_dvc(*arguments: str) -> int:
+    """Run DVC and return its exit code."""
     return subprocess.run([sys.executable, "-m", "dvc", *arguments]).returncode
 
 
 @contextlib.contextmanager
 def connect_client(scheduler: str | None, jobs: int) -> Iterator[Client]:
-    """A client of the user's cluster, or of one on this machine that ends with the block."""
+    """Yield a client of the cluster at `scheduler`, or of a temporary one with `jobs` processes on this machine."""
     if scheduler:
         try:
             client = Client(scheduler)
@@ -191,44 +206,45 @@ def connect_client(scheduler: str | None, jobs: int) -> Iterator[Client]:
         with client:
             yield client
         return
-    settings = {"threads_per_worker": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the workers: Ctrl-C is for this process alone
-    with LocalCluster(n_workers=jobs, dashboard_address="127.0.0.1:0", **settings) as cluster:
-        signal.signal(signal.SIGINT, usual)
-        with Client(cluster, timeout=300) as client:  # seconds; a busy machine takes its time to close it
+    options = {"threads_per_worker": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the workers: only this process reacts
+    with LocalCluster(n_workers=jobs, dashboard_address="127.0.0.1:0", **options) as cluster:
+        signal.signal(signal.SIGINT, handler)
+        with Client(cluster, timeout=300) as client:  # seconds; a busy machine is slow to close it
             yield client
 
 
 def print_line(text: str) -> None:
-    """Print a line at once and in one piece: Dask's thread prints too."""
+    """Print a whole line at once, because Dask's thread prints too."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def run_stages(client: Client, plugin: Stages, tasks: list[Any], needs: Needs) -> tuple[set[Any], dict[Any, Any]]:
-    """Run the stages `tasks`; return those that are done, and why others failed.
+def run_stages(client: Client, plugin: Stages, stages: list[Any], plan: Plan) -> tuple[set[Any], dict[Any, Any]]:
+    """Run `stages`; return those that succeeded, and the exception of each that failed.
 
-    A stage goes to Dask once the results of those that it needs are here, so that none is lost with a worker.
+    A stage is submitted to Dask only after the results of its upstream stages have reached this machine, so that no
+    result is lost with a worker.
     """
     client.register_plugin(plugin)
     client.subscribe_topic(plugin.name, lambda event: print_line(event[1]))
-    print_line(f"{len(tasks)} stages to run; Dask's dashboard: {client.dashboard_link}")
+    print_line(f"{len(stages)} stages to run; Dask's dashboard: {client.dashboard_link}")
     futures, results, errors = dict[Any, Any](), dict[Any, Result](), dict[Any, Any]()
     queue = as_completed(with_results=True, raise_errors=False)
     models = load_yaml("params.yaml")["models"]
 
     def submit() -> None:
-        for stage in tasks:
-            if stage in futures.values() or not is_ready(stage, needs, results):
+        for stage in stages:
+            if stage in futures.values() or not is_ready(stage, plan, results):
                 continue
-            upstream = [other.addressing for other in needs[stage]]
-            found = [results[other] for other in needs[stage] if other in results]
+            upstream = [other.addressing for other in plan[stage]]
+            upstream_results = [results[other] for other in plan[stage] if other in results]
             future = client.submit(
                 run_on_worker,
-                *(plugin.name, stage.addressing, list_git_outputs(stage), upstream, found),
+                *(plugin.name, stage.addressing, list_git_outputs(stage), upstream, upstream_results),
                 key=f"{stage.addressing}-{uuid4().hex}",
                 priority=get_priority(stage, models),
-                retries=0 if plugin.root else 1,  # it may have been that machine, or the network
+                retries=0 if plugin.root else 1,  # the cause may be that machine, or the network
             )
             futures[future] = stage
             queue.add(future)
@@ -238,71 +254,87 @@ def run_stages(client: Client, plugin: Stages, tasks: list[Any], needs: Needs) -
         for future, result in queue:
             stage = futures[future]
             if future.status == "finished":
-                future.release()  # from here on, its worker may die
+                future.release()  # the worker may die from here on
                 results[stage] = result
                 submit()
-                print_line(f"{stage.addressing}: done, {len(tasks) - len(results)} left")
+                print_line(f"{stage.addressing}: done, {len(stages) - len(results)} left")
             else:
                 errors[stage] = future.exception()
     finally:
         client.cancel(list(futures))
-        client.unregister_worker_plugin(plugin.name)  # stops what still runs
+        client.unregister_worker_plugin(plugin.name)  # stops the stages that still run
         merge_results(ROOT, *results.values())
     return set(results), errors
 
 
 def repro(task: str, jobs: int, scheduler: str | None) -> int:
-    """Run what has changed; return the exit code."""
-    if code := subprocess.run(["./run", "check"]).returncode:  # DVC would blame dvc.yaml for a fault of params.yaml
+    """Run the stages that are out of date, and return the exit code."""
+    if code := subprocess.run(
+        ["./run", "check"]
+    ).returncode:  # DVC would report an error in params.yaml as one in dvc.yaml
         return code
     with Repo() as repo:
-        if scheduler and (why := explain_unfit(repo)):
-            sys.exit(f"error: SCHEDULER: {why}; or leave SCHEDULER out, to run it here")
-        needs = plan_stages(repo, task)
-    # What `check` leaves as it was changes nothing further on; and perhaps only this machine can see the files.
-    kinds = ("check", "download") if scheduler else ("check",)
-    if first := [stage.addressing for stage in needs if stage.name.startswith(kinds)]:
-        run_dvc("repro", "--quiet", "--keep-going", *first)
+        if scheduler and (obstacle := find_cluster_obstacle(repo)):
+            sys.exit(f"error: SCHEDULER: {obstacle}; or leave SCHEDULER out to run on this machine")
+        plan = plan_stages(repo, task)
+    # `check` runs here first: if its output does not change, the stages after it need not run. Downloads run here
+    # because a path in params.yaml may exist on this machine alone.
+    local_kinds = ("check", "download") if scheduler else ("check",)
+    if local_stages := [stage.addressing for stage in plan if stage.name.startswith(local_kinds)]:
+        run_dvc("repro", "--quiet", "--keep-going", *local_stages)
         with Repo() as repo:
-            needs = plan_stages(repo, task)
-    if not needs:
+            plan = plan_stages(repo, task)
+    if not plan:
         print("Nothing has changed.")
         return 0
-    tasks, failed, plugin = list(needs), list[Any](), Stages(ROOT)
+    stages, failed_downloads, plugin = list(plan), list[Any](), Stages(ROOT)
     if scheduler:
-        tasks, failed = [], [stage for stage in needs if stage.name.startswith("download")]
-        for stage in needs:  # reports need all that there is, and so does what needs them
-            if not stage.name.startswith("report_") and stage not in failed and is_ready(stage, needs, tasks):
-                tasks.append(stage)
-        there = {other for stage in tasks for other in needs[stage]} - set(needs)
-        if there and run_dvc("push", "--quiet", *(stage.addressing for stage in there)):
+        stages, failed_downloads = [], [stage for stage in plan if stage.name.startswith("download")]
+        for stage in plan:  # reports read the results of many stages; they and the stages after them run here
+            if (
+                not stage.name.startswith("report_")
+                and stage not in failed_downloads
+                and is_ready(stage, plan, stages)
+            ):
+                stages.append(stage)
+        unchanged = {other for stage in stages for other in plan[stage]} - set(plan)
+        if unchanged and run_dvc("push", "--quiet", *(stage.addressing for stage in unchanged)):
             return 1
         bundle = subprocess.check_output(["git", "bundle", "create", "--quiet", "-", "HEAD"])
-        plugin = Stages(None, bundle, {lock: read_lock_entries(ROOT, lock) for lock in map(get_lock_path, there)})
-    done, errors = set[Any](), dict[Any, Any].fromkeys(failed, "see above")
-    if tasks:
-        with connect_client(scheduler, min(jobs, len(tasks))) as client:
-            done, others = run_stages(client, plugin, tasks, needs)
-            errors |= others
+        plugin = Stages(
+            None, bundle, {lock: read_lock_entries(ROOT, lock) for lock in map(get_lock_path, unchanged)}
+        )
+    completed, errors = set[Any](), dict[Any, Any].fromkeys(failed_downloads, "see above")
+    if stages:
+        with connect_client(scheduler, min(jobs, len(stages))) as client:
+            completed, stage_errors = run_stages(client, plugin, stages, plan)
+            errors |= stage_errors
     code = 0
     if scheduler:
-        for stage in needs:
-            if stage not in tasks and stage not in failed and is_ready(stage, needs, done):
-                done.add(stage)
-        here = [stage.addressing for stage in needs if stage in done]
-        code = run_dvc("repro", "--single-item", "--pull", *here) if here else 0
-    for stage in needs:
+        for stage in plan:
+            if stage not in stages and stage not in failed_downloads and is_ready(stage, plan, completed):
+                completed.add(stage)
+        names = [stage.addressing for stage in plan if stage in completed]
+        code = run_dvc("repro", "--single-item", "--pull", *names) if names else 0
+    for stage in plan:
         if stage in errors:
             print(f"error: {stage.addressing} failed: {errors[stage]}", file=sys.stderr)
-        elif stage not in done:
-            print(f"error: {stage.addressing}: not run, as a stage that it needs failed", file=sys.stderr)
+        elif stage not in completed:
+            print(f"error: {stage.addressing}: not run, because a stage it depends on failed", file=sys.stderr)
     return 1 if errors else code
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", nargs="?", default="", help="run only forecast, station, reviews or backtest")
-    parser.add_argument("--jobs", type=int, default=2, help="stages at a time on this machine (default: 2)")
+    parser.add_argument(
+        "task",
+        nargs="?",
+        default="",
+        help="one of forecast, station, reviews and backtest (default: all of dvc.yaml)",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="number of stages to run at a time on this machine (default: 2)"
+    )
     parser.add_argument("--scheduler", help="address of a Dask scheduler, such as tcp://host:8786")
     arguments = parser.parse_args()
     if arguments.jobs < 1:
@@ -312,7 +344,7 @@ def main() -> int:
     try:
         return repro(arguments.task, arguments.jobs, arguments.scheduler)
     except KeyboardInterrupt:
-        print("\ninterrupted; all stages have stopped, run it again to resume", file=sys.stderr)
+        print("\ninterrupted; all stages have stopped; run the command again to resume", file=sys.stderr)
         return 130
 
 

@@ -1,4 +1,4 @@
-"""Train one model on what was before a test period, and forecast that period."""
+"""Stage `backtest`: train one model on the data before a test period, and forecast that period."""
 
 from pathlib import Path
 from typing import Any
@@ -20,39 +20,45 @@ from stages.lib.tasks.station import training
 from stages.lib.windows.input_set import SPLITS, Inputs, load_input_set
 
 
-def fold_inputs(own: Backtest, fold: str) -> Inputs:
-    """The input set with the splits of `fold`; raises UserError where one of them has no window."""
-    bounds = own.bounds(fold, get_param("periods", "train"))
-    inputs = load_input_set(Path("data/inputs", own.inputs), bounds, stage="clock")
+def load_fold_inputs(settings: Backtest, fold: str) -> Inputs:
+    """Load the input set with the splits of `fold`; raises UserError if one of them has no windows."""
+    bounds = settings.get_bounds(fold, get_param("periods", "train"))
+    inputs = load_input_set(Path("data/inputs", settings.inputs), bounds, stage="clock")
     for name, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
         if not len(getattr(inputs, name).windows):
             raise UserError(
                 f"params.yaml: backtest.folds: expected windows for {name} from {first} to {last}, found none; "
-                f"choose another day than {fold}, or other months"
+                f"choose another day than {fold}, or change `months` or `val`"
             )
     return inputs
 
 
 def backtest(name: str, fold: str) -> None:
-    """Write data/backtest/NAME/FOLD.parquet: its forecasts at the headline lead, a row a window and seed."""
-    own, schedule = read_settings(Backtest, "backtest"), read_schedule(name)
+    """Train the model `name` on the data before the day `fold`, and forecast the test period that begins there.
+
+    Writes the forecasts at the headline lead, one row per window and seed, to data/backtest/NAME/FOLD.parquet.
+    """
+    settings, schedule = read_settings(Backtest, "backtest"), read_schedule(name)
     set_threads(schedule["threads"])
-    inputs = fold_inputs(own, fold)
-    tables, done = list[Any](), []
-    for seed in own.seeds if schedule["epochs"] else own.seeds[:1]:  # no seed enters where nothing is trained
+    inputs = load_fold_inputs(settings, fold)
+    lead = get_headline_lead(inputs.meta)
+    frames, resume_labels = list[Any](), []
+    for seed in (
+        settings.seeds if schedule["epochs"] else settings.seeds[:1]
+    ):  # without epochs, no seed has an effect
         keras.utils.clear_session()
-        label, one = f"{name}.{fold}.{seed}", schedule | {"seed": seed, "members": 1}
-        members, _, labels = fit_members(name, label, inputs, one, training)
-        model, _ = training.finish_model(name, members, inputs, one)
-        found = tabulate_forecasts(predict_in_batches(model, inputs, inputs.test), inputs.test, inputs.meta.every)
-        lead = get_headline_lead(inputs.meta)
-        tables.append(found[found["lead"] == lead].assign(seed=seed))
-        done += labels
-    forecast = pd.concat(tables)
-    forecast.attrs = describe_machine(schedule["threads"])  # in the file: its last digits depend on them
+        label, seed_schedule = f"{name}.{fold}.{seed}", schedule | {"seed": seed, "members": 1}
+        members, _, labels = fit_members(name, label, inputs, seed_schedule, training)
+        model, _ = training.finish_model(name, members, inputs, seed_schedule)
+        outputs = predict_in_batches(model, inputs, inputs.test)
+        frame = tabulate_forecasts(outputs, inputs.test, inputs.meta.every)
+        frames.append(frame[frame["lead"] == lead].assign(seed=seed))
+        resume_labels += labels
+    forecasts = pd.concat(frames)
+    forecasts.attrs = describe_machine(schedule["threads"])  # stored in the file, since rounding depends on them
     with atomic_output(Path("data/backtest", name, f"{fold}.parquet")) as path:
-        forecast.to_parquet(path, index=False)
-    for label in done:
+        forecasts.to_parquet(path, index=False)
+    for label in resume_labels:
         Checkpoint(label, "").path.unlink(missing_ok=True)
-    error = (tables[0]["q0.5"] - tables[0]["truth"]).abs().mean()
-    print(f"{name} {fold}: {len(tables[0]):,} windows, MAE {error:.3f} at {lead:g} hours")
+    mae = (frames[0]["q0.5"] - frames[0]["truth"]).abs().mean()
+    print(f"{name} {fold}: {len(frames[0]):,} windows, MAE {mae:.3f} at {lead:g} hours")

@@ -1,4 +1,4 @@
-"""The whole of params.yaml, before anything is fetched or trained."""
+"""Check params.yaml as a whole, before anything is fetched or trained."""
 
 import ast
 from collections import Counter
@@ -35,7 +35,7 @@ class ReviewsSection(ReviewsSource, Reviews):
 
 
 class Params(Section):
-    """All of params.yaml; what models share and their own lines are looked at in `faults`."""
+    """All of params.yaml. `iter_schedule_errors` checks `training`, `tasks` and `models` in detail."""
 
     dataset: DatasetSection
     split: Split
@@ -52,53 +52,51 @@ class Params(Section):
 
 
 def iter_input_errors(values: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each task that no stage knows, each input set named twice, and each named in vain."""
+    """Yield a line for each unknown task, duplicate name of an input set, and model without its input set."""
     for task in get_section(values, "tasks").keys() - INPUTS.keys():
         yield format_error(f"no such task{suggest_name(task, INPUTS)}", "tasks", task)
-    sets = {section: get_section(values, section) for section in INPUTS.values()}
-    for name, times in Counter(name for names in sets.values() for name in names).items():
-        if times > 1:
-            both = " and ".join(f"{section}.{name}" for section, names in sets.items() if name in names)
-            yield format_error("expected a name of its own for each input set; rename one", both)
+    input_sets = {section: get_section(values, section) for section in INPUTS.values()}
+    for name, count in Counter(name for names in input_sets.values() for name in names).items():
+        if count > 1:
+            places = " and ".join(f"{section}.{name}" for section, names in input_sets.items() if name in names)
+            yield format_error("expected a name of its own for each input set; rename one", places)
     for name, model in get_section(values, "models").items():
-        task, wanted = (model.get(key) if isinstance(model, dict) else None for key in ("task", "inputs"))
-        if (
-            isinstance(task, str)
-            and task in INPUTS
-            and isinstance(wanted, str)
-            and wanted not in sets[INPUTS[task]]
-        ):
-            text = f"expected an input set of {INPUTS[task]}, for the task is {task}, found {format_value(wanted)}"
-            yield format_error(text + suggest_name(wanted, sets[INPUTS[task]]), "models", name, "inputs")
+        task, input_set = (model.get(key) if isinstance(model, dict) else None for key in ("task", "inputs"))
+        if not (isinstance(task, str) and task in INPUTS and isinstance(input_set, str)):
+            continue  # `iter_schedule_errors` reports it
+        section = INPUTS[task]
+        if input_set not in input_sets[section]:
+            text = f"expected an input set of {section}, for the task is {task}, found {format_value(input_set)}"
+            yield format_error(text + suggest_name(input_set, input_sets[section]), "models", name, "inputs")
 
 
 def iter_backtest_errors(values: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each model of the backtest that is not of its input set, and each reference it lacks."""
-    own = values["backtest"]
-    models = {
+    """Yield a line for each model of the backtest with another input set, and one for the missing references."""
+    settings = values["backtest"]
+    names = {
         name
         for name, model in get_section(values, "models").items()
-        if isinstance(model, dict) and model.get("task") == "station" and model.get("inputs") == own["inputs"]
+        if isinstance(model, dict) and model.get("task") == "station" and model.get("inputs") == settings["inputs"]
     }
-    for name in own["models"]:
-        if name not in models:
-            text = f"expected models of the task station with the inputs {own['inputs']}, found {name}"
-            yield format_error(text + suggest_name(name, models), "backtest", "models")
-    if missing := [name for name in ("persistence", "ridge") if name not in own["models"]]:
+    for name in settings["models"]:
+        if name not in names:
+            text = f"expected models of the task station with the inputs {settings['inputs']}, found {name}"
+            yield format_error(text + suggest_name(name, names), "backtest", "models")
+    if missing := [name for name in ("persistence", "ridge") if name not in settings["models"]]:
         yield format_error(
             f"expected the references among them, found no {' and no '.join(missing)}", "backtest", "models"
         )
 
 
 def get_section(values: dict[str, Any], key: str) -> dict[str, Any]:
-    """Return the section `key`, or nothing where it is no mapping: `Params` says so."""
+    """Return the section `key`, or an empty one if it is not a mapping, which `Params` reports."""
     return values[key] if isinstance(values.get(key), dict) else {}
 
 
 def read_build_signature(path: Path) -> ast.arguments | None:
-    """Return the arguments of `build` in the architecture file `path`, not imported, as that would take Keras.
+    """Return the arguments of `build` in the file `path`, without importing it, which would import Keras.
 
-    None where they cannot be told; UserError where there is no `build`.
+    Returns None if `build` is imported or assigned; raises UserError if there is no `build`.
     """
     try:
         body = ast.parse(watch_file(path).read_bytes()).body
@@ -115,11 +113,11 @@ def read_build_signature(path: Path) -> ast.arguments | None:
 
 
 def iter_architecture_errors(name: str, model: dict[str, Any]) -> Iterator[str]:
-    """Yield a line where stages/models/NAME.py is missing, and for each argument its `build` lacks or refuses."""
+    """Yield a line if stages/models/NAME.py is missing, and for each argument that its `build` lacks or refuses."""
     path = Path("stages/models", f"{name}.py")
     if not path.is_file():
-        files = (file.stem for file in path.parent.glob("*.py"))
-        yield format_error(f"expected a file {path}, found none{suggest_name(name, files)}", "models", name)
+        architectures = (file.stem for file in path.parent.glob("*.py"))
+        yield format_error(f"expected a file {path}, found none{suggest_name(name, architectures)}", "models", name)
         return
     try:
         arguments = read_build_signature(path)
@@ -131,32 +129,34 @@ def iter_architecture_errors(name: str, model: dict[str, Any]) -> Iterator[str]:
     positional = [*arguments.posonlyargs, *arguments.args][1:]  # without `inputs`
     optional = positional[len(positional) - len(arguments.defaults) :] if arguments.defaults else []
     optional += [arg for arg, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default]
-    taken = [arg.arg for arg in [*positional, *arguments.kwonlyargs]]
-    for key in taken:
-        if key not in model and key not in [arg.arg for arg in optional]:
+    names, optional_names = ([arg.arg for arg in args] for args in ([*positional, *arguments.kwonlyargs], optional))
+    for key in names:
+        if key not in model and key not in optional_names:
             yield format_error(f"expected a value, which {path} needs; add it", "models", name, key)
-    surplus = [key for key in model if key not in SCHEDULE and key not in taken]
-    for key in surplus if arguments.kwarg is None else ():
-        text = f"no such setting, nor an argument of build in {path}"
-        yield format_error(text + suggest_name(key, [*taken, *sorted(SCHEDULE)]), "models", name, key)
+    if arguments.kwarg is not None:
+        return
+    for key in model:
+        if key not in SCHEDULE and key not in names:
+            text = f"no such setting, nor an argument of build in {path}"
+            yield format_error(text + suggest_name(key, [*names, *sorted(SCHEDULE)]), "models", name, key)
 
 
 def check() -> None:
-    """Check all of params.yaml, and that no results of other models are left over; write data/checked."""
+    """Check all of params.yaml, and that no results of removed models are left; write data/checked."""
     values = get_param()
-    found = list(iter_errors(Params, values))
+    errors = list(iter_errors(Params, values))
     if isinstance(values, dict) and Params.model_fields.keys() <= values.keys():
         for name, model in get_section(values, "models").items():
-            found += iter_schedule_errors(name, model, values["tasks"], values["training"])
+            errors += iter_schedule_errors(name, model, values["tasks"], values["training"])
             if isinstance(model, dict) and isinstance(name, str):
-                found += iter_architecture_errors(name, model)
-        found += iter_input_errors(values)
-        if not any(fault.startswith("params.yaml: backtest") for fault in found):
-            found += iter_backtest_errors(values)
-    if found:
-        raise UserError("\n".join(dict.fromkeys(found)))
+                errors += iter_architecture_errors(name, model)
+        errors += iter_input_errors(values)
+        if not any(error.startswith("params.yaml: backtest") for error in errors):
+            errors += iter_backtest_errors(values)
+    if errors:
+        raise UserError("\n".join(dict.fromkeys(errors)))
     check_leftovers(values["models"])
     with atomic_output("data/checked") as path:
         path.write_text("params.yaml is valid\n")
-    sets = sum(len(values[section]) for section in INPUTS.values())
-    print(f"params.yaml is valid: {sets} input sets, {len(values['models'])} models")
+    count = sum(len(values[section]) for section in INPUTS.values())
+    print(f"params.yaml is valid: {count} input sets, {len(values['models'])} models")

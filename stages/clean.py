@@ -1,4 +1,4 @@
-"""The record on a regular grid: what was measured, NaN where nothing was, and a report on what was taken out."""
+"""Put the record on a regular grid of measured values, and report what was removed."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Windows by the clock over the cleaned record: raw hourly values, and the next hours' measured ones as targets."""
+"""Input sets by the clock: hourly values of the cleaned record, with the next hours of the target."""
 
 from pathlib import Path
 
@@ -19,35 +19,35 @@ from stages.lib.windows.splits_by_date import find_window_starts
 
 
 def choose_windows(
-    table: HourlyRows, lookback: int, leads: int, bounds: list[np.datetime64 | None]
+    hourly: HourlyRows, lookback: int, leads: int, bounds: list[np.datetime64 | None]
 ) -> dict[str, tuple[np.ndarray, None, np.ndarray]]:
-    """Return the (starts, None, origins) of each split, for windows of `lookback` rows and `leads` targets.
+    """Return (starts, None, origins) for each split: its windows of `lookback` rows and `leads` targets.
 
-    Raises UserError where a split has no window, or no target at some lead.
+    Raises UserError if a split has no window, or no measured target at one of the leads.
     """
     splits = {}
-    for name, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
-        start = find_window_starts(table, lookback, leads, first, last)
-        if not len(start):
+    for name, start, end in zip(SPLITS, bounds, bounds[1:], strict=False):
+        starts = find_window_starts(hourly, lookback, leads, start, end)
+        if not len(starts):
             raise UserError(
                 f"params.yaml: periods.{name}: expected a window of {lookback} rows and {leads} targets without a "
-                f"gap from {first} to {last or 'the end'}, found none; the record goes from {table.time[0]} to "
-                f"{table.time[-1]}; choose other dates, or a shorter lookback or fewer leads in clock"
+                f"gap from {start} to {end or 'the end'}, found none; the record goes from {hourly.time[0]} to "
+                f"{hourly.time[-1]}; choose other dates, or a shorter lookback or fewer leads in clock"
             )
-        silent = [lead for lead in range(leads) if np.isnan(table.targets[start + lookback + lead]).all()]
-        if silent:
+        empty_leads = [lead for lead in range(leads) if np.isnan(hourly.targets[starts + lookback + lead]).all()]
+        if empty_leads:
             raise UserError(
                 f"params.yaml: periods.{name}: expected a measured target at each lead, found none at "
-                f"{len(silent)} of {leads}, the first of them {silent[0] + 1}; choose other dates, or, where the "
-                "target is measured less often than `every` in clock, a longer `every`"
+                f"{len(empty_leads)} of {leads}, the first of them {empty_leads[0] + 1}; choose other dates, or, "
+                "where the target is measured less often than `every` in clock, a longer `every`"
             )
-        splits[name] = (start, None, table.time[start + lookback - 1])
+        splits[name] = (starts, None, hourly.time[starts + lookback - 1])
     return splits
 
 
 def clock(name: str) -> None:
     """Write the input set `name` of params.yaml `clock` to data/inputs/NAME."""
-    window, bounds = read_settings(Clock, "clock", name), read_settings(Periods, "periods").bounds()
+    settings, bounds = read_settings(Clock, "clock", name), read_settings(Periods, "periods").get_bounds()
     target, max_gap = get_param("dataset", "target"), read_settings(Gaps, "clean").max_gap
     record = read_record(CLEAN, "clean")
     grid = pd.DataFrame(record).set_index(next(iter(record)))
@@ -56,13 +56,13 @@ def clock(name: str) -> None:
             f"params.yaml: dataset.target: expected a column of {CLEAN}, found {target!r}; it has "
             f"{', '.join(map(repr, grid.columns))}"
         )
-    table = to_hourly_rows(grid, target, window.every, max_gap, bounds)
-    lookback, leads = window.lookback // window.every, window.leads // window.every
-    splits = choose_windows(table, lookback, leads, bounds)
-    everywhere = find_window_starts(table, lookback, leads, table.start[0], None)
-    splits["all"] = (everywhere, None, table.time[everywhere + lookback - 1])
-    position = table.columns.index(target)
-    meta = Meta(lookback, table.columns, position, leads=leads, every=window.every)
+    hourly = to_hourly_rows(grid, target, settings.every, max_gap, bounds)
+    lookback, leads = settings.lookback // settings.every, settings.leads // settings.every
+    splits = choose_windows(hourly, lookback, leads, bounds)
+    all_starts = find_window_starts(hourly, lookback, leads, hourly.start[0], None)
+    splits["all"] = (all_starts, None, hourly.time[all_starts + lookback - 1])
+    position = hourly.columns.index(target)
+    meta = Meta(lookback, hourly.columns, position, leads=leads, every=settings.every)
     with atomic_output(Path("data/inputs", name)) as directory:
-        save_input_set(directory, table.rows, splits, meta, table.targets)
+        save_input_set(directory, hourly.rows, splits, meta, hourly.targets)
     print(f"{name}: " + ", ".join(f"{key} {len(splits[key][0]):,}" for key in SPLITS) + " windows")

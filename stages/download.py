@@ -1,4 +1,4 @@
-"""The raw files of the weather record or of the reviews: fetched, copied or generated, and checked."""
+"""Fetch, copy or generate the raw files of the weather record or of the reviews, and check them."""
 
 import hashlib
 import importlib
@@ -26,12 +26,12 @@ from stages.lib.weather import archives
 RAW = Path("data/raw")
 SOURCES = {"dataset": DatasetSource, "reviews": ReviewsSource}
 CONNECT_TIMEOUT = 10.0  # seconds
-READ_TIMEOUT = 30.0  # seconds without one byte
+READ_TIMEOUT = 30.0  # seconds without a byte
 TIME_LIMIT = 3600.0  # seconds for one address, retries included
-RETRIES = 3  # after the first attempt: of a request, and of a body that was cut short
+RETRIES = 3  # after the first attempt, of a request and of a truncated body
 BACKOFF = 0.5  # seconds; doubles from one retry to the next
-TRANSIENT = (500, 502, 503, 504)  # HTTP status codes that are worth a retry
-REASONS = {  # patterns of what requests and urllib3 say at length, and the same in short
+TRANSIENT = (500, 502, 503, 504)  # HTTP status codes to retry
+REASONS = {  # patterns in the messages of requests and urllib3, and short reasons
     "NameResolutionError": "the host name cannot be resolved",
     "ProxyError": "the proxy cannot be reached or refuses",
     "SSLError": "no secure connection (certificate or TLS)",
@@ -44,7 +44,7 @@ REASONS = {  # patterns of what requests and urllib3 say at length, and the same
 
 
 class RefusedError(Exception):
-    """Why one address or path gave no usable file, in a few words."""
+    """Why one address or path gave no usable file. The message is a few words long."""
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -55,42 +55,42 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def check_file(path: Path, size: int | None, sha256: str | None) -> None:
-    """Raise RefusedError unless `path` has this size and hash (None: any) and is whole."""
+    """Raise RefusedError unless `path` is complete and has this size and SHA-256 (None: not checked)."""
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
         raise RefusedError("the file is empty")
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         raise RefusedError("this is an HTML or XML page, not the file itself")
-    found = describe_file(path)
-    if size not in (None, found["size"]):
-        raise RefusedError(f"wrong size: expected {size} bytes, got {found['size']}")
-    if sha256 not in (None, found["sha256"]):
-        raise RefusedError(f"wrong sha256: expected {sha256}, got {found['sha256']}")
+    actual = describe_file(path)
+    if size not in (None, actual["size"]):
+        raise RefusedError(f"wrong size: expected {size} bytes, got {actual['size']}")
+    if sha256 not in (None, actual["sha256"]):
+        raise RefusedError(f"wrong sha256: expected {sha256}, got {actual['sha256']}")
     try:
         archives.check_archive(path)
     except archives.UnpackError as error:
         raise RefusedError(str(error)) from None
 
 
-def copy_files(section: str, texts: list[str], directory: Path, size: int | None, sha256: str | None) -> list[Path]:
-    """Copy the files `texts` into `directory`, check them, and return the copies in the same order.
+def copy_files(section: str, paths: list[str], directory: Path, size: int | None, sha256: str | None) -> list[Path]:
+    """Copy the files at `paths` into `directory`, check them, and return the copies in the same order.
 
-    The name of one file stays, several get a number in front. Size and hash count for one file only.
-    Raises UserError that names the path.
+    Several files get a number in front of their names. `size` and `sha256` are checked for a single file only.
+    Raises UserError naming the path.
     """
-    if len(texts) > 1 and (size, sha256) != (None, None):
-        print(f"{section}: size and sha256 are not checked: they are for one file, source lists {len(texts)}")
+    if len(paths) > 1 and (size, sha256) != (None, None):
+        print(f"{section}: size and sha256 are not checked: they are for one file, source lists {len(paths)}")
         size = sha256 = None
     copies = []
-    for number, text in enumerate(texts, start=1):
-        prefix = f"{number:0{len(str(len(texts)))}d}_" if len(texts) > 1 else ""
-        copies.append(directory / (prefix + get_file_name(text)))
-        where = f"params.yaml: {section}.source: {text}"
-        original = Path(os.path.expanduser(text))  # leaves a home that it does not know
+    for number, path in enumerate(paths, start=1):
+        prefix = f"{number:0{len(str(len(paths)))}d}_" if len(paths) > 1 else ""
+        copies.append(directory / (prefix + get_file_name(path)))
+        label = f"params.yaml: {section}.source: {path}"
+        original = Path(os.path.expanduser(path))  # unlike Path.expanduser, accepts the home of an unknown user
         try:
             status = original.stat()
-            if not stat.S_ISREG(status.st_mode):  # a device may never end, a pipe never begin
+            if not stat.S_ISREG(status.st_mode):  # reading from a device or a pipe may never end
                 kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
                 raise RefusedError(f"expected a file, found {kind}")
             if status.st_size > archives.LIMIT:
@@ -98,18 +98,18 @@ def copy_files(section: str, texts: list[str], directory: Path, size: int | None
             shutil.copyfile(original, copies[-1])
             check_file(copies[-1], size, sha256)
         except FileNotFoundError:
-            raise UserError(f"{where}: no such file (looked in {Path.cwd()})") from None
+            raise UserError(f"{label}: no such file (looked in {Path.cwd()})") from None
         except OSError as error:
-            raise UserError(f"{where}: cannot be copied to {directory.parent}: {format_reason(error)}") from None
+            raise UserError(f"{label}: cannot be copied to {directory.parent}: {format_reason(error)}") from None
         except RefusedError as refused:
-            wrong = str(refused).startswith("wrong ")
-            hint = f"; correct {section}.size and {section}.sha256, or set them to null" if wrong else ""
-            raise UserError(f"{where}: {refused}{hint}") from None
+            is_mismatch = str(refused).startswith("wrong ")
+            hint = f"; correct {section}.size and {section}.sha256, or set them to null" if is_mismatch else ""
+            raise UserError(f"{label}: {refused}{hint}") from None
     return copies
 
 
 class Session(requests.Session):
-    """A session that retries, with back-off, failed connections and the status codes TRANSIENT."""
+    """A session that retries failed connections and the status codes TRANSIENT, with back-off."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,14 +118,14 @@ class Session(requests.Session):
             backoff_factor=BACKOFF,
             status_forcelist=TRANSIENT,
             raise_on_status=False,
-            respect_retry_after_header=False,  # a server may ask for hours
+            respect_retry_after_header=False,  # a server may ask for a pause of hours
         )
         for prefix in ("http://", "https://"):
             self.mount(prefix, requests.adapters.HTTPAdapter(max_retries=retry))
-        self.headers["Accept-Encoding"] = "identity"  # sizes and hashes are those of the file as it lies there
+        self.headers["Accept-Encoding"] = "identity"  # no compression: size and hash are those of the file
 
     def get_redirect_target(self, response: requests.Response) -> str | None:
-        """Return where `response` redirects to; RefusedError where that would leave https."""
+        """Return where `response` redirects to; raise RefusedError if that leaves https."""
         target = super().get_redirect_target(response)
         if target and response.url.lower().startswith("https:"):
             address = urljoin(response.url, target)
@@ -135,19 +135,19 @@ class Session(requests.Session):
 
 
 def shorten_reason(error: BaseException) -> str:
-    """Return in a few words why a request or the reading of its answer failed."""
+    """Return in a few words why a request failed."""
     text = f"{type(error).__name__}: {error}"
-    for pattern, short in REASONS.items():
-        if found := re.search(pattern, text):
-            return found.expand(short)
+    for pattern, reason in REASONS.items():
+        if match := re.search(pattern, text):
+            return match.expand(reason)
     return text[:120]
 
 
 def receive_body(session: requests.Session, address: str, path: Path, limit: int, deadline: float) -> str:
-    """Write the body at `address` to `path`, once, and return the address that served it, without its query.
+    """Write the body at `address` to `path` in one attempt; return the address that served it, without its query.
 
-    Raises RefusedError where there is no file, or more than `limit` bytes, or time.monotonic() passes `deadline`;
-    urllib3's HTTPError where the body is cut short or stalls.
+    Raises RefusedError if there is no file, if it has more than `limit` bytes, or if time.monotonic() passes
+    `deadline`; urllib3's HTTPError if the body is truncated or stalls.
     """
     try:
         response = session.get(address, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
@@ -161,10 +161,10 @@ def receive_body(session: requests.Session, address: str, path: Path, limit: int
         if total and total > limit:
             raise RefusedError(f"expected at most {limit:,} bytes, the server announces {total:,}")
         bar = tqdm(desc=path.name, total=total, unit="B", unit_scale=True, disable=None)
-        # Servers that call a .gz file a compressed body must not have it unpacked on the way.
+        # Some servers declare a .gz file as a compressed body; it must not be decompressed on the way.
         decode = path.suffix.lower() != ".gz"
         with path.open("wb") as file, bar:
-            while chunk := response.raw.read1(archives.CHUNK, decode):  # read() would wait for all of a chunk
+            while chunk := response.raw.read1(archives.CHUNK, decode):  # read() would wait for a full chunk
                 file.write(chunk)
                 bar.update(len(chunk))
                 if file.tell() > limit:
@@ -175,7 +175,7 @@ def receive_body(session: requests.Session, address: str, path: Path, limit: int
 
 
 def fetch_file(session: requests.Session, address: str, path: Path, limit: int) -> str:
-    """As `receive`, again if the body was cut short; raise RefusedError if that fails."""
+    """Call `receive_body`, and again if the body was truncated; raise RefusedError if the last attempt fails."""
     deadline = time.monotonic() + TIME_LIMIT
     for attempt in range(RETRIES + 1):
         time.sleep(BACKOFF * 2**attempt if attempt else 0)
@@ -189,9 +189,10 @@ def fetch_file(session: requests.Session, address: str, path: Path, limit: int) 
 def fetch_first_good(
     section: str, addresses: list[str], directory: Path, size: int | None, sha256: str | None
 ) -> tuple[dict[str, str], Path]:
-    """Try `addresses` until one serves a good file; UserError names every failure.
+    """Try `addresses` in order until one serves a good file; raise UserError with every failure if none does.
 
-    Returns the file and a note: the address as `source`, and where that redirected, the last one as `redirected`.
+    Returns a note with the address as `source`, and after a redirect the last address as `redirected`; and the
+    path.
     """
     failures = []
     with Session() as session:
@@ -208,32 +209,32 @@ def fetch_first_good(
                 redirected = {} if final == re.split("[?#]", address)[0] else {"redirected": final}
                 return {"source": address} | redirected, path
     example = {"dataset": "jena_climate_2009_2016.csv.zip", "reviews": "imdb.npz"}[section]
-    ways_on = f"""Try one of these:
+    advice = f"""Try one of these:
   a path: set {section}.source in params.yaml to a file you have, such as ~/Downloads/{example}
   another URL: put it into the list {section}.source in params.yaml
   synthetic data, no network needed: `make demo` runs the whole pipeline on `source: sample`
 Size and hash of another file go into {section}.size and {section}.sha256 (or null: not checked)."""
-    raise UserError("\n".join([f"{section}: no address served a good file:", *failures, ways_on]))
+    raise UserError("\n".join([f"{section}: no address served a good file:", *failures, advice]))
 
 
 def download(section: str) -> None:
-    """Fetch, copy or generate the raw files of a section, with a note of where they are from."""
+    """Fetch, copy or generate the raw files of SECTION, `dataset` or `reviews`, and note their source."""
     if section not in SOURCES:
         raise UserError(f"no section {section!r} to download; expected {' or '.join(SOURCES)}")
-    found = read_settings(SOURCES[section], section)
-    texts, size, sha256 = found.addresses, found.size, found.sha256 and found.sha256.lower()
-    note: dict[str, Any] = {"source": ", ".join(texts)}
+    settings = read_settings(SOURCES[section], section)
+    sources, size, sha256 = settings.addresses, settings.size, settings.sha256 and settings.sha256.lower()
+    note: dict[str, Any] = {"source": ", ".join(sources)}
     with atomic_output(RAW / section) as directory:
         directory.mkdir()
-        if texts == ["sample"]:
+        if sources == ["sample"]:
             importlib.import_module(f"stages.samples.{section}").write_sample(directory)
             files = sorted(directory.iterdir())
             print(f"{section}: wrote SYNTHETIC data (source: sample); nothing in it was measured")
-        elif is_address(texts[0]):
-            note, path = fetch_first_good(section, texts, directory, size, sha256)
+        elif is_address(sources[0]):
+            note, path = fetch_first_good(section, sources, directory, size, sha256)
             files = [path]
         else:
-            files = copy_files(section, texts, directory, size, sha256)
-        note |= {"synthetic": texts == ["sample"], "files": [describe_file(path) for path in files]}
+            files = copy_files(section, sources, directory, size, sha256)
+        note |= {"synthetic": sources == ["sample"], "files": [describe_file(path) for path in files]}
         (directory / "source.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
     print(f"{section}: {len(files)} file{'s' * (len(files) > 1)} in {RAW / section}, from {note['source']}")

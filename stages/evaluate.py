@@ -1,4 +1,4 @@
-"""Metrics of one model on validation and test, and its forecasts for the test windows."""
+"""Stage `evaluate`: score one model on validation and test, and keep its forecasts for the test windows."""
 
 import importlib
 import json
@@ -15,28 +15,32 @@ from stages.lib.windows.input_set import load_input_set
 
 
 def evaluate(name: str) -> None:
-    """Write metrics/TASK/NAME.json, and the test forecasts to data/evaluations/TASK/NAME."""
+    """Evaluate the trained model `name` of params.yaml `models`.
+
+    Writes the metrics to metrics/TASK/NAME.json and the test forecasts to data/evaluations/TASK/NAME.
+    """
     schedule = read_schedule(name)
     set_threads(schedule["threads"])
     task = schedule["task"]
     inputs = load_input_set(Path("data/inputs", schedule["inputs"]), stage=INPUTS[task])
-    trained = Path("data/models", task, name)
-    history = read_history(trained, f"train@{name}")
-    with open_input(trained / "model.keras", f"train@{name}") as path:
+    model_directory = Path("data/models", task, name)
+    history = read_history(model_directory, f"train@{name}")
+    with open_input(model_directory / "model.keras", f"train@{name}") as path:
         model = keras.models.load_model(path, compile=False)
     scoring = importlib.import_module(f"stages.lib.scoring.{task}.scores")
-    outputs = {split: scoring.predict_split(model, inputs, getattr(inputs, split)) for split in ("val", "test")}
-    metrics, tables = scoring.score_outputs(outputs, inputs, schedule)
+    predict = scoring.make_predictor(model, inputs)
+    outputs = {name: predict(split) for name, split in (("val", inputs.val), ("test", inputs.test))}
+    metrics, forecasts = scoring.score_outputs(outputs, inputs, schedule)
     if schedule["members"] == 1:
-        best = int(find_best_epoch(history, schedule["monitor"])["epoch"]) if history else 0
-        metrics |= {"best_epoch": best, "epochs": len(history)}
+        best_epoch = int(find_best_epoch(history, schedule["monitor"])["epoch"]) if history else 0
+        metrics |= {"best_epoch": best_epoch, "epochs": len(history)}
     metrics["parameters"] = model.count_params()
     with (
         atomic_output(Path("data/evaluations", task, name)) as directory,
-        atomic_output(Path("metrics", task, f"{name}.json")) as path,
+        atomic_output(Path("metrics", task, f"{name}.json")) as metrics_path,
     ):
         directory.mkdir()
-        for file, table in tables.items():
-            pq.write_table(pa.table(table), directory / f"{file}.parquet")
-        path.write_text(json.dumps(metrics, indent=2) + "\n")
+        for file_name, columns in forecasts.items():
+            pq.write_table(pa.table(columns), directory / f"{file_name}.parquet")
+        metrics_path.write_text(json.dumps(metrics, indent=2) + "\n")
     print(f"{name}: " + "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()))

@@ -1,4 +1,4 @@
-"""Windows over the normalized weather record, bit for bit those of the notebooks' generator."""
+"""Input sets of the normalized weather record. The windows equal those of the notebooks' generator bit for bit."""
 
 import json
 
@@ -16,23 +16,23 @@ from stages.lib.windows.splits_by_row import choose_forecast_rows
 
 
 def order_by_phase(rows: np.ndarray, step: int) -> np.ndarray:
-    """Order `rows` (n, features) as rows[0::step], rows[1::step], ...: a window becomes one contiguous run."""
+    """Order `rows` (n, features) as rows[0::step], rows[1::step], ...; so each window is contiguous."""
     return np.concatenate([rows[phase::step] for phase in range(step)])
 
 
-def locate_windows(row: np.ndarray, rows: int, lookback: int, step: int) -> np.ndarray:
-    """Where the windows of the rows `row` begin in `by_phase` order, for a record of `rows` rows."""
-    lengths = [len(range(phase, rows, step)) for phase in range(step)]
+def locate_windows(rows: np.ndarray, count: int, lookback: int, step: int) -> np.ndarray:
+    """Return where the windows of `rows` begin after `order_by_phase`, for a record of `count` rows."""
+    lengths = [len(range(phase, count, step)) for phase in range(step)]
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    first = row - lookback
+    first = rows - lookback
     return offsets[first % step] + first // step
 
 
 def inputs(name: str) -> None:
     """Write the input set `name` of params.yaml `inputs` to data/inputs/NAME."""
-    window, split = read_settings(Window, "inputs", name), read_settings(Split, "split")
+    settings, split = read_settings(Window, "inputs", name), read_settings(Split, "split")
     target = get_param("dataset", "target")
-    lookback, step, delay = window.lookback, window.step, window.delay
+    lookback, step, delay = settings.lookback, settings.step, settings.delay
 
     record = read_record()
     with open_input("data/normalization.json", "normalize") as path:
@@ -41,7 +41,7 @@ def inputs(name: str) -> None:
     columns = list(statistics)
     if target not in columns:
         raise UserError(f"params.yaml: dataset.target: no column {target!r}; the record has {', '.join(columns)}")
-    # Column by column in float64, then rounded once: what Keras does with the notebooks' float64 batches.
+    # Computed in float64 and rounded once, as Keras does with the notebooks' float64 batches.
     rows = np.empty((len(times), len(columns)), np.float32)
     for index, column in enumerate(columns):
         rows[:, index] = (record[column] - statistics[column]["mean"]) / statistics[column]["std"]
@@ -49,11 +49,11 @@ def inputs(name: str) -> None:
     position = columns.index(target)
     splits = {
         split_name: (
-            locate_windows(row, len(rows), lookback, step),
-            rows[row + delay, position],
-            times[row + delay],
+            locate_windows(forecast_rows, len(rows), lookback, step),
+            rows[forecast_rows + delay, position],
+            times[forecast_rows + delay],
         )
-        for split_name, row in choose_forecast_rows(len(rows), split, lookback, delay).items()
+        for split_name, forecast_rows in choose_forecast_rows(len(rows), split, lookback, delay).items()
     }
     meta = Meta(
         time=lookback // step,

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of every column over the training rows."""
+"""Compute the mean and the standard deviation of every column over the training rows."""
 
 import json
 import sys
@@ -17,10 +17,10 @@ NORMALIZATION = Path("data/normalization.json")
 
 
 def compute_statistics(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation (ddof=0) of `rows` (rows, columns) along axis 0, in float64.
+    """Return the mean and the standard deviation (ddof=0) of `rows` (rows, columns) along axis 0, in float64.
 
-    Bit for bit what the notebooks get from a C-ordered array (Chollet, Deep Learning with Python, listing
-    6.33), where numpy adds row by row; the deviation is that of the values less their mean.
+    Equals the notebooks (Chollet, Deep Learning with Python, listing 6.33) bit for bit: numpy adds a C-ordered
+    array row by row, and the deviation is taken after the mean was subtracted.
     """
     rows = np.ascontiguousarray(rows, np.float64)
     mean = rows.mean(axis=0)
@@ -28,19 +28,19 @@ def compute_statistics(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_fits(split: Split, count: int) -> None:
-    """Raise UserError, naming the key, where a range of `split` goes beyond `count` rows or holds none of them."""
+    """Raise UserError if a range of `split` begins or ends beyond a record of `count` rows."""
     for key, (first, last) in split.model_dump(include={"train", "val", "test"}).items():
-        needed = first + 1 if last is None else last
-        if needed > count:
+        required = first + 1 if last is None else last
+        if required > count:
             raise UserError(
-                f"params.yaml: split.{key}: {[first, last]} needs {needed:,} rows, but the record has {count:,}"
+                f"params.yaml: split.{key}: {[first, last]} needs {required:,} rows, but the record has {count:,}"
             )
 
 
 def check_spread(rows: np.ndarray, names: list[str], first: int, last: int) -> None:
-    """Raise UserError naming the columns of `rows`, the training rows, that are constant.
+    """Raise UserError naming the constant columns of `rows`, the training rows.
 
-    By minimum and maximum: the mean of many equal values is rounded, and their deviation then not quite 0.
+    Compares minimum and maximum: the mean of many equal values is rounded, so their deviation may differ from 0.
     """
     constant = np.flatnonzero(rows.min(axis=0) == rows.max(axis=0))
     if len(constant):
@@ -52,7 +52,7 @@ def check_spread(rows: np.ndarray, names: list[str], first: int, last: int) -> N
 
 
 def warn_about_sentinels(rows: np.ndarray, names: list[str], sentinels: list[float]) -> None:
-    """Name the columns of `rows`, the training rows, that hold sentinels: they go into mean and deviation."""
+    """Print a warning naming the columns of `rows`, the training rows, that have sentinels."""
     counts = np.isin(rows, sentinels).sum(axis=0)
     if counts.any():
         listed = ", ".join(f"{counts[i]} in {names[i]!r}" for i in np.flatnonzero(counts))
@@ -60,7 +60,7 @@ def warn_about_sentinels(rows: np.ndarray, names: list[str], sentinels: list[flo
 
 
 def check_measured(columns: dict[str, np.ndarray]) -> None:
-    """Raise UserError naming the `columns` (rows,) with NaN: the notebooks know no missing values."""
+    """Raise UserError naming the `columns` (rows,) with NaN, which the notebooks' models cannot handle."""
     counts = {name: int(np.isnan(values).sum()) for name, values in columns.items()}
     if any(counts.values()):
         listed = ", ".join(f"{count:,} missing in {name!r}" for name, count in counts.items() if count)
@@ -71,7 +71,7 @@ def check_measured(columns: dict[str, np.ndarray]) -> None:
 
 
 def normalize() -> None:
-    """Write the training rows' mean and standard deviation to data/normalization.json."""
+    """Write the mean and the standard deviation of the training rows to data/normalization.json."""
     split = read_settings(Split, "split")
     times, *names = columns = read_record()
     check_fits(split, len(columns[times]))

@@ -1,4 +1,4 @@
-"""CSV files of a weather record -> one typed Parquet file, and a report of the record's quality."""
+"""Convert the CSV files of the weather record to one Parquet file, and report its quality."""
 
 import json
 from pathlib import Path
@@ -16,16 +16,16 @@ RAW = Path("data/raw/dataset")
 
 
 def parse() -> None:
-    """Turn the raw CSV files into data/record.parquet and data/quality.json."""
-    # Parquet has no seconds: the times come back from record.parquet as timestamp[ms].
-    section = read_settings(Record, "dataset")
+    """Convert the raw CSV files to data/record.parquet, and write data/quality.json."""
+    settings = read_settings(Record, "dataset")
     with open_input(RAW / "source.json", "download@dataset") as path:
         note = path.read_text(encoding="utf-8")
         source = json.loads(note)
         files = [require_input(RAW / file["name"], "download@dataset") for file in source["files"]]
-    table = read_csv_files(files, section)
-    report = {"source": source, **assess_quality(table, section.sentinels)}
+    table = read_csv_files(files, settings)
+    report = {"source": source, **assess_quality(table, settings.sentinels)}
     with atomic_output(RECORD) as record, atomic_output(QUALITY) as report_path:
+        # Parquet has no timestamp[s]; the times are stored as timestamp[ms].
         pq.write_table(table.replace_schema_metadata({"source": note}), record)
         report_path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(describe_quality(report))

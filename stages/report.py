@@ -1,4 +1,4 @@
-"""The leaderboard of a task, its figures, and its learning curves for `dvc plots`."""
+"""Stage `report`: the leaderboard of a task, its figures, and its learning curves for `dvc plots`."""
 
 import contextlib
 import importlib
@@ -19,10 +19,10 @@ TASKS = ("forecast", "reviews", "station")
 
 
 def read_results(task: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Return the metrics of the models of `task`, a row each, and their histories, a row an epoch: the mean of its
-    members where a model has several.
+    """Return the metrics of the models of `task`, one row per model, and their histories, one row per epoch.
 
-    Raises UserError where the task has no model, or a model's file is missing or damaged.
+    The history of a model with several members is their mean. Raises UserError if the task has no model, or if a
+    file of a model is missing or damaged.
     """
     names = [name for name, model in (get_param("models") or {}).items() if model["task"] == task]
     if not names:
@@ -39,7 +39,7 @@ def read_results(task: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
 
 
 def write_curves(directory: Path, histories: dict[str, pd.DataFrame]) -> None:
-    """Write METRIC/MODEL.csv (epoch, METRIC, val_METRIC) for every trained model, for `dvc plots`."""
+    """Write METRIC/MODEL.csv (epoch, METRIC, val_METRIC) to `directory` for each trained model, for `dvc plots`."""
     for name, history in histories.items():
         for metric in history.columns.intersection(["loss", "accuracy"]) if len(history) else ():
             (directory / metric).mkdir(exist_ok=True)
@@ -48,21 +48,24 @@ def write_curves(directory: Path, histories: dict[str, pd.DataFrame]) -> None:
 
 
 def report(task: str) -> None:
-    """Write a task's leaderboard and what else it has for metrics/, and figures and curves to data/report/TASK."""
+    """Report on the models of `task`.
+
+    Writes the leaderboard to metrics/TASK.md, and the figures and learning curves to data/report/TASK.
+    """
     if task not in TASKS:
         raise UserError(f"{task!r}: no such report; expected {' or '.join(TASKS)}")
     check_leftovers(get_param("models"))
     metrics, histories = read_results(task)
     with matplotlib.style.context(["default", STYLE]):
         texts, figures = importlib.import_module(f"stages.lib.reports.{task}").build_report(metrics, histories)
-        with atomic_output(f"data/report/{task}") as directory, contextlib.ExitStack() as opened:
+        with atomic_output(f"data/report/{task}") as directory, contextlib.ExitStack() as outputs:
             directory.mkdir()
             write_curves(directory, histories)
             for name, figure in figures.items():
-                # Without `Software` the bytes do not name the version of matplotlib.
+                # `Software` would store the version of matplotlib in the file.
                 figure.savefig(
                     directory / f"{name}.png", metadata={"Software": None}, pil_kwargs={"optimize": True}
                 )
             for name, text in texts.items():
-                opened.enter_context(atomic_output(f"metrics/{name}")).write_text(text, encoding="utf-8")
+                outputs.enter_context(atomic_output(f"metrics/{name}")).write_text(text, encoding="utf-8")
     print(texts[f"{task}.md"], end="")

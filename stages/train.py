@@ -1,4 +1,4 @@
-"""Train one model, keep the weights of its best epoch and its history; go on where a killed run stopped."""
+"""Stage `train`: train one model, resuming after an interruption, and keep the weights of its best epoch."""
 
 import importlib
 from pathlib import Path
@@ -14,7 +14,10 @@ from stages.lib.windows.input_set import load_input_set
 
 
 def train(name: str) -> None:
-    """Train the model `name` of params.yaml `models`; write data/models/TASK/NAME."""
+    """Train the model `name` of params.yaml `models`.
+
+    Writes model.keras, history.csv and model.json to data/models/TASK/NAME.
+    """
     schedule = read_schedule(name)
     set_threads(schedule["threads"])
     task = importlib.import_module(f"stages.lib.tasks.{schedule['task']}.training")

@@ -10,7 +10,7 @@ from stages.lib.nn.compiling import choose_jit_compile
 from stages.lib.windows.input_set import Inputs, Meta, Split, Windows
 
 
-def input_set(rows, time):
+def make_input_set(rows, time):
     """An input set of which every split holds six windows in no order."""
     starts = np.array([4, 0, 9, 4, 7, 1], np.int32)
     split = Split(Windows(rows, starts, time), np.arange(6, dtype=np.float32), np.full(6, "NaT", "M8[s]"))
@@ -23,41 +23,35 @@ TOKENS = np.arange(300, 314).astype(np.int16)
 
 @pytest.mark.parametrize("rows", [FLOATS, TOKENS], ids=["rows", "tokens"])
 def test_gather_gives_the_windows(rows):
-    inputs = input_set(rows, time=5)
+    inputs = make_input_set(rows, time=5)
     index = np.array([5, 0, 0, 2])
-    found = np.asarray(batches.GatherWindows(inputs)(inputs.val.windows.starts[index]))
-    assert found.dtype == ("float32" if rows.dtype == np.float32 else "int32")
-    np.testing.assert_array_equal(found, inputs.val.windows[index])
-
-
-def test_gather_does_not_train():
-    gather = batches.GatherWindows(input_set(FLOATS, time=5))
-    assert gather.trainable_weights == [] and len(gather.non_trainable_weights) == 1
+    result = np.asarray(batches.GatherWindows(inputs)(inputs.val.windows.starts[index]))
+    assert result.dtype == ("float32" if rows.dtype == np.float32 else "int32")
+    np.testing.assert_array_equal(result, inputs.val.windows[index])
 
 
 @pytest.mark.parametrize("size", [1, 4, 1024])
 def test_forecasts_are_those_of_the_model_on_windows(size, monkeypatch):
-    keras.utils.set_random_seed(1)
     monkeypatch.setattr(batches, "EVALUATION_BATCH", size)
     keras.utils.set_random_seed(1)
-    inputs = input_set(FLOATS, time=5)
+    inputs = make_input_set(FLOATS, time=5)
     model = keras.Sequential([keras.Input(inputs.shape), layers.Flatten(), layers.Dense(1)])
-    found = batches.predict_in_batches(model, inputs, inputs.test)
-    assert found.shape == (6, 1) and found.dtype == np.float32
-    np.testing.assert_allclose(found, np.asarray(model(inputs.test.windows[:])), rtol=1e-5)
+    result = batches.predict_in_batches(model, inputs, inputs.test)
+    assert result.shape == (6, 1) and result.dtype == np.float32
+    np.testing.assert_allclose(result, np.asarray(model(inputs.test.windows[:])), rtol=1e-5)
 
 
-def test_wrapping_shares_the_weights_and_leaves_the_rows_out():
-    inputs = input_set(FLOATS, time=5)
+def test_the_learner_shares_the_models_weights_and_does_not_train_the_rows():
+    inputs = make_input_set(FLOATS, time=5)
     model = keras.Sequential([keras.Input(inputs.shape), layers.Flatten(), layers.Dense(1)])
     learner = batches.wrap_with_gather(model, inputs)
     assert [id(weight) for weight in learner.trainable_weights] == [id(weight) for weight in model.weights]
-    assert model.count_params() == 16
+    assert len(learner.non_trainable_weights) == 1 and model.count_params() == 16
 
 
 @pytest.mark.parametrize("size", [1, 4, 6, 100])
 def test_feed_keeps_the_order(size):
-    inputs = input_set(FLOATS, time=5)
+    inputs = make_input_set(FLOATS, time=5)
     data = batches.make_batches(inputs.val.windows.starts, inputs.val.targets, size)
     if keras.backend.backend() != "tensorflow":
         assert data["x"] is inputs.val.windows.starts and data["batch_size"] == size
@@ -84,11 +78,12 @@ OTHERS = {
 def test_compilation(kind, monkeypatch):
     build = (RECURRENT | OTHERS)[kind]
     model = keras.Sequential([keras.Input((5, 3)), *build(), layers.Dense(1)])
-    assert choose_jit_compile(model, "gpu:0") == "auto"
+    assert choose_jit_compile(model, "gpu:0", 500) == "auto"
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
-    assert choose_jit_compile(model, "cpu:0") is (kind in RECURRENT and kind != "convolution and gru")
+    assert choose_jit_compile(model, "cpu:0", 500) is (kind in RECURRENT and kind != "convolution and gru")
+    assert choose_jit_compile(model, "cpu:0", 499) is False
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")  # where False would mean: not compiled at all
-    assert choose_jit_compile(model, "cpu:0") == "auto"
+    assert choose_jit_compile(model, "cpu:0", 500) == "auto"
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replaces TensorFlow's loop")
@@ -96,6 +91,6 @@ def test_compilation(kind, monkeypatch):
 def test_the_faster_loop_is_for_the_cpu(device, faster, monkeypatch):
     monkeypatch.setattr(batches, "get_device", lambda: device)
     gru = layers.GRU(2)
-    inputs = input_set(FLOATS, time=5)
+    inputs = make_input_set(FLOATS, time=5)
     batches.wrap_with_gather(keras.Sequential([keras.Input(inputs.shape), gru, layers.Dense(1)]), inputs)
     assert ("inner_loop" in vars(gru)) is faster

@@ -32,7 +32,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     Path("data/inputs").mkdir(parents=True)
     meta = Meta(LOOKBACK // STEP, ["p", "T (degC)"], 1)
     save_input_set(Path("data/inputs/short"), order_by_phase(rows, STEP).astype(np.float32), splits, meta)
-    contenders.plain_task.cache_clear()
+    contenders.read_plain_task.cache_clear()
     return rows
 
 
@@ -56,25 +56,13 @@ def test_generator_draws_training_windows(record: np.ndarray) -> None:
     assert len({window.tobytes() for window in windows}) > 64  # drawn, not one after the other
 
 
-def test_full_bundles() -> None:
-    assert contenders.full_bundles(60, 64_000, 128) == 60 * 128
-    assert contenders.full_bundles(20, 1_600, 128) == 10 * 128  # 12.5 batches: one bundle
-    assert contenders.full_bundles(20, 5_000, 1_024) == 4 * 1_024  # no full bundle
-    assert contenders.full_bundles(20, 400, 1_024) == 400  # no full batch
+def test_count_windows() -> None:
+    assert contenders.count_windows(60, 64_000, 128) == 60 * 128
+    assert contenders.count_windows(20, 1_600, 128) == 10 * 128  # 12.5 batches: one bundle
+    assert contenders.count_windows(20, 5_000, 1_024) == 4 * 1_024  # no full bundle
+    assert contenders.count_windows(20, 400, 1_024) == 400  # no full batch
 
 
-def test_medians_keep_what_is_missing_in_a_round() -> None:
-    rounds = [{"us": value, "alone": None, "whole": [1]} for value in (3.0, 1.0, 2.0)]
-    assert bench.medians(rounds) == {"us": 2.0, "alone": None, "whole": [1]}
-
-
-def test_goals_are_met_by_the_wall() -> None:
-    lines = bench.section_goals([("a", 3, 3.0, 2.9), ("b", 3, 2.99, None)]).splitlines()
-    assert lines[2:] == ["| a | 3x | 3.0x | met | 2.9x | not met |", "| b | 3x | 3.0x | not met | - | - |"]
-
-
-def test_unknown_section_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr("sys.argv", ["bench", "--only", "csv,windws"])
-    with pytest.raises(SystemExit):
-        bench.arguments()
-    assert "no section windws; there are csv," in capsys.readouterr().err
+def test_a_figure_that_a_round_lacks_has_no_median() -> None:
+    rounds = [{"us": value, "alone": None} for value in (3.0, 1.0, 2.0)]
+    assert bench.compute_medians(rounds) == {"us": 2.0, "alone": None}

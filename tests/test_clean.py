@@ -30,39 +30,39 @@ OPTIONS = settings(max_examples=60)
 NONE = {1: [-9999], 2: [-9999, 0]}  # what stands for no temperature, and no humidity, in a row
 
 
-def section(**changes):
+def make_settings(**changes):
     """Return the section `clean` with `changes`."""
     return Clean.model_validate({"max_gap": 3, "wind": None, "checks": CHECKS} | changes)
 
 
-def record(times, **columns):
+def make_record(times, **columns):
     """Return a record with a column a keyword; `T` and `rh` get the names of the Jena record."""
     names = {"T": "T (degC)", "rh": "rh (%)"}
     table = {names.get(name, name): np.array(values, float) for name, values in columns.items()}
     return {"Date Time": np.array(times, "M8[s]"), **table}
 
 
-def clean(table, target="T (degC)", **changes):
-    return clean_record(table, section(**changes), [-9999], target, "a record")
+def run_clean(table, target="T (degC)", **changes):
+    return clean_record(table, make_settings(**changes), [-9999], target, "a record")
 
 
-def every(minutes, count, start=START):
+def make_times(minutes, count, start=START):
     return [start + timedelta(minutes=minutes * row) for row in range(count)]
 
 
 # --- The grid ----------------------------------------------------------------------------------------
 
 
-def most_common(values):
+def find_most_common(values):
     counts = Counter(values)
     return min(values, key=lambda value: (-counts[value], value))
 
 
-def plain_grid(rows):
+def build_plain_grid(rows):
     """Return {grid point: row} of (seconds, values ...) rows, and the counts; None for a point without a row."""
     moments = sorted({row[0] for row in rows})
-    interval = most_common([b - a for a, b in pairwise(moments)])
-    phase = most_common([moment % interval for moment in moments])
+    interval = find_most_common([b - a for a, b in pairwise(moments)])
+    phase = find_most_common([moment % interval for moment in moments])
     unique = list(dict.fromkeys(rows))
     points = {}
     for row in unique:
@@ -91,16 +91,16 @@ def test_the_grid_is_that_of_the_description(drawn):
     rows = [(600 * step + late + 1_230_768_000, T, rh) for step, late, T, rh in sorted(drawn)]
     if len({row[0] for row in rows}) < 2:
         return
-    grid, interval, counts = plain_grid(rows)
+    grid, interval, counts = build_plain_grid(rows)
     expected = []
     for row in grid.values():
         _, T, rh = row or (0, -9999, 0)
         expected.append([T if -50 <= T <= 50 else np.nan, rh if 0 < rh <= 104 else np.nan])
     expected = np.array(expected)
     moments, T, rh = zip(*rows, strict=True)
-    table = record(np.array(moments, "M8[s]"), T=T, rh=rh)
+    table = make_record(np.array(moments, "M8[s]"), T=T, rh=rh)
     try:
-        found, report = clean(table)
+        result, report = run_clean(table)
     except UserError as error:
         kept = [[row[k] for row in grid.values() if row and row[k] not in none] for k, none in NONE.items()]
         odd = [
@@ -114,49 +114,48 @@ def test_the_grid_is_that_of_the_description(drawn):
         )
         return
     assert report["interval_minutes"] * 60 == pytest.approx(interval)
-    assert found.index.to_numpy().astype("M8[s]").astype(int).tolist() == list(grid)
+    assert result.index.to_numpy().astype("M8[s]").astype(int).tolist() == list(grid)
     assert {key: report[key] for key in counts} == counts
     assert sum(gap["missing"] for gap in report["gaps"]) == sum(row is None for row in grid.values())
     for position, name in enumerate(["T (degC)", "rh (%)"]):
-        if name in found:
-            np.testing.assert_array_equal(found[name], expected[:, position])
+        if name in result:
+            np.testing.assert_array_equal(result[name], expected[:, position])
         else:
             assert report["dropped"] == [name] and np.isnan(expected[:, position]).all()
 
 
 def test_a_phase_that_shifts_after_a_gap_moves_rows_to_the_nearest_point():
-    times = [*every(60, 5), *every(60, 3, START + timedelta(hours=7, minutes=20))]
-    found, report = clean(record(times, T=range(8)))
-    assert found.index.minute.tolist() == [0] * 10
+    times = [*make_times(60, 5), *make_times(60, 3, START + timedelta(hours=7, minutes=20))]
+    result, report = run_clean(make_record(times, T=range(8)))
+    assert result.index.minute.tolist() == [0] * 10
     assert report["moved"] == 3 and report["phase_minutes"] == 0
     assert report["gaps"] == [{"first": "2009-01-01T05:00:00", "last": "2009-01-01T06:00:00", "missing": 2}]
-    np.testing.assert_array_equal(found["T (degC)"], [0, 1, 2, 3, 4, np.nan, np.nan, 5, 6, 7])
+    np.testing.assert_array_equal(result["T (degC)"], [0, 1, 2, 3, 4, np.nan, np.nan, 5, 6, 7])
 
 
-@pytest.mark.parametrize(("count", "expected"), [(0, "found 0"), (1, "found 1")])
-def test_too_few_rows(count, expected):
-    with pytest.raises(UserError, match=f"a record: expected rows at two times at least, {expected}"):
-        clean(record(every(10, count), T=[1] * count))
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_rows(count):
+    with pytest.raises(UserError, match=f"a record: expected rows at two times at least, found {count}"):
+        run_clean(make_record(make_times(10, count), T=[1] * count))
 
 
 def test_a_time_of_another_century_is_named():
     with pytest.raises(UserError, match=r"from 1009-01-01 .* to 2009-01-01 .* correct the times that are wrong"):
-        clean(record([datetime(1009, 1, 1), *every(10, 30)], T=[1] * 31))
+        run_clean(make_record([datetime(1009, 1, 1), *make_times(10, 30)], T=[1] * 31))
 
 
 # --- Values ------------------------------------------------------------------------------------------
 
 
 def test_a_column_that_nobody_named_is_taken_as_it_is():
-    found, report = clean(record(every(60, 3), T=[1, 2, 3], rain=[0, 5000, -9999]))
-    np.testing.assert_array_equal(found["rain"], [0, 5000, np.nan])
+    result, report = run_clean(make_record(make_times(60, 3), T=[1, 2, 3], rain=[0, 5000, -9999]))
+    np.testing.assert_array_equal(result["rain"], [0, 5000, np.nan])
     assert report["columns"]["rain"]["sentinels"] == 1
 
 
 def test_what_was_taken_out_is_counted_once():
-    _, report = clean(
-        record(every(60, 8), T=[1, -9999, 51, 1, 2, -9999, -9999, 1], rh=[5, 0, 5, 0, 5, 5, 5, 5]), max_gap=2
-    )
+    rows = make_record(make_times(60, 8), T=[1, -9999, 51, 1, 2, -9999, -9999, 1], rh=[5, 0, 5, 0, 5, 5, 5, 5])
+    _, report = run_clean(rows, max_gap=2)
     T, rh = report["columns"]["T (degC)"], report["columns"]["rh (%)"]
     assert T == {"sentinels": 3, "out_of_limits": 1, "steps": 0, "stuck": 0, "missing": 4, "interpolated": 4}
     assert (rh["sentinels"], rh["out_of_limits"], rh["missing"]) == (2, 0, 2)
@@ -164,37 +163,36 @@ def test_what_was_taken_out_is_counted_once():
 
 @pytest.mark.parametrize(("minutes", "steps"), [(1, 1), (10, 1), (11, 0), (60, 0)])
 def test_steps_are_counted_up_to_ten_minutes_and_stay(minutes, steps):
-    found, report = clean(record(every(minutes, 6), T=[1, 4, 1, 4.5, -9999, 20]))
+    result, report = run_clean(make_record(make_times(minutes, 6), T=[1, 4, 1, 4.5, -9999, 20]))
     assert report["columns"]["T (degC)"]["steps"] == steps
-    assert found["T (degC)"].tolist()[:4] == [1, 4, 1, 4.5]
+    assert result["T (degC)"].tolist()[:4] == [1, 4, 1, 4.5]
 
 
 def test_a_stuck_sensor_is_counted_beyond_its_hours_and_stays():
     stuck = [5, 7, 7, 7, 5, 8, 8, 8, 8, 5, -9999, -9999, -9999, -9999, -9999]
-    found, report = clean(record(every(60, len(stuck)), T=stuck))
+    result, report = run_clean(make_record(make_times(60, len(stuck)), T=stuck))
     assert report["columns"]["T (degC)"]["stuck"] == 4  # 8 for three hours; 7 for just two
-    assert found["T (degC)"].notna().sum() == 10
+    assert result["T (degC)"].notna().sum() == 10
 
 
 def test_another_unit_is_an_error_that_names_the_column():
     with pytest.raises(UserError, match=r"a record, column 'T \(degC\)': expected values from -50 to 50 .* 285"):
-        clean(record(every(60, 3), T=[284, 285, 286]))
+        run_clean(make_record(make_times(60, 3), T=[284, 285, 286]))
 
 
 def test_a_target_that_was_never_measured_is_an_error_and_another_column_is_dropped():
-    rows = record(every(60, 2), T=[1, 2], rh=[0, 0])
-    found, report = clean(rows)
-    assert list(found) == ["T (degC)"] and report["dropped"] == ["rh (%)"]
+    rows = make_record(make_times(60, 2), T=[1, 2], rh=[0, 0])
+    result, report = run_clean(rows)
+    assert list(result) == ["T (degC)"] and report["dropped"] == ["rh (%)"]
     with pytest.raises(UserError, match=r"column 'rh \(%\)': expected measured values of the target, found none"):
-        clean(rows, target="rh (%)")
+        run_clean(rows, target="rh (%)")
 
 
 def test_a_column_in_two_checks_is_an_error():
     twice = {"one": {"columns": ["T (degC)"]}, "other": {"columns": ["T*"]}}
-    with pytest.raises(
-        UserError, match=r"clean.checks: expected every column in one .*'T \(degC\)' in one and other"
-    ):
-        clean(record(every(60, 2), T=[1, 2]), checks=twice)
+    message = r"clean.checks: expected every column in one .*'T \(degC\)' in one and other"
+    with pytest.raises(UserError, match=message):
+        run_clean(make_record(make_times(60, 2), T=[1, 2]), checks=twice)
 
 
 # --- Wind --------------------------------------------------------------------------------------------
@@ -203,26 +201,25 @@ WIND = {"speed": "wv", "direction": "wd"}
 
 
 def test_the_wind_is_a_vector_that_points_where_it_blows_to():
-    found, _ = clean(
-        record(every(60, 6), T=range(6), wv=[2] * 5 + [0], wd=[0, 90, 180, 270, -9999, -9999]), wind=WIND
-    )
-    assert list(found) == ["T (degC)", "wv", "wind east (m/s)", "wind north (m/s)"]
-    np.testing.assert_allclose(found["wind east (m/s)"], [0, -2, 0, 2, np.nan, 0], atol=1e-12)
-    np.testing.assert_allclose(found["wind north (m/s)"], [-2, 0, 2, 0, np.nan, 0], atol=1e-12)
-    assert found["wv"].tolist() == [2] * 5 + [0]
+    rows = make_record(make_times(60, 6), T=range(6), wv=[2] * 5 + [0], wd=[0, 90, 180, 270, -9999, -9999])
+    result, _ = run_clean(rows, wind=WIND)
+    assert list(result) == ["T (degC)", "wv", "wind east (m/s)", "wind north (m/s)"]
+    np.testing.assert_allclose(result["wind east (m/s)"], [0, -2, 0, 2, np.nan, 0], atol=1e-12)
+    np.testing.assert_allclose(result["wind north (m/s)"], [-2, 0, 2, 0, np.nan, 0], atol=1e-12)
+    assert result["wv"].tolist() == [2] * 5 + [0]
 
 
 @pytest.mark.parametrize("column", ["wv", "wd"])
 def test_wind_columns_that_are_not_there(column):
-    rows = record(every(60, 2), T=[1, 2], wv=[1, 1], wd=[1, 1])
+    rows = make_record(make_times(60, 2), T=[1, 2], wv=[1, 1], wd=[1, 1])
     del rows[column]
     with pytest.raises(UserError, match=rf"clean.wind.(speed|direction): .* found '{column}'; .* `wind: null`"):
-        clean(rows, wind=WIND)
+        run_clean(rows, wind=WIND)
 
 
 def test_a_direction_is_no_target():
     with pytest.raises(UserError, match=r"clean.wind.direction: expected another column than dataset.target"):
-        clean(record(every(60, 2), wv=[1, 1], wd=[1, 1]), target="wd", wind=WIND)
+        run_clean(make_record(make_times(60, 2), wv=[1, 1], wd=[1, 1]), target="wd", wind=WIND)
 
 
 # --- Gaps --------------------------------------------------------------------------------------------
@@ -236,18 +233,15 @@ def test_short_gaps_are_measured_on_either_side_of_one_piece(missing, limit, bre
         after = next((i for i in range(row, len(missing)) if not missing[i]), None)
         inside = None not in (before, after) and not any(before < point <= after for point in breaks)
         expected.append(missing[row] and inside and after - before - 1 <= limit)
-    found = find_short_gaps(np.array(missing, bool), limit, np.sort(np.array(breaks, int)))
-    assert found.tolist() == expected
+    result = find_short_gaps(np.array(missing, bool), limit, np.sort(np.array(breaks, int)))
+    assert result.tolist() == expected
 
 
 def test_long_gaps_stay_whole_where_pandas_would_fill_their_first_hours():
     values = pd.DataFrame({"T": [0, np.nan, np.nan, 3, np.nan, np.nan, np.nan, 7, np.nan]})
-    np.testing.assert_array_equal(
-        interpolate_short_gaps(values, 2)["T"], [0, 1, 2, 3, np.nan, np.nan, np.nan, 7, np.nan]
-    )
-    assert (
-        values["T"].interpolate(limit=2).notna().sum() > interpolate_short_gaps(values, 2)["T"].notna().sum()
-    )  # the trap
+    filled = interpolate_short_gaps(values, 2)["T"]
+    np.testing.assert_array_equal(filled, [0, 1, 2, 3, np.nan, np.nan, np.nan, 7, np.nan])
+    assert values["T"].interpolate(limit=2).notna().sum() > filled.notna().sum()  # the trap
 
 
 # --- The stage ---------------------------------------------------------------------------------------
@@ -255,25 +249,24 @@ def test_long_gaps_stay_whole_where_pandas_would_fill_their_first_hours():
 
 def test_the_stage_writes_the_grid_and_its_report(root, capsys):
     Path("data").mkdir()
-    times = np.array([*every(10, 3), *every(10, 3, START + timedelta(hours=1))], "M8[s]")
+    times = np.array([*make_times(10, 3), *make_times(10, 3, START + timedelta(hours=1))], "M8[s]")
     table = {"Date Time": pa.array(times), "T (degC)": pa.array([1.0, 2, -9999, 4, 5, 6])}
     pq.write_table(pa.table(table), "data/record.parquet")
     dataset = {"target": "T (degC)", "sentinels": [-9999]}
-    Path("params.yaml").write_text(
-        json.dumps({"dataset": dataset, "clean": {"max_gap": 3, "wind": None, "checks": CHECKS}})
-    )
+    settings = {"max_gap": 3, "wind": None, "checks": CHECKS}
+    Path("params.yaml").write_text(json.dumps({"dataset": dataset, "clean": settings}))
     stage.clean()
-    found = pq.read_table("data/clean.parquet")
-    assert found.schema.types == [pa.timestamp("ms"), pa.float64()] and found["T (degC)"].null_count == 0
-    np.testing.assert_array_equal(found["T (degC)"], [1, 2, np.nan, np.nan, np.nan, np.nan, 4, 5, 6])
+    result = pq.read_table("data/clean.parquet")
+    assert result.schema.types == [pa.timestamp("ms"), pa.float64()] and result["T (degC)"].null_count == 0
+    np.testing.assert_array_equal(result["T (degC)"], [1, 2, np.nan, np.nan, np.nan, np.nan, 4, 5, 6])
     report = json.loads(Path("data/clean.json").read_text())
     assert report["columns"]["T (degC)"]["interpolated"] == 4
     assert "1 gaps of 3 points" in capsys.readouterr().out
 
 
 def test_a_year_without_rows_is_just_a_gap():
-    times = [*every(60, 2000), *every(60, 2000, START + timedelta(days=500))]
-    found, report = clean(record(times, T=np.arange(4000) % 40))
-    assert len(found) == 500 * 24 + 2000 and found["T (degC)"].isna().sum() == 500 * 24 - 2000
+    times = [*make_times(60, 2000), *make_times(60, 2000, START + timedelta(days=500))]
+    result, report = run_clean(make_record(times, T=np.arange(4000) % 40))
+    assert len(result) == 500 * 24 + 2000 and result["T (degC)"].isna().sum() == 500 * 24 - 2000
     assert [gap["missing"] for gap in report["gaps"]] == [500 * 24 - 2000]
     assert report["columns"]["T (degC)"]["interpolated"] == 0

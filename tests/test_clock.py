@@ -29,7 +29,7 @@ OPTIONS = settings(max_examples=60)
 PERIODS = {"train": "2009-01-01", "val": "2009-12-31 20:00", "test": "2010-01-01 07:00", "end": None}
 
 
-def frame(minutes, T, p, start=START):
+def make_grid(minutes, T, p, start=START):
     """Return a grid as lib.cleaning makes it, with a row every `minutes` from `start`."""
     index = pd.date_range(start, periods=len(T), freq=f"{minutes}min", name="Date Time")
     return pd.DataFrame({"p (mbar)": np.array(p, float), TARGET: np.array(T, float)}, index=index)
@@ -37,7 +37,7 @@ def frame(minutes, T, p, start=START):
 
 def test_a_row_is_the_mean_of_the_hour_that_ends_with_it_and_the_target_its_last_value():
     values = np.arange(12.0)
-    table = to_hourly_rows(frame(10, values, values, datetime(2009, 1, 1, 0, 10)), TARGET, 1, 3)
+    table = to_hourly_rows(make_grid(10, values, values, datetime(2009, 1, 1, 0, 10)), TARGET, 1, 3)
     assert table.columns == ["p (mbar)", TARGET, "hour of day (h)", "day of year (d)"]
     np.testing.assert_allclose(table.rows, [[2.5, 5, 1, 1 + 1 / 24], [8.5, 11, 2, 1 + 2 / 24]], rtol=1e-6)
     assert table.targets.tolist() == [5, 11] and table.rows.dtype == table.targets.dtype == np.float32
@@ -46,7 +46,7 @@ def test_a_row_is_the_mean_of_the_hour_that_ends_with_it_and_the_target_its_last
 
 
 def test_rows_are_at_the_phase_of_the_record():
-    table = to_hourly_rows(frame(60, range(9), range(9), datetime(2009, 1, 1, 0, 20)), TARGET, 3, 3)
+    table = to_hourly_rows(make_grid(60, range(9), range(9), datetime(2009, 1, 1, 0, 20)), TARGET, 3, 3)
     assert table.time.astype(str).tolist() == ["2009-01-01T03:20:00", "2009-01-01T06:20:00"]
     assert table.rows[:, :2].tolist() == [[2, 3], [5, 6]]
 
@@ -57,7 +57,7 @@ def test_rows_are_at_the_phase_of_the_record():
 )
 def test_rows_that_the_record_cannot_give(minutes, rows, every, expected):
     with pytest.raises(UserError, match=rf"params.yaml: clock: expected every to be {expected}"):
-        to_hourly_rows(frame(minutes, range(rows), range(rows)), TARGET, every, 3)
+        to_hourly_rows(make_grid(minutes, range(rows), range(rows)), TARGET, every, 3)
 
 
 # --- Against the description -------------------------------------------------------------------------
@@ -78,13 +78,13 @@ class Plain:
 
     def neighbours(self, name, time):
         """The grid points of the measured values before and after the gap at `time`; None at the record's ends."""
-        found = []
+        result = []
         for step in (-self.interval, self.interval):
             other = time
             while other in self.table[name] and self.measured(name, other) is None:
                 other += step
-            found.append(other if other in self.table[name] else None)
-        return found
+            result.append(other if other in self.table[name] else None)
+        return result
 
     def long_gap(self, name, time, first, last):
         """Whether what is missing at `time`, within [first, last), is more than max_gap."""
@@ -146,7 +146,7 @@ class Plain:
 
 
 @st.composite
-def grids(draw):
+def draw_grids(draw):
     """A grid with gaps: over the new year, hourly with a phase or at finer intervals."""
     minutes = draw(st.sampled_from([20, 30, 60, 60]))
     count = draw(st.integers(2, 26)) * 60 // minutes + draw(st.integers(0, 2))
@@ -158,13 +158,13 @@ def grids(draw):
     for first, length, columns in draw(st.lists(gaps, max_size=4)):
         values[first : first + length, columns] = np.nan
     start = START + timedelta(hours=12, minutes=draw(st.integers(0, 59)) * (minutes == 60))
-    return frame(minutes, values[:, 1], values[:, 0], start)
+    return make_grid(minutes, values[:, 1], values[:, 0], start)
 
 
 @OPTIONS
-@given(grids(), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
+@given(draw_grids(), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
 def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_gap):
-    bounds = Periods.model_validate(PERIODS).bounds()
+    bounds = Periods.model_validate(PERIODS).get_bounds()
     try:
         table = to_hourly_rows(grid, TARGET, every, max_gap, bounds)
     except UserError:
@@ -179,7 +179,7 @@ def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_
             if (time - pd.Timestamp(0) - phase) % timedelta(hours=every) == timedelta(0):
                 expected[time] = plain.window(time, lookback, leads, begin, end)
         expected = {time: window for time, window in expected.items() if window}
-        start = stage.starts(table, lookback, leads, first, last)
+        start = stage.find_window_starts(table, lookback, leads, first, last)
         assert pd.DatetimeIndex(table.time[start + lookback - 1]).tolist() == list(expected)
         for position, (rows, targets) in zip(start, expected.values(), strict=True):
             after = position + lookback
@@ -187,17 +187,17 @@ def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_
             np.testing.assert_array_equal(table.targets[after : after + leads], np.float32(targets))
 
 
-def chosen(grid, bounds, split, every=1):
+def select_windows(grid, bounds, split, every=1):
     """The inputs and targets of the split number `split`, by origin, for windows of two rows and two leads."""
     table = to_hourly_rows(grid, TARGET, every, 3, bounds)
-    start = stage.starts(table, 2, 2, bounds[split], bounds[split + 1])
+    start = stage.find_window_starts(table, 2, 2, bounds[split], bounds[split + 1])
     return {
         str(table.time[row + 1]): (table.rows[row : row + 2].tobytes(), table.targets[row + 2 : row + 4].tobytes())
         for row in start
     }
 
 
-def shaken(grid, rows, random):
+def perturb_grid(grid, rows, random):
     """Return `grid` with other values, and other gaps, in `rows`."""
     other = grid.copy()
     noise = random.normal(0, 9, (len(grid), 2))
@@ -207,28 +207,28 @@ def shaken(grid, rows, random):
 
 
 @OPTIONS
-@given(grids(), st.integers(0, 2**32))
+@given(draw_grids(), st.integers(0, 2**32))
 def test_what_comes_after_the_origin_changes_no_input(grid, seed):
-    bounds, random = Periods.model_validate(PERIODS).bounds(), np.random.default_rng(seed)
+    bounds, random = Periods.model_validate(PERIODS).get_bounds(), np.random.default_rng(seed)
     table = to_hourly_rows(grid, TARGET, 1, 3, bounds)
     for split in range(3):
-        for position in stage.starts(table, 2, 2, bounds[split], bounds[split + 1]):
+        for position in stage.find_window_starts(table, 2, 2, bounds[split], bounds[split + 1]):
             origin = grid.index.searchsorted(table.time[position + 1], side="right")
-            other = to_hourly_rows(shaken(grid, slice(origin, None), random), TARGET, 1, 3, bounds)
+            other = to_hourly_rows(perturb_grid(grid, slice(origin, None), random), TARGET, 1, 3, bounds)
             window = slice(position, position + 2)
-            assert other.rows[window].tobytes() == table.rows[window].tobytes() and other.now[position + 1]
+            assert other.rows[window].tobytes() == table.rows[window].tobytes() and other.measured[position + 1]
 
 
 @OPTIONS
-@given(grids(), st.integers(0, 2**32))
+@given(draw_grids(), st.integers(0, 2**32))
 def test_no_row_of_the_record_serves_two_splits(grid, seed):
-    bounds, random = Periods.model_validate(PERIODS).bounds(), np.random.default_rng(seed)
+    bounds, random = Periods.model_validate(PERIODS).get_bounds(), np.random.default_rng(seed)
     for split in range(3):
         first, last = bounds[split], bounds[split + 1]
         within = grid.index >= first if last is None else (grid.index >= first) & (grid.index < last)
         outside = np.flatnonzero(~within)
-        other = shaken(grid, outside, random)
-        assert chosen(other, bounds, split) == chosen(grid, bounds, split)
+        other = perturb_grid(grid, outside, random)
+        assert select_windows(other, bounds, split) == select_windows(grid, bounds, split)
 
 
 # --- The stage ---------------------------------------------------------------------------------------
@@ -241,21 +241,22 @@ def cleaned(root):
     T = hour.copy()
     T[[100, 101, 200]] = np.nan
     Path("data").mkdir()
-    columns = {
-        "Date Time": pa.array(hour.astype("M8[h]").astype("M8[s]")),
-        TARGET: pa.array(T),
-        "p": pa.array(hour),
-    }
+    times = pa.array(hour.astype("M8[h]").astype("M8[s]"))
+    columns = {"Date Time": times, TARGET: pa.array(T), "p": pa.array(hour)}
     pq.write_table(pa.table(columns), "data/clean.parquet")
     return {
         "dataset": {"target": TARGET},
         "clean": {"max_gap": 1},
         "periods": {"train": "1970-01-01", "val": "1970-01-04", "test": "1970-01-08", "end": None},
-        "clock": {"station": {"every": 1, "lookback": 24, "leads": 3}},
+        "clock": set_window(1, 24, 3),
     }
 
 
-def run(params, **changes):
+def set_window(every, lookback, leads):
+    return {"station": {"every": every, "lookback": lookback, "leads": leads}}
+
+
+def run_clock(params, **changes):
     for section, change in changes.items():
         params[section] = params[section] | change
     Path("params.yaml").write_text(json.dumps(params))
@@ -264,7 +265,7 @@ def run(params, **changes):
 
 
 def test_the_input_set(cleaned, capsys):
-    inputs = run(cleaned)
+    inputs = run_clock(cleaned)
     assert "station: train 46, val 42, test 45 windows" in capsys.readouterr().out
     assert inputs.shape == (24, 4) and inputs.rows.dtype == np.float32
     meta = inputs.meta
@@ -280,24 +281,18 @@ def test_the_input_set(cleaned, capsys):
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("section", "change", "expected"),
     [
-        (
-            {"clock": {"station": {"every": 1, "lookback": 200, "leads": 41}}},
-            r"periods.train: .* 200 rows and 41 targets",
-        ),
-        (
-            {"periods": {"test": "1970-01-11"}},
-            r"periods.test: .* to the end, found none; .* to 1970-01-10T23:00:00",
-        ),
-        ({"periods": {"val": "1970-01-09"}}, r"periods.test: expected a date after periods.val"),
-        ({"dataset": {"target": "T"}}, r"dataset.target: expected a column of data/clean.parquet, found 'T'"),
-        ({"clock": {"station": {"every": 2, "lookback": 25, "leads": 2}}}, r"clock.station.lookback: .* multiple"),
+        ("clock", set_window(1, 200, 41), r"periods.train: .* 200 rows and 41 targets"),
+        ("periods", {"test": "1970-01-11"}, r"periods.test: .* to the end, found none; .* to 1970-01-10T23:00:00"),
+        ("periods", {"val": "1970-01-09"}, r"periods.test: expected a date after periods.val"),
+        ("dataset", {"target": "T"}, r"dataset.target: expected a column of data/clean.parquet, found 'T'"),
+        ("clock", set_window(2, 25, 2), r"clock.station.lookback: .* multiple"),
     ],
 )
-def test_what_cannot_be_made(cleaned, changes, expected):
+def test_an_input_set_that_cannot_be_made_is_refused(cleaned, section, change, expected):
     with pytest.raises(UserError, match=expected):
-        run(cleaned, **changes)
+        run_clock(cleaned, **{section: change})
     assert not Path("data/inputs/station").exists()
 
 
@@ -306,12 +301,10 @@ def test_a_lead_that_is_never_measured_is_refused(cleaned):
     table = pq.read_table("data/clean.parquet")
     T = np.where(np.arange(240) % 2, np.nan, np.arange(240.0))
     pq.write_table(table.set_column(1, TARGET, pa.array(T)), "data/clean.parquet")
-    with pytest.raises(
-        UserError, match=r"periods.train: .* none at 2 of 3, the first of them 1; .* a longer `every`"
-    ):
-        run(cleaned)
-    window = {"clock": {"station": {"every": 2, "lookback": 24, "leads": 4}}}
-    assert len(run(cleaned, **window).train.windows)
+    message = r"periods.train: .* none at 2 of 3, the first of them 1; .* a longer `every`"
+    with pytest.raises(UserError, match=message):
+        run_clock(cleaned)
+    assert len(run_clock(cleaned, clock=set_window(2, 24, 4)).train.windows)
 
 
 def test_a_new_file_becomes_rows_without_the_pipeline(tmp_path):
@@ -325,6 +318,6 @@ def test_a_new_file_becomes_rows_without_the_pipeline(tmp_path):
     record = {name: to_numpy(table[name]) for name in table.column_names}
     clean = Clean.model_validate({"max_gap": 3, "wind": None, "checks": {}})
     grid, _ = cleaned_grid(record, clean, [], "T", "new.csv")
-    found = to_hourly_rows(grid, "T", 1, 3)
-    assert found.columns == ["T", *CALENDAR] and found.rows.shape == (335, 3)
-    np.testing.assert_allclose(found.rows[:, 0], np.arange(6, 2016, 6) / 100, rtol=1e-6)
+    result = to_hourly_rows(grid, "T", 1, 3)
+    assert result.columns == ["T", *CALENDAR] and result.rows.shape == (335, 3)
+    np.testing.assert_allclose(result.rows[:, 0], np.arange(6, 2016, 6) / 100, rtol=1e-6)

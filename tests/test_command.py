@@ -75,20 +75,20 @@ def start(project, *arguments, on_ctrl_c=signal.SIG_DFL, **options):
     )
 
 
-def ended(process):
+def wait_for(process):
     """Wait for `process`; return its exit code and what it still printed."""
     output, _ = process.communicate(timeout=300)
     return process.returncode, output
 
 
-def written(project):
+def list_written(project):
     return sorted(path.relative_to(project).as_posix() for path in project.glob("*/*out*"))
 
 
 def test_it_runs_a_stage_with_its_arguments(project):
-    code, output = ended(start(project, "toy", "work"))
+    code, output = wait_for(start(project, "toy", "work"))
     assert (code, output) == (0, "started\n")
-    assert (project / "data/out").read_text() == "1 x" and written(project) == ["data/out", "other/out"]
+    assert (project / "data/out").read_text() == "1 x" and list_written(project) == ["data/out", "other/out"]
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_it_runs_a_stage_with_its_arguments(project):
     ],
 )
 def test_help_and_exit_codes(project, arguments, code, expected):
-    found, output = ended(start(project, *arguments))
-    assert found == code
+    result, output = wait_for(start(project, *arguments))
+    assert result == code
     for text in expected:
         assert text in output
     assert ("Traceback" in output) == ("Traceback" in expected)
-    assert written(project) == []
+    assert list_written(project) == []
 
 
 def test_a_screen_output_that_cannot_be_written_is_one_line(project):
@@ -153,12 +153,12 @@ def test_ctrl_c_during_an_import_is_one_line(project, stage, module):
     (project / "hook/sitecustomize.py").write_text(HOOK)
     environment = {"PYTHONPATH": str(project / "hook"), "INTERRUPT": module}
     process = start(project, stage, "work", env=environment)
-    assert ended(process) == (130, f"{stage}: interrupted\n")
+    assert wait_for(process) == (130, f"{stage}: interrupted\n")
 
 
 def test_ctrl_c_during_the_work_is_one_line_and_leaves_nothing(project):
-    assert ended(start(project, "toy", "clear")) == (130, "started\ntoy: interrupted\n")
-    assert written(project) == []
+    assert wait_for(start(project, "toy", "clear")) == (130, "started\ntoy: interrupted\n")
+    assert list_written(project) == []
 
 
 @pytest.mark.parametrize("bar", ["clear", "leave"])
@@ -170,17 +170,17 @@ def test_ctrl_c_ends_a_bar_before_its_line(project, bar):
     os.close(theirs)
     assert process.wait(timeout=300) == 130
     fcntl.fcntl(ours, fcntl.F_SETFL, os.O_NONBLOCK)
-    shown = os.read(ours, 1 << 16).decode()
+    printed_output = os.read(ours, 1 << 16).decode()
     os.close(ours)
-    assert "0/9" in shown
-    assert shown.endswith({"clear": " \r", "leave": "s]\r\n"}[bar] + "\r\ntoy: interrupted\r\n")
+    assert "0/9" in printed_output
+    assert printed_output.endswith({"clear": " \r", "leave": "s]\r\n"}[bar] + "\r\ntoy: interrupted\r\n")
 
 
 def test_a_background_job_ignores_ctrl_c_as_before(project):
     process = start(project, "toy", "work", on_ctrl_c=signal.SIG_IGN)
     assert process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGINT)
-    assert ended(process) == (0, "")
+    assert wait_for(process) == (0, "")
 
 
 # --- Edits during a stage ------------------------------------------------------------------------
@@ -200,10 +200,10 @@ def test_an_edit_during_a_stage_is_named_and_nothing_is_written(project, name):
     process = start(project, "toy", "work")
     assert process.stdout.readline() == "started\n"
     (project / path).write_text(text)
-    code, output = ended(process)
+    code, output = wait_for(process)
     assert code == 1
     assert output == f"error: {name}: changed while this ran; nothing was written: run it again\n"
-    assert written(project) == []
+    assert list_written(project) == []
 
 
 def test_an_edit_that_is_put_back_or_concerns_other_things_is_none(project):
@@ -215,5 +215,5 @@ def test_an_edit_that_is_put_back_or_concerns_other_things_is_none(project):
         (project / path).write_text(before)
     (project / "params.yaml").write_text("# a comment\ntoy: {arm: 3, leg: 1}\nmore: 1\n")
     (project / "stages/train.py").write_text("")
-    assert ended(process) == (0, "")
-    assert written(project) == ["data/out", "other/out"]
+    assert wait_for(process) == (0, "")
+    assert list_written(project) == ["data/out", "other/out"]

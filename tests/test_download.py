@@ -1,7 +1,6 @@
 """The download stage against a server on loopback, and against good and bad local files."""
 
 import gzip
-import hashlib
 import http.server
 import io
 import json
@@ -10,6 +9,7 @@ import socket
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ from stages.samples import reviews as sample_reviews
 CSV = b'"Date Time","T (degC)"\n' + b"".join(b"01.01.2009 00:%02d:00,-8.02\n" % m for m in range(0, 60, 10))
 
 
-def zipped(**members: bytes) -> bytes:
+def make_zip(**members: bytes) -> bytes:
     """Return a zip archive of `members`; two underscores in a name stand for its dot."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -35,7 +35,7 @@ def zipped(**members: bytes) -> bytes:
     return buffer.getvalue()
 
 
-ZIP = zipped(jena__csv=CSV)
+ZIP = make_zip(jena__csv=CSV)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -60,17 +60,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
-def good(body: bytes, **headers: str) -> Callable[[Handler], None]:
+def answer_with(body: bytes, **headers: str) -> Callable[[Handler], None]:
     """Return an answer: `body`, whole."""
     return lambda handler: handler.send(200, body, **headers)
 
 
-def cut(body: bytes) -> Callable[[Handler], None]:
+def answer_with_half(body: bytes) -> Callable[[Handler], None]:
     """Return an answer: the first half of `body`, announced as the whole of it."""
     return lambda handler: handler.send(200, body[: len(body) // 2], length=len(body))
 
 
-def state(code: int) -> Callable[[Handler], None]:
+def answer_with_status(code: int) -> Callable[[Handler], None]:
     """Return an answer: this HTTP status and no body."""
     return lambda handler: handler.send(code)
 
@@ -130,21 +130,21 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def closed_port() -> int:
+def find_closed_port() -> int:
     """Return a port of loopback that is closed."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]
 
 
-def run(source: object, section: str = "dataset", size: object = None, sha256: object = None) -> dict:
+def run(source: object, section: str = "dataset", **settings: object) -> dict:
     """Run the stage with these settings, return its source.json."""
-    YAML().dump({section: {"source": source, "size": size, "sha256": sha256}}, Path("params.yaml"))
+    YAML().dump({section: {"source": source, "size": None, "sha256": None} | settings}, Path("params.yaml"))
     stage.download(section)
     return json.loads(Path("data/raw", section, "source.json").read_text())
 
 
-def failure(source: object, section: str = "dataset", **settings: object) -> str:
+def run_and_fail(source: object, section: str = "dataset", **settings: object) -> str:
     """Run the stage with settings that must fail, return the message; nothing may be left behind."""
     with pytest.raises(UserError) as caught:
         run(source, section, **settings)
@@ -153,7 +153,7 @@ def failure(source: object, section: str = "dataset", **settings: object) -> str
     return str(caught.value)
 
 
-def raw(name: str, section: str = "dataset") -> bytes:
+def read_raw(name: str, section: str = "dataset") -> bytes:
     """Return the bytes of a file that the stage wrote."""
     return Path("data/raw", section, name).read_bytes()
 
@@ -167,12 +167,13 @@ def raw(name: str, section: str = "dataset") -> bytes:
         ("a.csv.gz", gzip.compress(CSV, mtime=0)),
         ("a.gz", gzip.compress(CSV, mtime=0)),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_good_file_comes_byte_by_byte_with_a_note(server: Server, name: str, body: bytes) -> None:
-    address = server.serve(f"/files/{name}", good(body))
-    digest = hashlib.sha256(body).hexdigest()
+    address = server.serve(f"/files/{name}", answer_with(body))
+    digest = sha256(body).hexdigest()
     note = run([address], size=len(body), sha256=digest.upper())
-    assert raw(name) == body
+    assert read_raw(name) == body
     assert note == {
         "source": address,
         "synthetic": False,
@@ -182,21 +183,17 @@ def test_good_file_comes_byte_by_byte_with_a_note(server: Server, name: str, bod
 
 
 def test_reviews_are_fetched_too(server: Server) -> None:
-    body = zipped(x_train__npy=b"not looked into")
-    note = run(server.serve("/imdb.npz", good(body)), "reviews")
-    assert raw("imdb.npz", "reviews") == body
+    body = make_zip(x_train__npy=b"not looked into")
+    note = run(server.serve("/imdb.npz", answer_with(body)), "reviews")
+    assert read_raw("imdb.npz", "reviews") == body
     assert note["files"][0]["name"] == "imdb.npz"
 
 
-def test_gzip_file_that_is_called_a_compressed_body_stays_compressed(server: Server) -> None:
+def test_compressed_body_is_unpacked_unless_the_file_itself_is_compressed(server: Server) -> None:
     body = gzip.compress(CSV, mtime=0)
-    run(server.serve("/a.csv.gz", good(body, Content_Encoding="gzip")))
-    assert raw("a.csv.gz") == body
-
-
-def test_csv_in_a_compressed_body_is_unpacked(server: Server) -> None:
-    run(server.serve("/a.csv", good(gzip.compress(CSV, mtime=0), Content_Encoding="gzip")))
-    assert raw("a.csv") == CSV
+    for name, content in (("a.csv", CSV), ("a.csv.gz", body)):
+        run(server.serve(f"/{name}", answer_with(body, Content_Encoding="gzip")))
+        assert read_raw(name) == content
 
 
 def redirect(address: str) -> Callable[[Handler], None]:
@@ -205,19 +202,19 @@ def redirect(address: str) -> Callable[[Handler], None]:
 
 
 def test_redirect_is_followed_and_noted_without_its_query(server: Server) -> None:
-    server.serve("/b.csv?signed=secret", good(CSV))
+    server.serve("/b.csv?signed=secret", answer_with(CSV))
     address = server.serve("/a.csv", redirect("/b.csv?signed=secret#part"))
     note = run(address)
-    assert raw("a.csv") == CSV
+    assert read_raw("a.csv") == CSV
     assert (note["source"], note["redirected"]) == (address, address.replace("a.csv", "b.csv"))
 
 
 def test_address_with_a_query_is_no_redirect(server: Server) -> None:
-    assert "redirected" not in run(server.serve("/a.csv?id=1", good(CSV)))
+    assert "redirected" not in run(server.serve("/a.csv?id=1", answer_with(CSV)))
 
 
 def test_redirect_from_https_to_http_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    insecure = server.serve("/b.csv", good(CSV))
+    insecure = server.serve("/b.csv", answer_with(CSV))
     send = requests.adapters.HTTPAdapter.send
 
     def answered(adapter: object, request: requests.PreparedRequest, **options: object) -> requests.Response:
@@ -232,62 +229,60 @@ def test_redirect_from_https_to_http_is_refused(server: Server, monkeypatch: pyt
         return response
 
     monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", answered)
-    assert f"https://h/a.csv: redirected from https to {insecure}" in failure("https://h/a.csv")
+    assert f"https://h/a.csv: redirected from https to {insecure}" in run_and_fail("https://h/a.csv")
     assert server.asked == []
 
 
 def test_endless_redirects_are_given_up(server: Server) -> None:
-    assert "redirects" in failure(server.serve("/a.csv", redirect("/a.csv")))
+    assert "redirects" in run_and_fail(server.serve("/a.csv", redirect("/a.csv")))
 
 
-def test_cut_body_is_fetched_again_from_the_start(server: Server) -> None:
-    run(server.serve("/a.csv", cut(CSV), cut(CSV), good(CSV)))
-    assert raw("a.csv") == CSV
-    assert server.asked == ["/a.csv"] * 3
-
-
-@pytest.mark.parametrize("code", [500, 502, 503, 504])
-def test_passing_server_error_is_tried_again(server: Server, code: int) -> None:
-    run(server.serve("/a.csv", state(code), good(CSV)))
-    assert raw("a.csv") == CSV
-
-
-def test_dropped_connection_is_tried_again(server: Server) -> None:
-    run(server.serve("/a.csv", hang_up, good(CSV)))
-    assert raw("a.csv") == CSV
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [answer_with_half(CSV), answer_with_half(CSV)],
+        *([answer_with_status(code)] for code in (500, 502, 503, 504)),
+        [hang_up],
+    ],
+    ids=["cut", "500", "502", "503", "504", "dropped"],
+)
+def test_passing_failure_is_tried_again_from_the_start(server: Server, answers: list) -> None:
+    run(server.serve("/a.csv", *answers, answer_with(CSV)))
+    assert read_raw("a.csv") == CSV
+    assert server.asked == ["/a.csv"] * (len(answers) + 1)
 
 
 @pytest.mark.parametrize(
     ("path", "answer", "reason", "requests"),
     [
-        ("/a.csv", cut(CSV), "the body was cut short, 89 bytes came, 90 more were announced, 4 times", 4),
-        ("/a.csv", state(404), "HTTP 404 Not Found", 1),
-        ("/a.csv", state(403), "HTTP 403 Forbidden", 1),
-        ("/a.csv", state(503), "HTTP 503 Service Unavailable", 4),
+        (
+            "/a.csv",
+            answer_with_half(CSV),
+            "the body was cut short, 89 bytes came, 90 more were announced, 4 times",
+            4,
+        ),
+        ("/a.csv", answer_with_status(404), "HTTP 404 Not Found", 1),
+        ("/a.csv", answer_with_status(403), "HTTP 403 Forbidden", 1),
+        ("/a.csv", answer_with_status(503), "HTTP 503 Service Unavailable", 4),
         ("/a.csv", hang_up, "the server closed the connection without an answer", 4),
-        ("/a.csv", good(b"\n <!DOCTYPE html><html>log in</html>"), "HTML", 1),
-        ("/a.zip", good(b"<?xml version='1.0'?><Error/>"), "HTML or XML", 1),
-        ("/a.csv", good(b""), "empty", 1),
-        ("/a.zip", good(ZIP[:-30]), "not a whole zip", 1),
+        ("/a.csv", answer_with(b"\n <!DOCTYPE html><html>log in</html>"), "HTML", 1),
+        ("/a.zip", answer_with(b"<?xml version='1.0'?><Error/>"), "HTML or XML", 1),
+        ("/a.csv", answer_with(b""), "empty", 1),
+        ("/a.zip", answer_with(ZIP[:-30]), "not a whole zip", 1),
     ],
 )
-def test_bad_answer_is_named(
-    server: Server, path: str, answer: Callable[[Handler], None], reason: str, requests: int
-) -> None:
+def test_bad_answer_is_named(server: Server, path: str, answer, reason: str, requests: int) -> None:
     address = server.serve(path, answer)
-    message = failure(address)
-    assert f"{address}: " in message
-    assert reason in message
+    message = run_and_fail(address)
+    assert f"{address}: " in message and reason in message
     assert len(server.asked) == requests
 
 
-@pytest.mark.parametrize(("answer", "requests"), [(stall, 4), (stall_midway, 4)])
-def test_stalled_connection_is_given_up(
-    server: Server, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Handler], None], requests: int
-) -> None:
+@pytest.mark.parametrize("answer", [stall, stall_midway])
+def test_stalled_connection_is_given_up(server, monkeypatch, answer: Callable[[Handler], None]) -> None:
     monkeypatch.setattr(stage, "READ_TIMEOUT", 0.05)
-    assert "the server sent nothing for too long" in failure(server.serve("/a.zip", answer))
-    assert len(server.asked) == requests
+    assert "the server sent nothing for too long" in run_and_fail(server.serve("/a.zip", answer))
+    assert len(server.asked) == 4
 
 
 def endless(handler: Handler) -> None:
@@ -318,11 +313,9 @@ def trickle(handler: Handler) -> None:
 
 @pytest.mark.parametrize("answer", [endless, endless_chunks])
 @pytest.mark.parametrize("size", [1000, None])
-def test_body_is_received_no_further_than_its_size(
-    server: Server, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Handler], None], size: int | None
-) -> None:
+def test_body_is_received_no_further_than_its_size(server, monkeypatch, answer, size: int | None) -> None:
     monkeypatch.setattr(archives, "LIMIT", 5000)
-    message = failure(server.serve("/a.csv", answer), size=size)
+    message = run_and_fail(server.serve("/a.csv", answer), size=size)
     assert f"expected at most {size or 5000:,} bytes, the server sends more" in message
     assert server.asked == ["/a.csv"]
 
@@ -337,50 +330,50 @@ def test_body_in_chunks_is_put_together(server: Server) -> None:
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
 
     run(server.serve("/a.csv", chunks), size=len(CSV))
-    assert raw("a.csv") == CSV
+    assert read_raw("a.csv") == CSV
 
 
 def test_compressed_body_is_limited_unpacked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "LIMIT", 10**6)
     body = gzip.compress(bytes(10**7), mtime=0)
-    message = failure(server.serve("/a.csv", good(body, Content_Encoding="gzip")))
+    message = run_and_fail(server.serve("/a.csv", answer_with(body, Content_Encoding="gzip")))
     assert "expected at most 1,000,000 bytes, the server sends more" in message
 
 
 def test_slow_body_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "TIME_LIMIT", 0.1)
-    assert "not complete after 0 s" in failure(server.serve("/a.csv", trickle))
+    assert "not complete after 0 s" in run_and_fail(server.serve("/a.csv", trickle))
     assert server.asked == ["/a.csv"]
 
 
-def test_announced_size_is_compared_before_a_byte_comes(server: Server) -> None:
-    message = failure(server.serve("/a.csv", stall_midway), size=7)
-    assert f"expected at most 7 bytes, the server announces {len(ZIP)}" in message
-
-
-def test_wrong_size_says_expected_and_got(server: Server) -> None:
-    message = failure(server.serve("/a.csv", good(CSV)), size=1000)
-    assert f"wrong size: expected 1000 bytes, got {len(CSV)}" in message
-
-
-def test_wrong_hash_says_expected_and_got(server: Server) -> None:
-    message = failure(server.serve("/a.csv", good(CSV)), sha256="ab" * 32)
-    assert f"wrong sha256: expected {'ab' * 32}, got {hashlib.sha256(CSV).hexdigest()}" in message
+@pytest.mark.parametrize(
+    ("answer", "settings", "message"),
+    [
+        (stall_midway, {"size": 7}, f"expected at most 7 bytes, the server announces {len(ZIP)}"),
+        (answer_with(CSV), {"size": 1000}, f"wrong size: expected 1000 bytes, got {len(CSV)}"),
+        (
+            answer_with(CSV),
+            {"sha256": "ab" * 32},
+            f"wrong sha256: expected {'ab' * 32}, got {sha256(CSV).hexdigest()}",
+        ),
+    ],
+    ids=["announced size", "size", "hash"],
+)
+def test_wrong_size_or_hash_says_expected_and_got(server: Server, answer, settings: dict, message: str) -> None:
+    assert message in run_and_fail(server.serve("/a.csv", answer), **settings)
 
 
 def test_next_mirror_is_tried_and_the_rest_left_alone(server: Server) -> None:
-    other = server.serve("/other/a.csv", good(CSV + CSV))
-    right = server.serve("/right/a.csv", good(CSV))
-    unasked = server.serve("/unasked/a.csv", good(CSV))
-    note = run([server.serve("/gone/a.csv", state(404)), other, right, unasked], size=len(CSV))
+    other = server.serve("/other/a.csv", answer_with(CSV + CSV))
+    right = server.serve("/right/a.csv", answer_with(CSV))
+    unasked = server.serve("/unasked/a.csv", answer_with(CSV))
+    refused = server.serve("/refused/b.csv", answer_with(b"<html>"))
+    note = run(
+        [server.serve("/gone/a.csv", answer_with_status(404)), refused, other, right, unasked], size=len(CSV)
+    )
     assert note["source"] == right
-    assert raw("a.csv") == CSV
-    assert server.asked == ["/gone/a.csv", "/other/a.csv", "/right/a.csv"]
-
-
-def test_file_of_a_refused_mirror_is_not_kept(server: Server) -> None:
-    run([server.serve("/bad.csv", good(b"<html>")), server.serve("/good.csv", good(CSV))])
-    assert not Path("data/raw/dataset/bad.csv").exists()
+    assert read_raw("a.csv") == CSV and not Path("data/raw/dataset/b.csv").exists()
+    assert server.asked == ["/gone/a.csv", "/refused/b.csv", "/other/a.csv", "/right/a.csv"]
 
 
 def test_one_message_names_every_mirror_and_three_ways_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,10 +385,10 @@ def test_one_message_names_every_mirror_and_three_ways_on(server: Server, monkey
         return resolve(host, *arguments)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve_numbers_only)
-    closed = f"http://127.0.0.1:{closed_port()}/a.csv"
+    closed = f"http://127.0.0.1:{find_closed_port()}/a.csv"
     nowhere = "http://nowhere.invalid/a.csv"
-    gone = server.serve("/a.csv", state(404))
-    message = failure([closed, gone, nowhere])
+    gone = server.serve("/a.csv", answer_with_status(404))
+    message = run_and_fail([closed, gone, nowhere])
     assert f"{closed}: connection refused" in message
     assert f"{gone}: HTTP 404 Not Found" in message
     assert f"{nowhere}: the host name cannot be resolved" in message
@@ -407,24 +400,22 @@ def test_one_message_names_every_mirror_and_three_ways_on(server: Server, monkey
 
 
 def test_failed_run_keeps_an_earlier_download(server: Server) -> None:
-    run(server.serve("/a.csv", good(CSV)))
+    run(server.serve("/a.csv", answer_with(CSV)))
     with pytest.raises(UserError):
-        run(server.serve("/b.csv", state(404)))
-    assert raw("a.csv") == CSV
+        run(server.serve("/b.csv", answer_with_status(404)))
+    assert read_raw("a.csv") == CSV
     assert [path.name for path in Path("data/raw").iterdir()] == ["dataset"]
 
 
 def test_interrupted_download_leaves_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        assert raw_file_of_this_run().stat().st_size == len(CSV)
+    def interrupt(*_: object) -> None:
+        (file,) = Path("data/raw").glob(".dataset*/a.csv")
+        assert file.stat().st_size == len(CSV)
         raise KeyboardInterrupt
 
-    def raw_file_of_this_run() -> Path:
-        return next(Path("data/raw").glob(".dataset*/a.csv"))
-
-    monkeypatch.setattr(stage, "check_file", interrupted)
+    monkeypatch.setattr(stage, "check_file", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run(server.serve("/a.csv", good(CSV)))
+        run(server.serve("/a.csv", answer_with(CSV)))
     assert list(Path("data/raw").iterdir()) == []
 
 
@@ -453,63 +444,48 @@ def test_file_name_stays_inside_the_directory(first: str, middle: str, last: str
     assert not {"/", "\\", "\0"} & set(name)
 
 
-def test_one_path_is_copied_under_its_name(root: Path) -> None:
+@pytest.mark.parametrize("path", ["mine.csv", "~/mine.csv"])
+def test_one_path_is_copied_under_its_name(root: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setenv("HOME", str(root))
     (root / "mine.csv").write_bytes(CSV)
-    note = run("mine.csv", size=len(CSV), sha256=hashlib.sha256(CSV).hexdigest())
-    assert raw("mine.csv") == CSV
-    assert note["source"] == "mine.csv"
-    assert note["synthetic"] is False
+    note = run(path, size=len(CSV), sha256=sha256(CSV).hexdigest())
+    assert read_raw("mine.csv") == CSV
+    assert (note["source"], note["synthetic"]) == (path, False)
     assert [file["name"] for file in note["files"]] == ["mine.csv"]
 
 
-def test_home_directory_is_understood(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(root))
-    (root / "mine.csv").write_bytes(CSV)
-    run(["~/mine.csv"])
-    assert raw("mine.csv") == CSV
-
-
-def test_several_paths_keep_their_order_and_equal_names_apart(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_several_paths_keep_their_order_and_equal_names_apart(root: Path, capsys) -> None:
     for folder, content in (("late", CSV), ("early", CSV + CSV)):
         (root / folder).mkdir()
         (root / folder / "roof.csv").write_bytes(content)
     (root / "next.zip").write_bytes(ZIP)
     note = run(["early/roof.csv", "late/roof.csv", "next.zip"], size=7)
     assert [file["name"] for file in note["files"]] == ["1_roof.csv", "2_roof.csv", "3_next.zip"]
-    assert [raw(file["name"]) for file in note["files"]] == [CSV + CSV, CSV, ZIP]
+    assert [read_raw(file["name"]) for file in note["files"]] == [CSV + CSV, CSV, ZIP]
     assert "not checked" in capsys.readouterr().out
-
-
-def test_missing_path_is_named(root: Path) -> None:
-    (root / "here.csv").write_bytes(CSV)
-    assert "dataset.source: gone/away.csv: no such file" in failure(["here.csv", "gone/away.csv"])
 
 
 def test_only_a_file_is_copied(root: Path) -> None:
     (root / "folder.csv").mkdir()
     os.mkfifo(root / "pipe.csv")
     (root / "endless.csv").symlink_to("/dev/zero")
-    assert "folder.csv: expected a file, found a directory" in failure("folder.csv")
-    assert "pipe.csv: expected a file, found a device, pipe or socket" in failure("pipe.csv")
-    assert "endless.csv: expected a file, found a device, pipe or socket" in failure("endless.csv")
-    (root / "link.csv").symlink_to("mine.csv")
-    (root / "mine.csv").write_bytes(CSV)
-    run("link.csv")
-    assert raw("link.csv") == CSV and not Path("data/raw/dataset/link.csv").is_symlink()
-
-
-def test_large_file_is_not_copied(root: Path) -> None:
     with (root / "sparse.csv").open("wb") as file:
         file.truncate(archives.LIMIT + 1)
-    assert "sparse.csv: expected at most 500,000,000 bytes, found 500,000,001" in failure("sparse.csv")
+    (root / "link.csv").symlink_to("mine.csv")
+    (root / "mine.csv").write_bytes(CSV)
+    assert "dataset.source: gone/away.csv: no such file" in run_and_fail(["mine.csv", "gone/away.csv"])
+    assert "folder.csv: expected a file, found a directory" in run_and_fail("folder.csv")
+    assert "pipe.csv: expected a file, found a device, pipe or socket" in run_and_fail("pipe.csv")
+    assert "endless.csv: expected a file, found a device, pipe or socket" in run_and_fail("endless.csv")
+    assert "sparse.csv: expected at most 500,000,000 bytes, found 500,000,001" in run_and_fail("sparse.csv")
+    run("link.csv")
+    assert read_raw("link.csv") == CSV and not Path("data/raw/dataset/link.csv").is_symlink()
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.zip", zipped(readme__txt=b"hello"), "found 0; it holds readme.txt"),
+        ("a.zip", make_zip(readme__txt=b"hello"), "found 0; it holds readme.txt"),
         ("a.csv.gz", CSV, "not a whole gz file"),
         ("a.csv", b"\xef\xbb\xbf<html>", "HTML"),
         ("a.csv", b"", "empty"),
@@ -517,35 +493,30 @@ def test_large_file_is_not_copied(root: Path) -> None:
 )
 def test_bad_file_is_named(root: Path, name: str, content: bytes, reason: str) -> None:
     (root / name).write_bytes(content)
-    message = failure(name)
+    message = run_and_fail(name)
     assert f"dataset.source: {name}: " in message
     assert reason in message
 
 
 def test_wrong_size_of_a_path_says_what_to_do(root: Path) -> None:
     (root / "mine.csv").write_bytes(CSV)
-    message = failure("mine.csv", size=7)
+    message = run_and_fail("mine.csv", size=7)
     assert f"expected 7 bytes, got {len(CSV)}" in message
     assert "correct dataset.size and dataset.sha256, or set them to null" in message
 
 
 @pytest.mark.parametrize("source", ["sample", ["sample"]])
-def test_sample_is_generated_and_said_to_be_synthetic(
-    source: object, root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sample_is_generated_and_said_to_be_synthetic(source: object, capsys) -> None:
     note = run(source, "reviews", sha256="ab" * 32)
-    sample_reviews.write_sample(root)
-    expected = (root / "sample.npz").read_bytes()
-    assert hashlib.sha256(expected).hexdigest() == sample_reviews.SHA256
-    assert raw("sample.npz", "reviews") == expected
-    digest = hashlib.sha256(expected).hexdigest()
-    files = [{"name": "sample.npz", "size": len(expected), "sha256": digest}]
+    content = read_raw("sample.npz", "reviews")
+    assert sha256(content).hexdigest() == sample_reviews.SHA256
+    files = [{"name": "sample.npz", "size": len(content), "sha256": sample_reviews.SHA256}]
     assert note == {"source": "sample", "synthetic": True, "files": files}
     assert "SYNTHETIC" in capsys.readouterr().out
 
 
 def test_wrong_settings_are_named() -> None:
-    message = failure(source="a.csv", section="reviews", sha256="abc")
+    message = run_and_fail(source="a.csv", section="reviews", sha256="abc")
     assert "params.yaml: reviews.source: a.csv: expected a name that ends in .npz" in message
     assert "params.yaml: reviews.sha256: expected 64 hexadecimal digits" in message
 

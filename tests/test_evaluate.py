@@ -20,7 +20,7 @@ from stages.train import train
 COLUMNS = ["p (mbar)", "T (degC)"]
 
 
-def forecasts(mean=9.0, std=7.0):
+def make_forecasts(mean=9.0, std=7.0):
     """An input set for forecasts, windows of 3 rows, and made-up outputs for validation and test."""
     random = np.random.default_rng(0)
     rows = random.normal(size=(20, 2)).astype(np.float32)
@@ -42,37 +42,33 @@ def test_mae_is_summed_in_float64():
 
 
 def test_naive_is_the_last_value_of_the_target():
-    made, _ = forecasts()
+    made, _ = make_forecasts()
     np.testing.assert_array_equal(naive_forecast(made.test, 1), made.test.windows[:][:, -1, 1])
 
 
 def test_forecast_metrics():
-    made, outputs = forecasts()
-    found = score_splits(made, outputs)
-    assert list(found) == [f"{s}_{m}" for s in ("val", "test") for m in ("mae", "mae_degc", "skill")]
+    made, outputs = make_forecasts()
+    scores = score_splits(made, outputs)
+    assert list(scores) == [f"{s}_{m}" for s in ("val", "test") for m in ("mae", "mae_degc", "skill")]
     for name, output in outputs.items():
         split = getattr(made, name)
         error = np.mean(np.abs(split.targets.astype(float) - output.astype(float)))
         last = np.mean(np.abs(split.targets.astype(float) - split.windows[:][:, -1, 1].astype(float)))
-        assert found[f"{name}_mae"] == pytest.approx(error, rel=1e-12)
-        assert found[f"{name}_mae_degc"] == pytest.approx(error * 7, rel=1e-12)
-        assert found[f"{name}_skill"] == pytest.approx(1 - error / last, rel=1e-9)
-    assert found["val_mae"] == pytest.approx(0.25, rel=1e-6)
+        assert scores[f"{name}_mae"] == pytest.approx(error, rel=1e-12)
+        assert scores[f"{name}_mae_degc"] == pytest.approx(error * 7, rel=1e-12)
+        assert scores[f"{name}_skill"] == pytest.approx(1 - error / last, rel=1e-9)
+    assert scores["val_mae"] == pytest.approx(0.25, rel=1e-6)
 
 
-def test_skill_of_naive_is_nothing_and_of_the_truth_one():
-    made, _ = forecasts()
+def test_skill_of_naive_is_zero_of_the_truth_one_and_undefined_where_naive_is_perfect():
+    made, _ = make_forecasts()
     last = score_splits(made, {name: naive_forecast(getattr(made, name), 1) for name in ("val", "test")})
     assert (last["val_skill"], last["test_skill"]) == (0, 0)
     truth = score_splits(made, {"val": made.val.targets, "test": made.test.targets})
     assert (truth["val_skill"], truth["test_skill"], truth["test_mae_degc"]) == (1, 1, 0)
-
-
-def test_no_skill_where_there_is_a_perfect_naive_forecast():
-    made, outputs = forecasts()
     made.val.targets[:] = naive_forecast(made.val, 1)
     with pytest.raises(UserError, match=r"split\.val: .* constant in the val windows"):
-        score_splits(made, outputs)
+        score_splits(made, {"val": made.val.targets, "test": made.test.targets})
 
 
 @pytest.mark.parametrize("logits", [False, True])
@@ -86,15 +82,15 @@ def test_review_metrics_equal_keras(logits):
     made = Inputs(rows, Meta(time=4, words=9), **splits)
     outputs = {"val": random.normal(0, 3, 50), "test": random.normal(0, 3, 30)}
     outputs = {key: np.float32(x if logits else 1 / (1 + np.exp(-x))) for key, x in outputs.items()}
-    found = score_reviews(made, outputs, logits)
-    assert sorted(found) == ["test_accuracy", "val_accuracy", "val_loss"]
+    scores = score_reviews(made, outputs, logits)
+    assert sorted(scores) == ["test_accuracy", "val_accuracy", "val_loss"]
     for name, output in outputs.items():
         accuracy = keras.metrics.BinaryAccuracy(threshold=0.0 if logits else 0.5)
         accuracy.update_state(splits[name].targets[:, None], output[:, None])
-        assert found[f"{name}_accuracy"] == pytest.approx(float(accuracy.result()), rel=1e-6)
+        assert scores[f"{name}_accuracy"] == pytest.approx(float(accuracy.result()), rel=1e-6)
     y, p = splits["val"].targets.astype(float), outputs["val"].astype(float)
     p = 1 / (1 + np.exp(-p)) if logits else p
-    assert found["val_loss"] == pytest.approx(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)), rel=1e-4)
+    assert scores["val_loss"] == pytest.approx(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)), rel=1e-4)
 
 
 @pytest.fixture
@@ -111,12 +107,12 @@ def test_naive_from_training_to_the_metrics(data, capsys):
     text = Path("metrics/forecast/naive.json").read_text()
     assert [path.name for path in folder.iterdir()] == ["forecast.parquet"]
     assert "naive: val_mae " in capsys.readouterr().out
-    found = json.loads(text)
-    assert [found[key] for key in ("val_skill", "test_skill", "best_epoch", "epochs", "parameters")] == [0] * 5
+    scores = json.loads(text)
+    assert [scores[key] for key in ("val_skill", "test_skill", "best_epoch", "epochs", "parameters")] == [0] * 5
     rows, delay = data.rows[:, 1], 4  # the last input lies one step of 2 rows before the row of the forecast
     test = np.arange(181 + 16, 300 - delay - 1)
     error = np.abs(rows[test + delay] - rows[test - 2]).mean()
-    assert found["test_mae_degc"] == pytest.approx(error, rel=1e-5)
+    assert scores["test_mae_degc"] == pytest.approx(error, rel=1e-5)
 
     table = pq.read_table(folder / "forecast.parquet")
     assert table.column_names == ["time", "truth", "forecast"]
@@ -129,14 +125,18 @@ def test_naive_from_training_to_the_metrics(data, capsys):
 def test_a_trained_model_scores_as_its_best_epoch_did(data):
     train("dense")
     stage.evaluate("dense")
-    found = json.loads(Path("metrics/forecast/dense.json").read_text())
+    scores = json.loads(Path("metrics/forecast/dense.json").read_text())
     with Path("data/models/forecast/dense/history.csv").open() as file:
         losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
-    assert found["val_mae"] == pytest.approx(min(losses), rel=1e-5)
-    assert (found["best_epoch"], found["epochs"], found["parameters"]) == (losses.index(min(losses)) + 1, 2, 79)
+    assert scores["val_mae"] == pytest.approx(min(losses), rel=1e-5)
+    assert (scores["best_epoch"], scores["epochs"], scores["parameters"]) == (
+        losses.index(min(losses)) + 1,
+        2,
+        79,
+    )
     table = pq.read_table("data/evaluations/forecast/dense/forecast.parquet")
     error = np.abs(table["truth"].to_numpy() - table["forecast"].to_numpy()).mean()
-    assert found["test_mae_degc"] == pytest.approx(error, rel=1e-4)
+    assert scores["test_mae_degc"] == pytest.approx(error, rel=1e-4)
     first = Path("data/evaluations/forecast/dense/forecast.parquet").read_bytes()
     stage.evaluate("dense")
     assert Path("data/evaluations/forecast/dense/forecast.parquet").read_bytes() == first
@@ -156,16 +156,16 @@ def test_reviews_from_training_to_the_metrics(data):
     data.write_params("models", "imdb_conv1d", **line, embedding=4, filters=4, kernel=3, pool=2)
     train("imdb_conv1d")
     stage.evaluate("imdb_conv1d")
-    found = json.loads(Path("metrics/reviews/imdb_conv1d.json").read_text())
+    scores = json.loads(Path("metrics/reviews/imdb_conv1d.json").read_text())
     with Path("data/models/reviews/imdb_conv1d/history.csv").open() as file:
-        best = list(csv.DictReader(file))[found["best_epoch"] - 1]
+        best = list(csv.DictReader(file))[scores["best_epoch"] - 1]
     assert list(best) == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
-    assert found["val_accuracy"] == pytest.approx(float(best["val_accuracy"]))
-    assert found["val_loss"] == pytest.approx(float(best["val_loss"]), rel=1e-4)
+    assert scores["val_accuracy"] == pytest.approx(float(best["val_accuracy"]))
+    assert scores["val_loss"] == pytest.approx(float(best["val_loss"]), rel=1e-4)
     table = pq.read_table("data/evaluations/reviews/imdb_conv1d/forecast.parquet")
     assert table.column_names == ["truth", "forecast"]
     assert table["truth"].to_numpy().tolist() == labels[40:].tolist()
-    assert ((table["forecast"].to_numpy() > 0) == labels[40:]).mean() == pytest.approx(found["test_accuracy"])
+    assert ((table["forecast"].to_numpy() > 0) == labels[40:]).mean() == pytest.approx(scores["test_accuracy"])
     assert load_input_set("data/inputs/texts").meta.unit is None
 
 

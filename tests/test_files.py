@@ -28,17 +28,17 @@ REPOSITORY = Path(__file__).parents[1]
 def folder(tmp_path, monkeypatch):
     """Work in an empty directory, as a process that has read nothing and is not guarded."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(params, "_read", [])
-    for name in ("_read", "_code"):
+    monkeypatch.setattr(params, "_history", [])
+    for name in ("_input_states", "_code_states"):
         monkeypatch.setattr(files, name, {})
     return tmp_path
 
 
-def names(folder="."):
+def list_names(folder="."):
     return sorted(path.name for path in Path(folder).iterdir())
 
 
-def make(path, content, directory=False):
+def write_output(path, content, directory=False):
     """Write a file, or a directory with a file in it."""
     if directory:
         path.mkdir()
@@ -46,7 +46,7 @@ def make(path, content, directory=False):
     path.write_text(content)
 
 
-def content(path):
+def read_content(path):
     path = Path(path)
     return (path / "part" if path.is_dir() else path).read_text()
 
@@ -59,9 +59,9 @@ def content(path):
 def test_an_output_appears_with_its_parents_and_replaces_what_is_there(kind, directory):
     for text in ("old", "new"):
         with atomic_output(kind("a/b/out")) as path:
-            make(path, text, directory)
-            assert path.name != "out" and names("a/b") in ([path.name], [path.name, "out"])
-        assert names("a/b") == ["out"] and content("a/b/out") == text
+            write_output(path, text, directory)
+            assert path.name != "out" and list_names("a/b") in ([path.name], [path.name, "out"])
+        assert list_names("a/b") == ["out"] and read_content("a/b/out") == text
 
 
 @pytest.mark.parametrize("error", [ValueError, UserError, KeyboardInterrupt, SystemExit])
@@ -70,12 +70,12 @@ def test_an_output_appears_with_its_parents_and_replaces_what_is_there(kind, dir
 def test_after_an_exception_all_is_as_before(error, directory, before):
     if before:
         Path("a").mkdir()
-        make(Path("a/out"), "old", directory)
+        write_output(Path("a/out"), "old", directory)
     with pytest.raises(error), atomic_output("a/out") as path:
-        make(path, "new", directory)
+        write_output(path, "new", directory)
         raise error
-    assert names("a") == (["out"] if before else [])
-    assert not before or content("a/out") == "old"
+    assert list_names("a") == (["out"] if before else [])
+    assert not before or read_content("a/out") == "old"
 
 
 def test_what_a_kill_left_is_removed():
@@ -83,48 +83,53 @@ def test_what_a_kill_left_is_removed():
     Path(".out.old").touch()
     with atomic_output("out") as path:
         path.mkdir()
-    assert names() == ["out"]
+    assert list_names() == ["out"]
 
 
 def test_a_link_is_replaced_and_its_target_left_alone():
-    make(Path("cache"), "old", True)
+    write_output(Path("cache"), "old", True)
     Path("out").symlink_to("cache")
     with atomic_output("out") as path:
-        make(path, "new", True)
-    assert content("cache") == "old" and content("out") == "new" and not Path("out").is_symlink()
+        write_output(path, "new", True)
+    assert read_content("cache") == "old" and read_content("out") == "new" and not Path("out").is_symlink()
 
 
 def test_a_block_that_makes_nothing_is_a_defect():
     with pytest.raises(RuntimeError, match="out: the block made nothing"), atomic_output("out"):
         pass
-    assert names() == []
+    assert list_names() == []
 
 
 @pytest.mark.parametrize("failing", ["neither", "first", "second", "after"])
 def test_two_outputs_appear_together_or_not_at_all(failing):
     def outputs():
         with atomic_output("a") as first, atomic_output("b/c") as second:
-            make(first, "1", True)
+            write_output(first, "1", True)
             if failing == "first":
                 raise UserError("first")
-            make(second, "2")
+            write_output(second, "2")
             assert not Path("a").exists() and not Path("b/c").exists()
             if failing == "second":
                 raise UserError("second")
 
     if failing == "neither":
         outputs()
-        assert (content("a"), content("b/c"), names(), names("b")) == ("1", "2", ["a", "b"], ["c"])
+        assert (read_content("a"), read_content("b/c"), list_names(), list_names("b")) == (
+            "1",
+            "2",
+            ["a", "b"],
+            ["c"],
+        )
     elif failing == "after":
         with pytest.raises(UserError), atomic_output("d") as path:
             path.touch()
             outputs()
             raise UserError("after")
-        assert names() == ["b"] and names("b") == []
+        assert list_names() == ["b"] and list_names("b") == []
     else:
         with pytest.raises(UserError, match=failing):
             outputs()
-        assert names() == ["b"] and names("b") == []
+        assert list_names() == ["b"] and list_names("b") == []
 
 
 def test_a_failed_output_within_another_block_leaves_that_one_alone():
@@ -132,7 +137,7 @@ def test_a_failed_output_within_another_block_leaves_that_one_alone():
         with pytest.raises(ValueError), atomic_output("b"):
             raise ValueError
         path.touch()
-    assert names() == ["a"]
+    assert list_names() == ["a"]
 
 
 WRITERS = [
@@ -170,7 +175,7 @@ from stages.lib.files import atomic_output
         assert message.startswith("full/out: cannot be written (")
         assert reason in message or "requested and" in message
         assert message.endswith("); free space or mend the permissions, then run it again")
-    assert names("full") == []
+    assert list_names("full") == []
 
 
 def test_a_file_that_grows_too_large_is_one_line_and_leaves_nothing():
@@ -191,19 +196,23 @@ def test_a_full_or_read_only_disk_is_one_line_and_leaves_nothing(options, reason
         subprocess.run(["umount", "full"], check=True)
 
 
-def test_a_file_in_the_place_of_a_directory_is_one_line():
+@pytest.mark.parametrize("parent", ["data", "data/a/b"])
+def test_a_folder_that_cannot_be_created_is_named_with_the_reason(parent):
     Path("data").touch()
-    with (
-        pytest.raises(UserError, match=r"^data/a/out: cannot be written \(Not a directory\)"),
-        atomic_output("data/a/out"),
-    ):
+    message = rf"^{parent}: this folder cannot be created: data is not a folder; remove it or write elsewhere$"
+    with pytest.raises(UserError, match=message), atomic_output(f"{parent}/out"):
         pass
+    refusal = PermissionError(13, "Permission denied", "new")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError) as raised:
+        patch.setattr(Path, "mkdir", lambda *_, **options: (_ for _ in ()).throw(refusal))
+        files.create_folder(Path("new/folder"))
+    assert str(raised.value).startswith("new/folder: this folder cannot be created: Permission denied in .;")
 
 
 def test_an_error_about_another_file_keeps_its_name():
     with pytest.raises(FileNotFoundError, match="input"), atomic_output("a/out"):
         Path("input").read_bytes()
-    assert names("a") == []
+    assert list_names("a") == []
 
 
 # --- Inputs that are absent or damaged -----------------------------------------------------------
@@ -218,7 +227,7 @@ def test_a_missing_file_says_what_makes_it():
 
 
 @pytest.mark.parametrize(
-    ("error", "shown"),
+    ("error", "output"),
     [
         (ValueError("first\n  second"), "ValueError: first second"),
         (KeyError("files"), "KeyError: 'files'"),
@@ -227,11 +236,11 @@ def test_a_missing_file_says_what_makes_it():
         (MemoryError("x" * 999), "MemoryError: x"),
     ],
 )
-def test_whatever_a_damaged_file_raises_is_one_line(error, shown):
+def test_whatever_a_damaged_file_raises_is_one_line(error, output):
     Path("x").touch()
     with pytest.raises(UserError) as raised, open_input("x", "parse"):
         raise error
-    assert str(raised.value).startswith(f"x: cannot be read ({shown}")
+    assert str(raised.value).startswith(f"x: cannot be read ({output}")
     assert str(raised.value).endswith("; make it again with `dvc repro -f parse`")
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 300
 
@@ -244,7 +253,7 @@ def test_what_is_no_damage_passes(error):
     assert raised.value is error
 
 
-def stage_files():
+def list_stage_files():
     """What reads each file, and the stage that makes it; all of them are made by the fixture `weather`."""
     return {
         "data/record.parquet": (record.read_record, "parse"),
@@ -277,8 +286,8 @@ def made(weather):
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_cut_or_replaced_file_is_one_line(made, data):
-    name = data.draw(st.sampled_from(sorted(stage_files())))
-    read, maker = stage_files()[name]
+    name = data.draw(st.sampled_from(sorted(list_stage_files())))
+    read, maker = list_stage_files()[name]
     content = Path(name).read_bytes()
     shortest = len(content.rstrip()) if name.endswith("json") else len(content)
     spoiled = data.draw(st.integers(0, shortest - 1).map(lambda length: content[:length]) | st.binary(max_size=99))
@@ -312,7 +321,7 @@ def test_a_history_that_is_cut_anywhere_is_named(data):
 BIG = files.SMALL + 1
 
 
-def refused(*named):
+def assert_refused(*named):
     """Assert that nothing can be written now, and that the message names exactly these."""
     with pytest.raises(UserError) as raised, atomic_output("out") as path:
         path.touch()
@@ -320,7 +329,7 @@ def refused(*named):
     assert not Path("out").exists()
 
 
-def accepted():
+def assert_accepted():
     with atomic_output("out") as path:
         path.touch()
     Path("out").unlink()
@@ -333,39 +342,34 @@ def test_a_file_that_changes_after_it_was_read_stops_the_output(size, read):
     Path("other").touch()
     files.watch_code()
     read("data")
-    accepted()
+    assert_accepted()
     Path("other").write_text("not read")
-    accepted()
+    assert_accepted()
     status = Path("data").stat()
     Path("data").write_bytes(b"1" * size)
     os.utime("data", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    refused("data")
+    assert_refused("data")
     read("data")  # reading it again does not help
-    refused("data")
+    assert_refused("data")
     Path("data").write_bytes(bytes(size))
     os.utime("data", ns=(status.st_atime_ns, status.st_mtime_ns))
-    accepted()
+    assert_accepted()
     Path("data").unlink()
-    refused("data")
+    assert_refused("data")
 
 
-def test_a_small_file_is_compared_by_content_alone():
+def test_a_small_file_is_compared_by_content_alone_and_one_that_appears_has_changed():
     Path("data").write_text("a")
     files.watch_code()
     watch_file("data")
+    watch_file("other")
     os.utime("data", ns=(0, 0))
-    accepted()
+    assert_accepted()
     Path("data").write_text("b")
     os.utime("data", ns=(0, 0))
-    refused("data")
-
-
-def test_a_file_that_appears_has_changed():
-    files.watch_code()
-    watch_file("data")
-    accepted()
-    Path("data").touch()
-    refused("data")
+    assert_refused("data")
+    Path("other").touch()
+    assert_refused("data", "other")
 
 
 def test_parameters_and_several_files_are_all_named():
@@ -376,11 +380,11 @@ def test_parameters_and_several_files_are_all_named():
     files.watch_code()
     params.get_param("a", "b")
     Path("params.yaml").write_text("a: {b: 1, c: 3}\n")  # not read
-    accepted()
+    assert_accepted()
     Path("params.yaml").write_text("a: {b: 2, c: 3}\n")
     Path("x").write_text("1")
     Path("y").write_text("1")
-    refused("params.yaml (a.b)", "x", "y")
+    assert_refused("params.yaml (a.b)", "x", "y")
 
 
 def test_code_counts_once_it_is_imported_and_as_it_was_at_the_start(folder, monkeypatch):
@@ -391,22 +395,22 @@ def test_code_counts_once_it_is_imported_and_as_it_was_at_the_start(folder, monk
     for path in paths[:2]:
         path.write_text("x = 1\n")
     files.watch_code()
-    accepted()
+    assert_accepted()
     for path in paths:
         path.write_text("x = 2\n")
-    accepted()  # nothing of it is in use
+    assert_accepted()  # nothing of it is in use
     for path in paths:
         module = types.ModuleType("stages." + path.stem)
         module.__file__ = str(path.absolute())
         sys.modules[module.__name__] = module
-    refused("stages/lib/new.py", "stages/lib/two.py", "stages/one.py")
+    assert_refused("stages/lib/new.py", "stages/lib/two.py", "stages/one.py")
 
 
 def test_without_a_guard_a_process_may_change_what_it_read():
     Path("x").touch()
     watch_file("x")
     Path("x").write_text("changed")
-    accepted()
+    assert_accepted()
 
 
 def test_of_two_outputs_neither_is_written_where_an_input_changed():
@@ -417,4 +421,4 @@ def test_of_two_outputs_neither_is_written_where_an_input_changed():
         first.touch()
         second.touch()
         Path("x").write_text("changed")
-    assert names() == ["x"]
+    assert list_names() == ["x"]

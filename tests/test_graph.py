@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 STAGES: dict[str, list[Stage]] = {}  # by name in dvc.yaml, one for every item
-for found in Repo(ROOT).index.stages:
-    STAGES.setdefault(found.name.split("@")[0], []).append(found)
+for result in Repo(ROOT).index.stages:
+    STAGES.setdefault(result.name.split("@")[0], []).append(result)
 
 # How a stage is run and how it fails: these change no result, and are no dependencies.
 EXEMPT = {"stages/lib/command.py", "stages/lib/errors.py"}
@@ -30,7 +30,7 @@ NOT_USED = {"report_reviews": {("dataset", "target"), ("split", None)}, "report_
 NOT_USED["backtest"] = {("backtest", "folds"), ("backtest", "models")}  # another fold or model reruns no other
 
 
-def command(stage: Stage) -> tuple[str, str]:
+def split_command(stage: Stage) -> tuple[str, str]:
     """The module and the first argument ("" for none) of `./run MODULE ARGUMENT ...`."""
     run, module, *rest = stage.cmd.split()
     assert run == "./run"
@@ -41,24 +41,24 @@ def command(stage: Stage) -> tuple[str, str]:
 
 
 @cache
-def models() -> dict[str, dict[str, str]]:
+def read_models() -> dict[str, dict[str, str]]:
     return YAML(typ="safe").load(ROOT / "params.yaml")["models"]
 
 
 @cache
-def nodes(file: Path) -> list[ast.AST]:
+def list_nodes(file: Path) -> list[ast.AST]:
     """Every node of the Python file, those inside functions too."""
     return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
 
 
-def reached(file: Path, argument: str) -> Iterator[Path]:
+def find_reached_files(file: Path, argument: str) -> Iterator[Path]:
     """The files that `file` imports, by statement or by name, and those of stages/ that it names in a string.
 
     What an f-string puts into the name of a module is the command's `argument`, or the task of that model.
     """
     names = []
-    task = models().get(argument, {}).get("task", argument)
-    for node in nodes(file):
+    task = read_models().get(argument, {}).get("task", argument)
+    for node in list_nodes(file):
         match node:
             case ast.Import():
                 names += [alias.name for alias in node.names]
@@ -72,45 +72,45 @@ def reached(file: Path, argument: str) -> Iterator[Path]:
                     for part in name.values
                 )
                 names.append(
-                    re.sub(r"\{.*\}", lambda found: task if "task" in found[0] else argument, "".join(parts))
+                    re.sub(r"\{.*\}", lambda result: task if "task" in result[0] else argument, "".join(parts))
                 )
             case ast.Constant(value=str(text)) if text.startswith("stages/") and not text.endswith("/"):
                 yield ROOT / text
     yield from (ROOT / f"{name.replace('.', '/')}.py" for name in names)
 
 
-def closure(stage: Stage) -> set[str]:
+def find_code(stage: Stage) -> set[str]:
     """The files that the stage's command is made of, as paths from the root."""
-    return files_of(*command(stage))
+    return find_code_files(*split_command(stage))
 
 
 @cache
-def files_of(module: str, argument: str) -> set[str]:
-    waiting, found = [ROOT / f"stages/{module}.py"], set()
+def find_code_files(module: str, argument: str) -> set[str]:
+    waiting, result = [ROOT / f"stages/{module}.py"], set()
     while waiting:
         file = waiting.pop()
         if file.is_dir():  # read, not imported
-            found |= set(file.glob("*.py"))
-        elif file.is_file() and file not in found:
-            found.add(file)
-            waiting += reached(file, argument) if file.suffix == ".py" else ()
-    return {file.relative_to(ROOT).as_posix() for file in found}
+            result |= set(file.glob("*.py"))
+        elif file.is_file() and file not in result:
+            result.add(file)
+            waiting += find_reached_files(file, argument) if file.suffix == ".py" else ()
+    return {file.relative_to(ROOT).as_posix() for file in result}
 
 
-def code(stage: Stage) -> dict[str, set[str]]:
+def list_declared_code(stage: Stage) -> dict[str, set[str]]:
     """The stage's dependencies on code, and the files that each stands for: itself, or all files of a folder."""
     paths = [ROOT / dep.def_path for dep in stage.deps if dep.def_path.startswith("stages/")]
     files = {path: set(path.rglob("*.*")) if path.is_dir() else {path} for path in paths}
     return {
-        path.relative_to(ROOT).as_posix(): {file.relative_to(ROOT).as_posix() for file in found}
-        for path, found in files.items()
+        path.relative_to(ROOT).as_posix(): {file.relative_to(ROOT).as_posix() for file in result}
+        for path, result in files.items()
     }
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_exactly_the_code_it_imports(name):
     for stage in STAGES[name]:
-        listed, needed = code(stage), closure(stage) - EXEMPT
+        listed, needed = list_declared_code(stage), find_code(stage) - EXEMPT
         assert needed - set().union(*listed.values()) == set(), stage.addressing
         surplus = [path for path, files in listed.items() if not files & needed]
         assert stage.name.startswith("evaluate@") or surplus == [], stage.addressing  # one line for all tasks
@@ -118,7 +118,9 @@ def test_a_stage_depends_on_exactly_the_code_it_imports(name):
 
 def test_no_stage_imports_another():
     for file in (ROOT / "stages").glob("*.py"):
-        assert [path.name for path in reached(file, "") if path.parent == file.parent and path.is_file()] == []
+        assert [
+            path.name for path in find_reached_files(file, "") if path.parent == file.parent and path.is_file()
+        ] == []
 
 
 # --- Names -------------------------------------------------------------------------------------------
@@ -128,7 +130,7 @@ def test_no_stage_imports_another():
 def test_a_stage_has_its_name_everywhere(name):
     """Its file, its tests and its command; and it says what it does."""
     for stage in STAGES[name]:
-        module, argument = command(stage)
+        module, argument = split_command(stage)
         items = "-".join(stage.cmd.split()[2:])
         assert stage.name in (module, f"{module}@{items}", f"{module}_{argument}")
         assert (ROOT / f"stages/{module}.py").is_file()
@@ -146,39 +148,39 @@ def test_run_takes_stages_alone(name):
 # --- Parameters --------------------------------------------------------------------------------------
 
 
-def declared(stage: Stage) -> set[tuple[str, ...]]:
+def list_declared_keys(stage: Stage) -> set[tuple[str, ...]]:
     """The keys of params.yaml that a stage declares: {("dataset", "time"), ...}."""
     keys = {key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params or [""]}
     return {tuple(key.split(".")) if key else () for key in keys}
 
 
-def read(stage: Stage) -> set[tuple[str | None, ...]]:
+def find_read_keys(stage: Stage) -> set[tuple[str | None, ...]]:
     """The keys that the code of a stage gives to `params`, and those of the models that it gives to `settings_of`.
 
     None stands for what is not a literal.
     """
-    return read_by(*command(stage))
+    return find_keys(*split_command(stage))
 
 
 @cache
-def read_by(module: str, argument: str) -> set[tuple[str | None, ...]]:
-    found = set()
-    for file in files_of(module, argument):
-        for node in nodes(ROOT / file) if file.endswith(".py") else ():
+def find_keys(module: str, argument: str) -> set[tuple[str | None, ...]]:
+    result = set()
+    for file in find_code_files(module, argument):
+        for node in list_nodes(ROOT / file) if file.endswith(".py") else ():
             if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("get_param", "read_settings"):
                 continue
             keys = tuple(arg.value if isinstance(arg, ast.Constant) else None for arg in node.args)
             if node.func.id == "get_param":
-                found.add(keys)
+                result.add(keys)
             elif isinstance(node.args[0], ast.Name):
                 imported = importlib.import_module(file.removesuffix(".py").replace("/", "."))
-                found |= {(*keys[1:], field) for field in getattr(imported, node.args[0].id).model_fields}
+                result |= {(*keys[1:], field) for field in getattr(imported, node.args[0].id).model_fields}
             else:
-                found.add((*keys[1:], None))
-    return found
+                result.add((*keys[1:], None))
+    return result
 
 
-def meet(one: tuple[str | None, ...], other: tuple[str | None, ...]) -> bool:
+def overlap(one: tuple[str | None, ...], other: tuple[str | None, ...]) -> bool:
     """Whether one key lies within the other; None equals everything."""
     return all(a == b or None in (a, b) for a, b in zip(one, other, strict=False))
 
@@ -186,13 +188,15 @@ def meet(one: tuple[str | None, ...], other: tuple[str | None, ...]) -> bool:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_declares_the_parameters_that_it_reads_and_no_others(name):
     for stage in STAGES[name]:
-        needed = read(stage) - NOT_USED.get(name, set())
-        assert [key for key in needed if not any(meet(key, other) for other in declared(stage))] == []
-        assert [key for key in declared(stage) if not any(meet(key, other) for other in needed)] == []
+        needed = find_read_keys(stage) - NOT_USED.get(name, set())
+        assert [key for key in needed if not any(overlap(key, other) for other in list_declared_keys(stage))] == []
+        assert [key for key in list_declared_keys(stage) if not any(overlap(key, other) for other in needed)] == []
 
 
 def test_every_section_of_the_parameters_is_declared_by_a_stage():
-    declares = {key[0] for stages in STAGES.values() for stage in stages for key in declared(stage) if key}
+    declares = {
+        key[0] for stages in STAGES.values() for stage in stages for key in list_declared_keys(stage) if key
+    }
     assert set(YAML(typ="safe").load(ROOT / "params.yaml")) <= declares
 
 

@@ -19,7 +19,7 @@ from stages.lib.windows.input_set import load_input_set
 OPTIONS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def seen_in_validation(first, last, lookback, batch):
+def list_validation_rows(first, last, lookback, batch):
     """The rows that the notebooks' validation reads, each once, in order.
 
     It takes (last - first - lookback) // batch batches one after another, from first + lookback on, and begins
@@ -36,7 +36,7 @@ def seen_in_validation(first, last, lookback, batch):
     return seen
 
 
-def expected_rows(count, split, lookback, delay):
+def list_expected_rows(count, split, lookback, delay):
     """The rows that each split forecasts from."""
     rows = {}
     for name in ("train", "val", "test"):
@@ -44,12 +44,12 @@ def expected_rows(count, split, lookback, delay):
         last = count - delay - 1 if last is None else last
         rows[name] = list(range(first + lookback, last))
     first, last = split["val"]
-    rows["val"] = seen_in_validation(first, last, lookback, split["val_batch"])
+    rows["val"] = list_validation_rows(first, last, lookback, split["val_batch"])
     return rows
 
 
 @st.composite
-def problems(draw):
+def draw_problems(draw):
     """A record's length, a split with at least one window in each part, and lookback, step and delay."""
     step = draw(st.integers(1, 6))
     lookback, delay = step * draw(st.integers(1, 6)), draw(st.integers(0, 9))
@@ -65,7 +65,7 @@ def problems(draw):
     return count, split | {"val_batch": batch}, lookback, step, delay
 
 
-def written(problem, columns=3, seed=0):
+def run_inputs(problem, columns=3, seed=0):
     """Run the stage on a random record; return its input set, the record normalized in float64, and its times."""
     count, split, lookback, step, delay = problem
     random = np.random.default_rng(seed)
@@ -88,12 +88,12 @@ def written(problem, columns=3, seed=0):
 @OPTIONS
 @example((30, {"train": [0, 8], "val": [8, 16], "test": [16, None], "val_batch": 4}, 4, 2, 3))
 @example((30, {"train": [0, 8], "val": [8, 20], "test": [20, None], "val_batch": 4}, 4, 2, 3))
-@given(problems())
+@given(draw_problems())
 def test_equals_a_plain_loop(root, problem):
     count, split, lookback, step, delay = problem
-    found, data, times = written(problem)
-    for name, rows in expected_rows(count, split, lookback, delay).items():
-        part = getattr(found, name)
+    result, data, times = run_inputs(problem)
+    for name, rows in list_expected_rows(count, split, lookback, delay).items():
+        part = getattr(result, name)
         samples = np.zeros((len(rows), lookback // step, data.shape[1]))
         targets = np.zeros(len(rows))
         for j, row in enumerate(rows):
@@ -106,26 +106,6 @@ def test_equals_a_plain_loop(root, problem):
         assert part.times.tolist() == times[np.array(rows) + delay].tolist(), name
 
 
-@given(st.integers(1, 200), st.integers(1, 12))
-def test_by_phase_keeps_every_row(count, step):
-    rows = np.arange(2 * count).reshape(count, 2)
-    ordered = stage.order_by_phase(rows, step)
-    assert sorted(ordered.tolist()) == rows.tolist()
-    assert [i for p in range(step) for i in range(p, count, step)] == (ordered[:, 0] // 2).tolist()
-    if step == 1:
-        np.testing.assert_array_equal(ordered, rows)
-
-
-@given(st.integers(1, 12), st.integers(1, 12), st.data())
-def test_starts_point_at_the_window(step, time, data):
-    lookback = step * time
-    count = data.draw(st.integers(lookback + 1, lookback + 60))
-    row = np.arange(lookback, count)
-    ordered = stage.order_by_phase(np.arange(count)[:, None], step)[:, 0]
-    for r, start in zip(row, stage.locate_windows(row, count, lookback, step), strict=True):
-        assert ordered[start : start + time].tolist() == list(range(r - lookback, r, step))
-
-
 def test_the_notebooks_sizes():
     split = {"train": [0, 200_000], "val": [200_001, 300_000], "test": [300_001, None], "val_batch": 128}
     rows = stage.choose_forecast_rows(420_551, Split(**split), lookback=1440, delay=144)
@@ -133,29 +113,29 @@ def test_the_notebooks_sizes():
     assert [(row[0], row[-1]) for row in rows.values()] == [(1440, 199_999), (201_441, 299_872), (301_441, 420_405)]
 
 
-@pytest.mark.parametrize("windows", range(1, 25))
-def test_validation_is_what_the_notebooks_steps_reach(windows):
-    split = {"train": [0, 9], "val": [9, 9 + 5 + windows], "test": [40, None], "val_batch": 6}
-    expected = seen_in_validation(*split["val"], 5, 6)
-    if windows < 6:
-        with pytest.raises(UserError, match=r"split\.val"):
-            stage.choose_forecast_rows(60, Split(**split), lookback=5, delay=2)
-    else:
-        assert stage.choose_forecast_rows(60, Split(**split), lookback=5, delay=2)["val"].tolist() == expected
-        assert len(expected) == {6: 6, 12: 6, 18: 12, 24: 18}.get(windows, windows // 6 * 6)
+def test_validation_is_what_the_notebooks_steps_reach():
+    for windows in range(1, 25):
+        split = {"train": [0, 9], "val": [9, 9 + 5 + windows], "test": [40, None], "val_batch": 6}
+        expected = list_validation_rows(*split["val"], 5, 6)
+        if windows < 6:
+            with pytest.raises(UserError, match=r"split\.val"):
+                stage.choose_forecast_rows(60, Split(**split), lookback=5, delay=2)
+        else:
+            assert stage.choose_forecast_rows(60, Split(**split), lookback=5, delay=2)["val"].tolist() == expected
+            assert len(expected) == {6: 6, 12: 6, 18: 12, 24: 18}.get(windows, windows // 6 * 6)
 
 
 def test_the_input_set_is_small_and_described(weather):
     stage.inputs("tiny")
-    found = load_input_set("data/inputs/tiny")
-    assert found.shape == (8, 3) and found.meta.time == 8
-    assert found.meta.columns == ["p (mbar)", "T (degC)", "wv (m/s)"]
-    assert (found.meta.target, found.meta.unit) == (1, "degc")
+    result = load_input_set("data/inputs/tiny")
+    assert result.shape == (8, 3) and result.meta.time == 8
+    assert result.meta.columns == ["p (mbar)", "T (degC)", "wv (m/s)"]
+    assert (result.meta.target, result.meta.unit) == (1, "degc")
     statistics = json.loads(Path("data/normalization.json").read_text())["columns"]["T (degC)"]
-    assert (found.meta.mean, found.meta.std) == (statistics["mean"], statistics["std"])
-    assert found.rows.dtype == np.float32 and found.rows.shape == (300, 3)  # no row is stored twice
-    for split in (found.train, found.val, found.test):
-        assert np.shares_memory(split.windows.view, found.rows)
+    assert (result.meta.mean, result.meta.std) == (statistics["mean"], statistics["std"])
+    assert result.rows.dtype == np.float32 and result.rows.shape == (300, 3)  # no row is stored twice
+    for split in (result.train, result.val, result.test):
+        assert np.shares_memory(split.windows.view, result.rows)
 
 
 def test_the_same_bytes_again(weather):
@@ -211,25 +191,18 @@ def test_a_missing_input(weather, lacking):
 
 def test_the_record_at_hand(root, shared):
     split = {"train": [0, 200_000], "val": [200_001, 300_000], "test": [300_001, None], "val_batch": 128}
-    dataset = {
-        "source": str(shared / "data" / "jena_climate_2009_2016_rebuilt.csv.zip"),
-        "size": None,
-        "sha256": None,
-        "time": "Date Time",
-        "format": "%d.%m.%Y %H:%M:%S",
-        "encoding": "utf-8",
-        "target": "T (degC)",
-        "sentinels": [-9999],
-    }
+    source = str(shared / "data" / "jena_climate_2009_2016_rebuilt.csv.zip")
+    dataset = {"source": source, "size": None, "sha256": None, "target": "T (degC)", "sentinels": [-9999]}
+    dataset |= {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "encoding": "utf-8"}
     hourly = {"lookback": 1440, "step": 6, "delay": 144}
     Path("params.yaml").write_text(json.dumps({"dataset": dataset, "split": split, "inputs": {"hourly": hourly}}))
     download.download("dataset")
     parse.parse()
     normalize.normalize()
     stage.inputs("hourly")
-    found = load_input_set("data/inputs/hourly")
-    assert found.shape == (240, 14)
-    assert [len(part.windows) for part in (found.train, found.val, found.test)] == [198_560, 98_432, 118_965]
-    last = found.val.windows.view[found.val.windows.starts, -1, found.meta.target]
-    assert round(float(np.abs(last.astype(float) - found.val.targets).mean()), 5) == 0.28918
-    assert found.test.times[-1] == np.datetime64("2016-12-31T23:50:00")
+    result = load_input_set("data/inputs/hourly")
+    assert result.shape == (240, 14)
+    assert [len(part.windows) for part in (result.train, result.val, result.test)] == [198_560, 98_432, 118_965]
+    last = result.val.windows.view[result.val.windows.starts, -1, result.meta.target]
+    assert round(float(np.abs(last.astype(float) - result.val.targets).mean()), 5) == 0.28918
+    assert result.test.times[-1] == np.datetime64("2016-12-31T23:50:00")

@@ -20,7 +20,7 @@ SMALL = {int: 2, float: 0.25, list[int]: [2, 3]}  # an argument of each kind tha
 
 
 @cache
-def input_set(kind: str, time: int = 240) -> Inputs:
+def make_input_set(kind: str, time: int = 240) -> Inputs:
     """Windows of `time` rows with 14 columns, by the clock for a station, or of as many out of 10,000 words."""
     random = np.random.default_rng(0)
     rows = random.normal(size=(600, 14)).astype(np.float32)
@@ -35,7 +35,7 @@ def input_set(kind: str, time: int = 240) -> Inputs:
     return Inputs(rows, meta, split, split, split)
 
 
-def kind_of(path: Path) -> str:
+def infer_kind(path: Path) -> str:
     """The task that an architecture is for, by what it imports and takes."""
     text = path.read_text(encoding="utf-8")
     return "station" if "stages.lib.tasks.station" in text else "reviews" if "embedding" in text else "forecast"
@@ -43,7 +43,7 @@ def kind_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_builds_for_its_kind_of_windows(path):
-    inputs = input_set(kind_of(path))
+    inputs = make_input_set(infer_kind(path))
     taken = inspect.signature(importlib.import_module(f"stages.models.{path.stem}").build).parameters
     model = build_model(path.stem, inputs, {name: SMALL[taken[name].annotation] for name in list(taken)[1:]})
     assert model.input_shape == (None, *inputs.shape)
@@ -51,44 +51,37 @@ def test_builds_for_its_kind_of_windows(path):
     assert model.output_shape == ((None, leads, 3) if leads else (None, 1))
 
 
-def gru_weights(features, units):
+def count_gru_weights(features, units):
     """Kernel, recurrent kernel and two biases for three gates."""
     return 3 * (features * units + units * units + 2 * units)
 
 
-def lstm_weights(features, units):
+def count_lstm_weights(features, units):
     """Kernel, recurrent kernel and one bias for four gates."""
     return 4 * (features * units + units * units + units)
 
 
 CONV1D = (5 * 14 * 32 + 32) + (5 * 32 * 32 + 32)  # the first two layers
+FILTERS, HALF = {"filters": 32, "kernel": 5, "pool": 3}, {"dropout": 0.1, "recurrent_dropout": 0.5}
+DROPOUT = {"units": 32, "dropout": 0.2, "recurrent_dropout": 0.2}
 NOTEBOOKS = {  # the arguments in the notebooks, and the weights that they print (for a GRU: 96 more per 32 units)
     "naive": ({}, 0),
     "dense": ({"units": 32}, 107_585),
-    "gru": ({"units": 32}, gru_weights(14, 32) + 33),
-    "gru_dropout": ({"units": 32, "dropout": 0.2, "recurrent_dropout": 0.2}, gru_weights(14, 32) + 33),
-    "stacked_gru": (
-        {"units": [32, 64], "dropout": 0.1, "recurrent_dropout": 0.5},
-        gru_weights(14, 32) + gru_weights(32, 64) + 65,
-    ),
-    "reversed_gru": ({"units": 32}, gru_weights(14, 32) + 33),
-    "bidirectional_gru": ({"units": 32}, 2 * gru_weights(14, 32) + 65),
-    "conv1d": ({"filters": 32, "kernel": 5, "pool": 3}, CONV1D + (5 * 32 * 32 + 32) + 33),
-    "conv1d_gru": (
-        {"filters": 32, "kernel": 5, "pool": 3, "units": 32, "dropout": 0.1, "recurrent_dropout": 0.5},
-        CONV1D + gru_weights(32, 32) + 33,
-    ),
+    "gru": ({"units": 32}, count_gru_weights(14, 32) + 33),
+    "gru_dropout": (DROPOUT, count_gru_weights(14, 32) + 33),
+    "stacked_gru": ({"units": [32, 64], **HALF}, count_gru_weights(14, 32) + count_gru_weights(32, 64) + 65),
+    "reversed_gru": ({"units": 32}, count_gru_weights(14, 32) + 33),
+    "bidirectional_gru": ({"units": 32}, 2 * count_gru_weights(14, 32) + 65),
+    "conv1d": (FILTERS, CONV1D + (5 * 32 * 32 + 32) + 33),
+    "conv1d_gru": ({**FILTERS, "units": 32, **HALF}, CONV1D + count_gru_weights(32, 32) + 33),
     # Their suggestions, by our count.
-    "lstm": ({"units": 32}, lstm_weights(14, 32) + 33),
-    "lstm_dropout": ({"units": 32, "dropout": 0.2, "recurrent_dropout": 0.2}, lstm_weights(14, 32) + 33),
-    "gru_dense_head": (
-        {"units": 32, "dropout": 0.2, "recurrent_dropout": 0.2, "dense": [64, 64]},
-        gru_weights(14, 32) + 33 * 64 + 65 * 64 + 65,
-    ),
+    "lstm": ({"units": 32}, count_lstm_weights(14, 32) + 33),
+    "lstm_dropout": (DROPOUT, count_lstm_weights(14, 32) + 33),
+    "gru_dense_head": ({**DROPOUT, "dense": [64, 64]}, count_gru_weights(14, 32) + 33 * 64 + 65 * 64 + 65),
     "dilated_conv1d": ({"filters": 32, "kernel": 2}, (2 * 14 + 1) * 32 + 7 * (2 * 32 + 1) * 32 + 33),
     "imdb_conv1d": ({"embedding": 128, "filters": 32, "kernel": 7, "pool": 5}, 1_315_937),
-    "imdb_reversed_lstm": ({"embedding": 128, "units": 32}, 1_280_000 + lstm_weights(128, 32) + 33),
-    "imdb_bidirectional_lstm": ({"embedding": 32, "units": 32}, 320_000 + 2 * lstm_weights(32, 32) + 65),
+    "imdb_reversed_lstm": ({"embedding": 128, "units": 32}, 1_280_000 + count_lstm_weights(128, 32) + 33),
+    "imdb_bidirectional_lstm": ({"embedding": 32, "units": 32}, 320_000 + 2 * count_lstm_weights(32, 32) + 65),
 }
 PROBABILITIES = {"imdb_reversed_lstm", "imdb_bidirectional_lstm"}  # the others' last unit is linear
 
@@ -96,7 +89,7 @@ PROBABILITIES = {"imdb_reversed_lstm", "imdb_bidirectional_lstm"}  # the others'
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem in NOTEBOOKS], ids=lambda path: path.stem)
 def test_is_the_notebooks_model(path):
     options, weights = NOTEBOOKS[path.stem]
-    model = build_model(path.stem, input_set(kind_of(path)), options)
+    model = build_model(path.stem, make_input_set(infer_kind(path)), options)
     assert model.count_params() == weights
     ends = getattr(model.layers[-1], "activation", None)
     assert (ends is keras.activations.sigmoid) == (path.stem in PROBABILITIES)
@@ -110,25 +103,25 @@ def test_is_short_and_says_what_it_is(path):
 
 
 def test_naive_gives_the_last_target_value():
-    naive, inputs = pytest.importorskip("stages.models.naive"), input_set("forecast", time=9)
+    naive, inputs = pytest.importorskip("stages.models.naive"), make_input_set("forecast", time=9)
     windows = inputs.test.windows[:3]
     np.testing.assert_array_equal(np.asarray(naive.build(inputs)(windows)), windows[:, -1, 1:2])
 
 
 def test_reversed_gru_is_a_gru_on_reversed_windows():
-    reversed_gru, inputs = pytest.importorskip("stages.models.reversed_gru"), input_set("forecast", time=9)
+    reversed_gru, inputs = pytest.importorskip("stages.models.reversed_gru"), make_input_set("forecast", time=9)
     model = reversed_gru.build(inputs, units=4)
     plain = keras.Sequential([keras.Input(inputs.shape), layers.GRU(4), layers.Dense(1)])
     plain.set_weights(model.get_weights())
     windows = inputs.test.windows[:3]
-    found = np.asarray(model(windows))
-    np.testing.assert_allclose(found, np.asarray(plain(windows[:, ::-1])), rtol=1e-4, atol=1e-6)
-    assert np.abs(found - np.asarray(plain(windows))).max() > 1e-3
+    result = np.asarray(model(windows))
+    np.testing.assert_allclose(result, np.asarray(plain(windows[:, ::-1])), rtol=1e-4, atol=1e-6)
+    assert np.abs(result - np.asarray(plain(windows))).max() > 1e-3
 
 
 @pytest.mark.parametrize(("time", "kernel"), [(240, 2), (240, 3), (9, 2), (8, 2)])
 def test_dilated_conv1d_sees_the_whole_window_in_its_order(time, kernel):
-    dilated, inputs = pytest.importorskip("stages.models.dilated_conv1d"), input_set("forecast", time)
+    dilated, inputs = pytest.importorskip("stages.models.dilated_conv1d"), make_input_set("forecast", time)
     model = dilated.build(inputs, filters=4, kernel=kernel)
     for weight in model.weights:  # all positive: no unit is dead, and nothing cancels
         weight.assign(np.random.default_rng(0).uniform(0.2, 0.6, weight.shape))
@@ -141,7 +134,7 @@ def test_dilated_conv1d_sees_the_whole_window_in_its_order(time, kernel):
 
 
 def test_dilated_conv1d_is_causal_and_no_layer_looks_ahead():
-    dilated, inputs = pytest.importorskip("stages.models.dilated_conv1d"), input_set("forecast", 16)
+    dilated, inputs = pytest.importorskip("stages.models.dilated_conv1d"), make_input_set("forecast", 16)
     model = dilated.build(inputs, filters=3, kernel=2)
     steps = keras.Model(model.input, [layer.output for layer in model.layers if isinstance(layer, layers.Conv1D)])
     window = inputs.test.windows[:1]

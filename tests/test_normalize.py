@@ -18,10 +18,7 @@ from stages.lib.errors import UserError
 SPLIT = {"train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 1}
 OPTIONS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 tables = arrays(
-    np.float64,
-    st.tuples(st.integers(9, 60), st.integers(1, 5)),
-    elements=st.floats(-1e4, 1e4),
-    fill=st.nothing(),
+    np.float64, st.tuples(st.integers(9, 60), st.integers(1, 5)), elements=st.floats(-1e4, 1e4), fill=st.nothing()
 )
 
 
@@ -31,7 +28,7 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def normalized(rows, split=SPLIT):
+def run_normalize(rows, split=SPLIT):
     """Run the stage on a record of `rows` (rows, columns), named a, b, ...; return what it wrote."""
     stage.RECORD.parent.mkdir(exist_ok=True)
     columns = {"Date Time": pa.array(np.arange(len(rows)) * 600, pa.timestamp("s"))}
@@ -43,16 +40,16 @@ def normalized(rows, split=SPLIT):
     return json.loads(stage.NORMALIZATION.read_text())
 
 
-def refused(rows, split, *expected):
+def assert_refused(rows, split, *expected):
     """Assert that the stage refuses with every text of `expected`, and writes nothing."""
     with pytest.raises(UserError) as raised:
-        normalized(rows, split)
+        run_normalize(rows, split)
     for text in expected:
         assert text in str(raised.value), str(raised.value)
     assert [path.name for path in Path("data").iterdir()] == ["record.parquet"]
 
 
-def of_the_notebooks(data, n):
+def compute_notebook_statistics(data, n):
     """Return the notebooks' mean and std of the first `n` rows of `data`, in their own statements."""
     data = np.array(data, np.float64, order="C")
     mean = data[:n].mean(axis=0)
@@ -63,8 +60,8 @@ def of_the_notebooks(data, n):
 @OPTIONS
 @given(data=tables, order=st.sampled_from("CF"), n=st.integers(1, 9))
 def test_statistics_are_those_of_the_notebooks_bit_for_bit(data, order, n):
-    found = stage.compute_statistics(np.array(data, order=order)[:n])
-    for ours, theirs in zip(found, of_the_notebooks(data, n), strict=True):
+    result = stage.compute_statistics(np.array(data, order=order)[:n])
+    for ours, theirs in zip(result, compute_notebook_statistics(data, n), strict=True):
         assert ours.tobytes() == theirs.tobytes()
 
 
@@ -91,23 +88,23 @@ def test_statistics_leave_their_input_alone():
 @given(data=tables, later=st.floats(-1e300, 1e300))
 def test_only_training_rows_matter(root, data, later):
     data[:2] = [[0.1], [0.7]]  # no column is constant
-    found = normalized(data)
-    mean, std = of_the_notebooks(data, 4)
-    assert found["rows"] == [0, 4]
-    assert [entry["mean"] for entry in found["columns"].values()] == mean.tolist()
-    assert [entry["std"] for entry in found["columns"].values()] == std.tolist()
-    assert list(found["columns"]) == [chr(ord("a") + i) for i in range(data.shape[1])]
+    result = run_normalize(data)
+    mean, std = compute_notebook_statistics(data, 4)
+    assert result["rows"] == [0, 4]
+    assert [entry["mean"] for entry in result["columns"].values()] == mean.tolist()
+    assert [entry["std"] for entry in result["columns"].values()] == std.tolist()
+    assert list(result["columns"]) == [chr(ord("a") + i) for i in range(data.shape[1])]
     data[4:] = later
-    assert normalized(data) == found
+    assert run_normalize(data) == result
     data[3] += 1
-    assert normalized(data) != found
+    assert run_normalize(data) != result
 
 
 def test_training_rows_may_begin_later(root):
     rows = [[9e9], [1], [2], [4], [9e9], [0], [0], [0], [0]]
-    found = normalized(rows, SPLIT | {"train": [1, 4]})
-    assert found["rows"] == [1, 4]
-    assert found["columns"]["a"]["mean"] == np.array([[1.0], [2], [4]]).mean(axis=0)[0]
+    result = run_normalize(rows, SPLIT | {"train": [1, 4]})
+    assert result["rows"] == [1, 4]
+    assert result["columns"]["a"]["mean"] == np.array([[1.0], [2], [4]]).mean(axis=0)[0]
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -9999.0])
@@ -115,13 +112,8 @@ def test_constant_columns_are_named(root, value):
     rows = np.random.default_rng(1).normal(size=(2000, 3))
     rows[:1500, 1] = value  # the rounded mean of 1,500 times 0.1 is not 0.1
     split = {"train": [0, 1500], "val": [1500, 1600], "test": [1600, None], "val_batch": 8}
-    refused(
-        rows,
-        split,
-        f"column 'b' ({value})",
-        "constant in the training rows [0, 1500)",
-        "drop it",
-        "split.train",
+    assert_refused(
+        rows, split, f"column 'b' ({value})", "constant in the training rows [0, 1500)", "drop it", "split.train"
     )
 
 
@@ -136,12 +128,12 @@ def test_constant_columns_are_named(root, value):
 )
 def test_too_few_rows(root, train, val, test, key, needed):
     split = {"train": train, "val": val, "test": test, "val_batch": 1}
-    refused(np.arange(20.0)[:, None], split, f"split.{key}", f"needs {needed} rows, but the record has 20")
+    assert_refused(np.arange(20.0)[:, None], split, f"split.{key}", f"needs {needed} rows, but the record has 20")
 
 
 def test_a_record_of_exactly_the_rows_needed(root):
-    assert normalized(np.arange(9.0)[:, None])["rows"] == [0, 4]
-    refused(np.arange(8.0)[:, None], SPLIT, "split.test", "needs 9 rows, but the record has 8")
+    assert run_normalize(np.arange(9.0)[:, None])["rows"] == [0, 4]
+    assert_refused(np.arange(8.0)[:, None], SPLIT, "split.test", "needs 9 rows, but the record has 8")
 
 
 row = st.none() | st.integers(-1, 25) | st.just(4.5)
@@ -159,10 +151,10 @@ def test_a_split_is_three_ranges_one_after_another_within_the_record(root, split
     except (TypeError, ValueError):
         good = False
     if good:
-        assert normalized(np.arange(20.0)[:, None], split | {"val_batch": 1})["rows"] == [a, b]
+        assert run_normalize(np.arange(20.0)[:, None], split | {"val_batch": 1})["rows"] == [a, b]
     else:
         with pytest.raises(UserError, match=r"split\.(train|val|test)"):
-            normalized(np.arange(20.0)[:, None], split | {"val_batch": 1})
+            run_normalize(np.arange(20.0)[:, None], split | {"val_batch": 1})
 
 
 def test_missing_record(root):
@@ -174,14 +166,16 @@ def test_missing_record(root):
 def test_sentinels_in_the_training_rows_are_named(root, capsys):
     rows = np.random.default_rng(0).normal(size=(10, 2))
     rows[8, 0] = -9999  # a test row
-    normalized(rows)
+    run_normalize(rows)
     assert capsys.readouterr().err == ""
     rows[:2, 1] = -9999
-    normalized(rows)
+    run_normalize(rows)
     assert "2 in 'b'" in capsys.readouterr().err
 
 
 def test_values_that_are_missing_anywhere_are_refused(root):
     rows = np.random.default_rng(0).normal(size=(10, 2))
     rows[[8, 9], 0] = np.nan  # beyond the training rows: the windows have them all the same
-    refused(rows, SPLIT, "data/record.parquet: expected a number in every row", "2 missing in 'a'", "the station's")
+    assert_refused(
+        rows, SPLIT, "data/record.parquet: expected a number in every row", "2 missing in 'a'", "the station's"
+    )

@@ -19,7 +19,7 @@ LEADS = range(1, 49)
 WIDTHS = {"desk": 1200, "phone": 360}
 
 
-def result() -> dict[str, Any]:
+def make_result() -> dict[str, Any]:
     """What forecast.json may hold."""
     valid = pd.date_range("2009-03-04 13:00", periods=len(LEADS), freq="h")
     rows = [
@@ -40,28 +40,27 @@ def result() -> dict[str, Any]:
     }
 
 
-def by_lead() -> pd.DataFrame:
+def make_scores() -> pd.DataFrame:
     lead = np.array(LEADS, float)
     scores = {"lead": lead, "mae": lead**0.3, "bias": -0.001, "coverage": 0.79, "skill": 0.3, "n": 19_575}
     return pd.DataFrame(scores)
 
 
-def forecast() -> str:
+def format_forecast() -> str:
     times = pd.date_range("2009-02-27", "2009-03-05", freq="h")
     measured = pd.Series(8 + 4 * np.sin(np.arange(len(times)) / 4), times)
     measured.iloc[30:40] = np.nan
-    return format_prediction_page(result(), measured, by_lead())
+    return format_prediction_page(make_result(), measured, make_scores())
 
 
 # --- The text ----------------------------------------------------------------------------------------
 
 
 def test_a_page_is_the_same_every_time_and_needs_nothing_else() -> None:
-    text = forecast()
-    assert text == forecast()
-    assert not any(
-        word in text for word in ("<script", "http-equiv", "@import", "<metadata", "DejaVu", "matplotlib v")
-    )
+    text = format_forecast()
+    assert text == format_forecast()
+    foreign = ("<script", "http-equiv", "@import", "<metadata", "DejaVu", "matplotlib v")
+    assert not any(word in text for word in foreign)
     links = text.replace("http://www.w3.org/2000/svg", "").replace("http://www.w3.org/1999/xlink", "")
     assert "//" not in links.replace('href="data:,"', "")
     assert "a &lt;long&gt; file name" in text
@@ -108,7 +107,7 @@ def show(browser: Any, path: Path, width: int, scheme: str) -> None:
     browser.get(path.resolve().as_uri())
 
 
-def luminance(colour: str) -> float:
+def compute_luminance(colour: str) -> float:
     """The relative luminance of `rgb(r, g, b)` (WCAG 2.1)."""
     parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
@@ -141,17 +140,17 @@ def test_a_page_can_be_read(browser: Any, reports: Path, kind: str, width: str, 
     path = Path("data/report/index.html")
     if kind == "forecast":
         path = Path("forecast.html")
-        path.write_text(forecast(), encoding="utf-8")
+        path.write_text(format_forecast(), encoding="utf-8")
     else:
         index()
     browser.get_log("performance")
     show(browser, path, WIDTHS[width], scheme)
     seen = browser.execute_script(SEEN)
     assert seen["width"] <= seen["window"] == WIDTHS[width]  # nothing to scroll sideways
-    paper = luminance(seen["paper"])
+    paper = compute_luminance(seen["paper"])
     assert (paper > 0.8) if scheme == "light" else (paper < 0.1)
     for ink in seen["inks"] + seen["fills"]:
-        low, high = sorted((luminance(ink), paper))
+        low, high = sorted((compute_luminance(ink), paper))
         assert (high + 0.05) / (low + 0.05) > 4.5, ink  # WCAG's contrast for text
     if kind == "forecast":
         assert seen["figures"] == 2 and seen["inside"]
@@ -159,15 +158,13 @@ def test_a_page_can_be_read(browser: Any, reports: Path, kind: str, width: str, 
     assert seen["broken"] == 0
     assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [
-        event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
-    ]
-    assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
+    requests = [event["params"]["request"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert {url.partition(":")[0] for url in (request["url"] for request in requests)} <= {"file", "data"}
 
 
 @pytest.mark.slow
 def test_every_hour_is_there_when_asked_for(browser: Any, root: Path) -> None:
-    Path("forecast.html").write_text(forecast(), encoding="utf-8")
+    Path("forecast.html").write_text(format_forecast(), encoding="utf-8")
     show(browser, Path("forecast.html"), WIDTHS["phone"], "light")
     count = "return [...document.querySelectorAll('td')].filter(e => e.checkVisibility()).length"
     before = browser.execute_script(count)
@@ -177,6 +174,6 @@ def test_every_hour_is_there_when_asked_for(browser: Any, root: Path) -> None:
 
 
 def test_a_table_shows_texts_as_they_are() -> None:
-    found = format_page("a & b", format_html_table(["<x>"], [["1 < 2"]]))
-    assert "<title>a &amp; b</title>" in found and "&lt;x&gt;" in found and "1 &lt; 2" in found
-    assert INK not in found
+    result = format_page("a & b", format_html_table(["<x>"], [["1 < 2"]]))
+    assert "<title>a &amp; b</title>" in result and "&lt;x&gt;" in result and "1 &lt; 2" in result
+    assert INK not in result

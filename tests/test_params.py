@@ -16,7 +16,7 @@ from stages.lib.params import get_param, list_changed_keys
 def directory(tmp_path, monkeypatch):
     """Work in an empty directory, as a process that has read nothing."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "_read", [])
+    monkeypatch.setattr(module, "_history", [])
 
 
 def test_values_of_every_kind():
@@ -62,7 +62,7 @@ sections = st.dictionaries(st.sampled_from("abc"), st.lists(st.integers(0, 2), m
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from("xyz"), sections, max_size=3), st.data())
 def test_changed_names_exactly_the_keys_whose_values_differ(before, data):
-    module._read.clear()
+    module._history.clear()
     Path("params.yaml").write_text(json.dumps(before))
     keys = [("x",), ("y",), ("z",), *((x, a) for x in "xyz" for a in "abc")]
     held = {}

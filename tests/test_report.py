@@ -48,7 +48,7 @@ def write_models(task: str, metrics: dict[str, dict], histories: dict[str, list[
         write_history(directory, histories[name], ["epoch", "loss", "val_loss"], {})
 
 
-def forecasts(*names: str, rows: int = 3000, synthetic=False, test=2.0, sentinels=0) -> None:
+def write_forecasts(*names: str, rows: int = 3000, synthetic=False, test=2.0, sentinels=0) -> None:
     """Write what the forecast report reads, of a record with so many sentinels.
 
     `test` is the last model's test MAE in mbar.
@@ -80,13 +80,13 @@ def forecasts(*names: str, rows: int = 3000, synthetic=False, test=2.0, sentinel
         table.to_parquet(f"data/evaluations/forecast/{name}/forecast.parquet")
 
 
-def files(directory: Path) -> dict[str, bytes]:
+def read_files(directory: Path) -> dict[str, bytes]:
     """The bytes of every file under `directory`, by path from there."""
-    found = (path for path in directory.rglob("*") if path.is_file())
-    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
+    result = (path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in result}
 
 
-def cells(text: str) -> list[list[str]]:
+def split_cells(text: str) -> list[list[str]]:
     """Return the cells of a Markdown table's lines: the header, the rule and the rows."""
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"]
 
@@ -97,14 +97,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("forecast")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        forecasts("naive", "mine", "gru")
+        write_forecasts("naive", "mine", "gru")
         report("forecast")
     return root
 
 
 def test_forecast_table_is_sorted_next_to_the_notebooks_with_the_best_in_bold(made: Path) -> None:
     text = (made / "metrics/forecast.md").read_text()
-    header, _, first, second, third = cells(text)
+    header, _, first, second, third = split_cells(text)
     assert header[1:4] == ["val MAE", "val MAE mbar", "test MAE mbar"]
     assert header[-1] == "notebooks' val MAE (epoch)"
     assert first[:6] == ["**gru**", "**0.2600**", "2.080", "2.000", "0.103", "0.000"]
@@ -117,7 +117,7 @@ def test_forecast_table_is_sorted_next_to_the_notebooks_with_the_best_in_bold(ma
 
 def test_bytes_of_figures_and_curves_depend_on_the_results_alone(made: Path, monkeypatch) -> None:
     monkeypatch.chdir(made)
-    first = files(made / "data/report/forecast")
+    first = read_files(made / "data/report/forecast")
     assert set(first) == {*FIGURES, "loss/gru.csv", "loss/mine.csv"}  # the naive model has no curves
     assert first["loss/gru.csv"] == b"epoch,loss,val_loss\n1,0.4,0.3\n2,0.35,0.26\n3,0.3,0.27\n"
     for name in FIGURES:
@@ -125,7 +125,7 @@ def test_bytes_of_figures_and_curves_depend_on_the_results_alone(made: Path, mon
         assert 5_000 < len(first[name]) < 150_000, name
     monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "red")  # a user's own setting
     report("forecast")
-    assert files(made / "data/report/forecast") == first
+    assert read_files(made / "data/report/forecast") == first
 
 
 def test_dvc_plots_every_figure_and_both_curves_of_every_model(made: Path, monkeypatch) -> None:
@@ -133,14 +133,12 @@ def test_dvc_plots_every_figure_and_both_curves_of_every_model(made: Path, monke
     graph = YAML(typ="safe").load(ROOT / "dvc.yaml")
     YAML().dump({"plots": [entry for entry in graph["plots"] if "forecast" in str(entry)]}, made / "dvc.yaml")
     Repo.init(no_scm=True, force=True)
-    found = Repo().plots.show()["workspace"]
-    plots = found["definitions"]["data"]["dvc.yaml"]["data"]
-    assert {path.removeprefix("data/report/forecast/") for path in plots} == set(
-        files(made / "data/report/forecast")
-    )
+    result, drawn = Repo().plots.show()["workspace"], made / "data/report/forecast"
+    plots = result["definitions"]["data"]["dvc.yaml"]["data"]
+    assert {Path(path).relative_to("data/report/forecast").as_posix() for path in plots} == {*read_files(drawn)}
     for path, plot in plots.items():
         assert plot.get("y") == (["loss", "val_loss"] if path.endswith(".csv") else None)
-        assert "error" not in found["sources"]["data"][path]
+        assert "error" not in result["sources"]["data"][path]
 
 
 def test_artifacts_are_models_that_the_graph_makes() -> None:
@@ -165,11 +163,11 @@ def test_reviews_table_is_printed_sorted_and_warns_of_synthetic_data(root: Path,
     text = Path("metrics/reviews.md").read_text()
     assert capsys.readouterr().out == text
     assert "**The sample is synthetic" in text
-    best, *rest = cells(text)[2:]
+    best, *rest = split_cells(text)[2:]
     assert best == ["**imdb_reversed_lstm**", "**0.8800**", "0.8000", "0.4000", "1 / 1", "7", "0.8780 (6)"]
     assert [row[0] for row in rest] == ["mine", "imdb_conv1d"]
     curves = {f"{metric}/{name}.csv" for metric in ("loss", "accuracy") for name in scores}
-    written = files(Path("data/report/reviews"))
+    written = read_files(Path("data/report/reviews"))
     assert set(written) == {"curves.png", *curves}
     assert written["accuracy/imdb_conv1d.csv"] == b"epoch,accuracy,val_accuracy\n1,0.8,0.8\n"
     assert written["accuracy/mine.csv"] == b"epoch,accuracy,val_accuracy\n1,0.7,0.65\n"  # the mean of its members
@@ -188,10 +186,10 @@ def test_review_curves_are_of_what_was_trained_and_measured(root: Path, columns:
 
 
 def test_a_report_that_fails_leaves_all_of_the_last_one(root: Path, monkeypatch) -> None:
-    forecasts("naive", "gru", sentinels=3)
+    write_forecasts("naive", "gru", sentinels=3)
     report("forecast")
-    forecasts("naive", "gru", sentinels=3, test=3.0)
-    before, made = files(root), forecast.build_report
+    write_forecasts("naive", "gru", sentinels=3, test=3.0)
+    before, made = read_files(root), forecast.build_report
 
     def torn(*results):
         texts, figures = made(*results)
@@ -200,7 +198,7 @@ def test_a_report_that_fails_leaves_all_of_the_last_one(root: Path, monkeypatch)
     monkeypatch.setattr(forecast, "build_report", torn)
     with pytest.raises(TypeError):
         report("forecast")
-    assert files(root) == before
+    assert read_files(root) == before
 
 
 @pytest.mark.parametrize("best", ["station_mlp", "ridge"])
@@ -231,8 +229,8 @@ def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from
     texts, figures = station.build_report(*read_results("station"))
     text = texts["station.md"]
     order = sorted(scores, key=scores.__getitem__)
-    assert [row[0] for row in cells(text)[2:]] == [f"**{order[0]}**", *order[1:]]
-    assert cells(text)[2][1] == "**1.000**"
+    assert [row[0] for row in split_cells(text)[2:]] == [f"**{order[0]}**", *order[1:]]
+    assert split_cells(text)[2][1] == "**1.000**"
     assert "1,440 test windows, 1,439 with a truth at 24 hours" in text
     references = [name for name in ("ridge", "persistence") if name != best]
     said = re.findall(r"At 24 hours `(\w+)` beats (\w+): its MAE is (\S+) degC lower", text)
@@ -243,17 +241,17 @@ def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from
 
 
 def test_naive_alone_on_fewer_synthetic_rows_than_the_figures_show(root: Path) -> None:
-    forecasts("naive", synthetic=True, rows=200)
+    write_forecasts("naive", synthetic=True, rows=200)
     texts, figures = forecast.build_report(*read_results("forecast"))
     text = texts["forecast.md"]
-    assert "synthetic" in text and cells(text)[2][0] == "**naive**"
+    assert "synthetic" in text and split_cells(text)[2][0] == "**naive**"
     assert {f"{name}.png" for name in figures} == FIGURES
     assert all("(synthetic)" in figure.get_suptitle() for figure in figures.values())
 
 
 @pytest.mark.parametrize(("test", "sentinels"), [(40.0, 3), (40.0, 0), (2.0, 3)])
 def test_mae_far_off_is_broken_bears_its_value_and_is_put_down_to_sentinels(root: Path, test, sentinels) -> None:
-    forecasts("naive", "gru", rows=200, test=test, sentinels=sentinels)
+    write_forecasts("naive", "gru", rows=200, test=test, sentinels=sentinels)
     texts, figures = forecast.build_report(*read_results("forecast"))
     text = texts["forecast.md"]
     assert ("sentinels (3 in `rh (%)`)" in text) == ("test MAE mbar without sentinels" in text) == (sentinels > 0)
@@ -273,14 +271,14 @@ def test_windows_with_a_sentinel_are_those_of_the_generator(root: Path, step: in
     record["T (degC)" if target else "p (mbar)"][random.integers(0, 120, 4)] = -9999
     write("params.yaml", json.dumps({"dataset": {"target": "T (degC)", "sentinels": [-9999, -999]}}))
     rows = np.arange(12, 115)
-    found = forecast.find_windows_with_sentinels(record, rows, Window(lookback=12, step=step, delay=5))
+    result = forecast.find_windows_with_sentinels(record, rows, Window(lookback=12, step=step, delay=5))
     data = np.column_stack([record["p (mbar)"], record["T (degC)"]])
     expected = [-9999 in data[r - 12 : r : step] or data[r + 5, 1] == -9999 for r in rows]
-    assert found.tolist() == expected and 0 < found.sum() < len(rows)
+    assert result.tolist() == expected and 0 < result.sum() < len(rows)
 
 
 def test_mae_without_sentinels_is_that_of_the_other_windows(root: Path) -> None:
-    forecasts("naive", "gru", rows=300, sentinels=2)
+    write_forecasts("naive", "gru", rows=300, sentinels=2)
     path = Path("data/evaluations/forecast/gru/forecast.parquet")
     table = pd.read_parquet(path)
     first = SENTINELS + WINDOW["step"]  # of the windows that end with one of the two
@@ -290,18 +288,14 @@ def test_mae_without_sentinels_is_that_of_the_other_windows(root: Path) -> None:
     report("forecast")
     scores = json.loads(Path("metrics/forecast_without_sentinels.json").read_text())
     error, left_out = pytest.approx(0.5), WINDOW["lookback"]
-    assert scores["gru"] == {
-        "test_mae_mbar": 2.0,
-        "test_mae_mbar_without_sentinels": error,
-        "windows_left_out": left_out,
-    }
+    without = {"test_mae_mbar_without_sentinels": error, "windows_left_out": left_out}
+    assert scores["gru"] == {"test_mae_mbar": 2.0} | without
     assert scores["naive"]["test_mae_mbar_without_sentinels"] == pytest.approx(SCORES["naive"])
-    header, _, first, _ = cells(Path("metrics/forecast.md").read_text())
+    header, _, first, _ = split_cells(Path("metrics/forecast.md").read_text())
     assert (header[4], first[4]) == ("test MAE mbar without sentinels", "0.500")
     table[:-1].to_parquet(path)
-    with pytest.raises(
-        UserError, match=r"forecast/gru: expected 124 test windows, found 123; run ./run evaluate gru"
-    ):
+    message = r"forecast/gru: expected 124 test windows, found 123; run ./run evaluate gru"
+    with pytest.raises(UserError, match=message):
         report("forecast")
 
 
@@ -320,11 +314,8 @@ def test_splits_have_their_borders_in_the_whole_record(root: Path, test: list) -
     times = pd.date_range("2020-01-01", periods=200, freq="h")
     write("params.yaml", json.dumps({"split": SPLIT | {"test": test}}))
     splits = get_split_times(times)
-    borders = {
-        name: tuple(times[list(rows)])
-        for name, rows in dict(train=(0, 99), val=(101, 149), test=(160, 199)).items()
-    }
-    assert splits == borders
+    rows = {"train": [0, 99], "val": [101, 149], "test": [160, 199]}
+    assert splits == {name: tuple(times[borders]) for name, borders in rows.items()}
     (axes,) = draw_record(pd.Series(1.0, times), splits, "T").axes
     assert [text.get_text() for text in axes.texts] == ["train", "val", "test"]
     write("params.yaml", json.dumps({"split": SPLIT | {"test": [200, None]}}))
@@ -344,13 +335,12 @@ CURVES = [
 def test_no_curve_far_off_flattens_the_others(far: list, near: list, top: float | None, own: bool) -> None:
     columns, losses = ("loss", "val_loss", "val_loss_degc"), {"far": far, "near": near}
     histories = {name: pd.DataFrame({"epoch": [1, 2]} | dict.fromkeys(columns, x)) for name, x in losses.items()}
-    metrics = pd.DataFrame(
-        {"val_mae": [0.24, 0.3], "val_skill": [0.2, -0.2], "best_epoch": [2, 2]}, index=[*losses]
-    )
+    scores = {"val_mae": [0.24, 0.3], "val_skill": [0.2, -0.2], "best_epoch": [2, 2]}
+    metrics = pd.DataFrame(scores, index=[*losses])
     figure = draw_losses(metrics, histories)
     assert ("cut off" in figure.get_suptitle()) == (top is not None)
     panels = {axes.get_title(): axes for axes in figure.axes}
-    assert list(panels) == (["near", "far (own scale)"] if own else ["far", "near"])
+    assert list(panels) == (["near", "far (separate scale)"] if own else ["far", "near"])
     for title, axes in panels.items():
         naive = {"far": 0.3, "near": 0.25}[title.split()[0]]  # each on its own windows
         assert axes.lines[-1].get_ydata() == pytest.approx([naive, naive])
@@ -358,14 +348,14 @@ def test_no_curve_far_off_flattens_the_others(far: list, near: list, top: float 
     assert low < np.nanmin(near) and (high == pytest.approx(top) if top else 0.4 < high < 0.6)
     assert (list(panels.values())[-1].get_ylim() != figure.axes[0].get_ylim()) == own
     if own:
-        assert panels["far (own scale)"].get_ylim()[1] > 9
+        assert panels["far (separate scale)"].get_ylim()[1] > 9
 
 
 def test_a_model_far_off_alone_has_its_own_scale() -> None:
     history = pd.DataFrame({"epoch": [1], "loss": [2.0], "val_loss": [2.0], "val_loss_degc": [16.0]})
     metrics = pd.DataFrame({"val_mae": [2.0], "val_skill": [-9.0], "best_epoch": [1]}, index=["bad"])
     figure = draw_losses(metrics, {"bad": history})
-    assert figure.axes[0].get_title() == "bad (own scale)" and figure.axes[0].get_ylim()[1] > 2
+    assert figure.axes[0].get_title() == "bad (separate scale)" and figure.axes[0].get_ylim()[1] > 2
 
 
 def test_naive_forecast_is_matched_by_time() -> None:
@@ -387,13 +377,15 @@ READ = {
 }
 
 
-@pytest.mark.parametrize(("path", "stage"), READ.items())
-def test_missing_file_is_named_with_its_command_and_nothing_is_left(root: Path, path: str, stage: str) -> None:
-    forecasts("naive", "gru", rows=200)
-    Path(path).unlink()
-    with pytest.raises(UserError, match=f"{path}: not found; make it with `dvc repro {stage}`"):
-        report("forecast")
-    assert not Path("data/report").exists() and not Path("metrics/forecast.md").exists()
+def test_missing_file_is_named_with_its_command_and_nothing_is_left(root: Path) -> None:
+    write_forecasts("naive", "gru", rows=200)
+    for path, stage in READ.items():
+        content = Path(path).read_bytes()
+        Path(path).unlink()
+        with pytest.raises(UserError, match=f"{path}: not found; make it with `dvc repro {stage}`"):
+            report("forecast")
+        assert not Path("data/report").exists() and not Path("metrics/forecast.md").exists()
+        Path(path).write_bytes(content)
 
 
 @pytest.mark.parametrize(("path", "stage"), READ.items())
@@ -416,7 +408,7 @@ def test_a_file_cut_anywhere_is_named_on_one_line(made: Path, path: str, stage: 
 
 
 def test_unknown_task_and_a_task_without_models_are_named(root: Path) -> None:
-    forecasts("naive", rows=200)
+    write_forecasts("naive", rows=200)
     with pytest.raises(UserError, match=r"params.yaml.*`task: reviews`"):
         report("reviews")
     with pytest.raises(UserError, match=r"'weather'.*forecast or reviews"):

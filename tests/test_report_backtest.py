@@ -46,9 +46,9 @@ def tables(root) -> dict[tuple[str, str], pd.DataFrame]:
 
 def test_skill_is_one_less_the_ratio_to_persistence_in_every_fold_and_seed(tables):
     report_backtest()
-    found = pd.read_csv("data/report/backtest/folds.csv")
-    assert len(found) == 3 + 3 + 6
-    for row in found.itertuples():
+    result = pd.read_csv("data/report/backtest/folds.csv")
+    assert len(result) == 3 + 3 + 6
+    for row in result.itertuples():
         own, reference = tables[row.model, row.fold], tables["persistence", row.fold]
         own = own[own["seed"] == row.seed]
         mae, other = (float((table["q0.5"] - table["truth"]).abs().mean()) for table in (own, reference))
@@ -76,7 +76,7 @@ def test_one_fold_has_no_spread(tables):
             path.unlink()
     report_backtest()
     text = Path("metrics/backtest.md").read_text()
-    assert "\n1 test period of 6 months;" in text and "nan" not in text
+    assert "\n1 test period of 6 months." in text and "nan" not in text
 
 
 def test_what_is_missing_or_left_over_is_named(tables):

@@ -42,10 +42,10 @@ def cluster(tmp_path, clone) -> Iterator[str]:
         worker = [*module, "distributed.cli.dask_worker", *file, "--nthreads", "1", *quiet]
         commands.append([*worker, "--local-directory", str(tmp_path / name)])
     started = [
-        subprocess.Popen(command, env=clone.environment | credentials(), stderr=subprocess.DEVNULL)
+        subprocess.Popen(command, env=clone.environment | get_credentials(), stderr=subprocess.DEVNULL)
         for command in commands
     ]
-    until(address.exists)
+    wait_until(address.exists)
     yield json.loads(address.read_text())["address"]
     for process in reversed(started):
         process.terminate()
@@ -53,14 +53,14 @@ def cluster(tmp_path, clone) -> Iterator[str]:
         process.wait(LIMIT)
 
 
-def credentials() -> dict[str, str]:
+def get_credentials() -> dict[str, str]:
     return {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @pytest.fixture(params=["directory", "s3"])
 def remote(request, tmp_path, clone) -> Iterator[None]:
     """A DVC remote, committed: a directory, or a bucket of moto's server."""
-    clone.environment |= credentials()
+    clone.environment |= get_credentials()
     if request.param == "directory":
         clone.run(DVC, "remote", "add", "--default", "store", str(tmp_path / "remote"))
         clone.commit()
@@ -78,23 +78,23 @@ def remote(request, tmp_path, clone) -> Iterator[None]:
     server.stop()
 
 
-def until(condition) -> None:
+def wait_until(condition) -> None:
     deadline = time.monotonic() + LIMIT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def stages_running(path: Path) -> list[psutil.Process]:
+def list_running_stages(path: Path) -> list[psutil.Process]:
     """The processes of scripts/stage.py below `path`, and what they started."""
-    found = []
+    result = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
         if process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(path) and process.info["cmdline"]:
-            found += [process] if {"scripts/stage.py", "stages.lib.command"} & set(process.info["cmdline"]) else []
-    return found
+            result += [process] if {"scripts/stage.py", "stages.lib.command"} & set(process.info["cmdline"]) else []
+    return result
 
 
-def ran(output: str) -> list[str]:
+def list_run_stages(output: str) -> list[str]:
     return re.findall(r"^(\S+): runs on tcp://", output, re.MULTILINE)
 
 
@@ -103,7 +103,10 @@ def ran(output: str) -> list[str]:
 def test_other_machines_give_the_same_bytes_though_one_dies(clone, remote, cluster, tmp_path):
     clone.repro()
     clone.repro("backtest/dvc.yaml")
-    results, metrics = clone.results(), {name: (clone.path / name).read_bytes() for name in clone.files("metrics")}
+    results, metrics = (
+        clone.read_results(),
+        {name: (clone.path / name).read_bytes() for name in clone.list_files("metrics")},
+    )
     for path in (
         "dvc.lock",
         "backtest/dvc.lock",
@@ -120,78 +123,77 @@ def test_other_machines_give_the_same_bytes_though_one_dies(clone, remote, clust
     for line in process.stdout:
         lines.append(line)
         if line.startswith("dense: ") and not killed:  # it trains
-            (stage,) = [found for found in stages_running(tmp_path) if "train@dense" in found.cmdline()]
+            (stage,) = [result for result in list_running_stages(tmp_path) if "train@dense" in result.cmdline()]
             stage.parent().kill()
             killed = True
     output = "".join(lines)
     assert process.wait(LIMIT) == 0, output
-    assert clone.results() == results
-    assert clone.changed() == set()
+    assert clone.read_results() == results
+    assert clone.list_changed() == set()
 
     # Every stage ran once, on one of the machines or, at both ends, here; but that of the worker that died.
     spread = (
         set(results) - {name for name in results if name.startswith(("report_", "index", "download"))} - {"check"}
     )
-    assert sorted(ran(output)) == sorted([*spread, "train@dense"])
+    assert sorted(list_run_stages(output)) == sorted([*spread, "train@dense"])
     assert "0 left" in output and "dashboard: http://" in output
-    assert stages_running(tmp_path) == []
+    assert list_running_stages(tmp_path) == []
 
     # The backtest's folds, and its report at the end.
-    assert len(ran(clone.run(*COMMAND, "backtest", "--scheduler", cluster))) == 6
-    assert {name: (clone.path / name).read_bytes() for name in clone.files("metrics")} == metrics
+    assert len(list_run_stages(clone.run(*COMMAND, "backtest", "--scheduler", cluster))) == 6
+    assert {name: (clone.path / name).read_bytes() for name in clone.list_files("metrics")} == metrics
 
     # Nothing has changed; then one model has, which must be committed.
-    assert ran(clone.run(*COMMAND, "--scheduler", cluster)) == []
+    assert list_run_stages(clone.run(*COMMAND, "--scheduler", cluster)) == []
     clone.edit({"models": {"dense": {"learning_rate": 1e38}}})
     output = clone.run(*COMMAND, "--scheduler", cluster, code=1)
     assert output.splitlines()[-1].startswith("error: SCHEDULER: params.yaml: not committed")
     clone.commit()
     output = clone.run(*COMMAND, "--scheduler", cluster, code=1)
-    assert set(ran(output)) == {"train@dense"}
+    assert set(list_run_stages(output)) == {"train@dense"}
     assert "error: train@dense failed: see above" in output
     assert "error: evaluate@dense: not run" in output
     assert "the loss is not a number" in output
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing_running(clone, sign):
+def test_an_interrupted_run_leaves_nothing_running(clone):
     clone.edit({"training": {"max_epochs": None}, "models": {"dense": {"epochs": 1_000_000}}})
-    process = clone.start(*COMMAND, "forecast")
-    for line in process.stdout:
-        if line.startswith("dense 2/"):
-            break
-    assert len(stages_running(clone.path)) >= 2
-    started = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, sign)
-    output, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == 130
-    assert output.splitlines()[-1] == "interrupted; all stages have stopped, run it again to resume"
-    assert stages_running(clone.path) == []
-    assert psutil.wait_procs(started, LIMIT)[1] == []  # Dask's workers among them
-    assert clone.results()  # dvc.lock is whole
-
-
-@pytest.mark.parametrize(
-    ("jobs", "message"),
-    [("0", "JOBS: expected a whole number from 1, found 0"), ("two", "invalid int value: 'two'")],
-)
-def test_so_many_jobs_are_refused(monkeypatch, capsys, jobs, message):
-    monkeypatch.setattr("sys.argv", ["repro", "--jobs", jobs])
-    with pytest.raises(SystemExit, match="2"):
-        repro.main()
-    assert message in capsys.readouterr().err
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        process, epochs = clone.start(*COMMAND, "forecast"), 0
+        for line in process.stdout:
+            epochs += bool(re.match(r"dense \d+/", line))
+            if epochs == 2:
+                break
+        assert len(list_running_stages(clone.path)) >= 2
+        started = psutil.Process(process.pid).children(recursive=True)
+        os.kill(process.pid, sign)
+        output, _ = process.communicate(timeout=LIMIT)
+        assert process.returncode == 130
+        assert output.splitlines()[-1] == "interrupted; all stages have stopped; run the command again to resume"
+        assert list_running_stages(clone.path) == []
+        assert psutil.wait_procs(started, LIMIT)[1] == []  # Dask's workers among them
+        assert clone.read_results()  # dvc.lock is whole
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["weather"], "error: TASK: expected backtest, forecast, reviews, station"),
-        (["--scheduler", "tcp://127.0.0.1:9"], "error: SCHEDULER: no DVC remote"),
+        (["--jobs", "0"], "JOBS: expected a whole number from 1, found 0"),
+        (["--jobs", "two"], "invalid int value: 'two'"),
     ],
 )
-def test_what_cannot_run_is_refused(clone, arguments, message):
-    assert message in clone.run(*COMMAND, *arguments, code=None)
+def test_a_wrong_number_of_jobs_is_refused(monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr("sys.argv", ["repro", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        repro.main()
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_task_and_a_cluster_without_a_remote_are_refused(clone):
+    unknown, cluster = ["weather"], ["--scheduler", "tcp://127.0.0.1:9"]
+    assert "error: TASK: expected backtest, forecast, reviews, station" in clone.run(*COMMAND, *unknown, code=None)
+    assert "error: SCHEDULER: no DVC remote" in clone.run(*COMMAND, *cluster, code=None)
 
 
 def test_a_stage_that_starts_while_its_worker_stops_ends_too(tmp_path):
@@ -213,13 +215,13 @@ def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, 
     lost, parse = (Stage(name=name, addressing=name, path_in_repo="dvc.yaml") for name in names)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stdout=b""))
     monkeypatch.setattr(repro, "Repo", contextlib.nullcontext)
-    monkeypatch.setattr(repro, "explain_unfit", lambda _: None)
+    monkeypatch.setattr(repro, "find_cluster_obstacle", lambda _: None)
     monkeypatch.setattr(repro, "plan_stages", lambda *_: {lost: [], parse: [lost]})
     monkeypatch.setattr(repro, "run_dvc", lambda *_: 1)
     monkeypatch.setattr(repro, "connect_client", lambda *_: pytest.fail("nothing is left to run"))
     assert repro.repro("", 1, "tcp://127.0.0.1:9") == 1
     assert capsys.readouterr().err == (
-        "error: download@dataset failed: see above\nerror: parse: not run, as a stage that it needs failed\n"
+        "error: download@dataset failed: see above\nerror: parse: not run, because a stage it depends on failed\n"
     )
 
 
@@ -247,12 +249,12 @@ def test_what_machines_have_made_joins_what_is_there(tmp_path):
 )
 def test_other_machines_need_a_remote_and_a_commit(monkeypatch, core, changed, why):
     monkeypatch.setattr(subprocess, "check_output", lambda *_, **__: changed)
-    found = repro.explain_unfit(SimpleNamespace(config=SimpleNamespace(read=lambda _: {"core": core})))
-    assert found is None if why is None else found.startswith(why)
+    result = repro.find_cluster_obstacle(SimpleNamespace(config=SimpleNamespace(read=lambda _: {"core": core})))
+    assert result is None if why is None else result.startswith(why)
 
 
 def test_long_trainings_go_first_and_what_they_wait_for_before_them():
     models = {"short": {"epochs": 2}, "long": {"epochs": 30}, "ridge": {"epochs": 0}}
     commands = ["./run train short", "./run backtest ridge 2012-01-01", "./run train long", "./run parse"]
-    found = sorted(commands, key=lambda command: get_priority(SimpleNamespace(cmd=command), models), reverse=True)
-    assert found == ["./run parse", "./run train long", "./run train short", "./run backtest ridge 2012-01-01"]
+    result = sorted(commands, key=lambda command: get_priority(SimpleNamespace(cmd=command), models), reverse=True)
+    assert result == ["./run parse", "./run train long", "./run train short", "./run backtest ridge 2012-01-01"]

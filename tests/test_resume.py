@@ -26,7 +26,7 @@ from stages.lib.nn.resume import Checkpoint, fingerprint_training
 from stages.train import train
 
 REPOSITORY = Path(__file__).parents[1]
-HISTORY = [{"epoch": 1, "loss": 0.5}]
+HISTORY = [{"epoch": 1, "loss": 0.1 + 0.2}]
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +35,16 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     before = Path.cwd()
     os.chdir(folder)
-    Checkpoint("x", "me").save(HISTORY, variables(), [np.ones(3, np.float32)])
+    Checkpoint("x", "me").save(HISTORY, make_variables(), [np.ones(3, np.float32)])
     os.chdir(before)
     return (folder / ".resume/x.npz").read_bytes()
 
 
-def variables():
+def make_variables():
     return [keras.Variable([1.0, 2.0]), keras.Variable(3, dtype="int32", trainable=False)]
 
 
-def values(variables):
+def to_lists(variables):
     return [np.asarray(variable).tolist() for variable in variables]
 
 
@@ -55,9 +55,9 @@ def check_ignored(content, why, capsys, identity="me", epochs=1):
     checkpoint.path.write_bytes(content)
     fresh = [keras.Variable([8.0, 9.0]), keras.Variable(7, dtype="int32", trainable=False)]
     assert checkpoint.restore(fresh, epochs) == ([], [])
-    assert values(fresh) == [[8, 9], 7]
-    shown = capsys.readouterr().out
-    assert shown == f".resume/x.npz: ignored, {why}; training starts from the first epoch\n"
+    assert to_lists(fresh) == [[8, 9], 7]
+    printed_output = capsys.readouterr().out
+    assert printed_output == f".resume/x.npz: ignored, {why}; training starts from the first epoch\n"
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -76,21 +76,24 @@ def test_damage_of_any_kind_costs_the_resume_alone(root, saved, capsys, data):
     check_ignored(bytes(spoiled), "it is damaged", capsys)
 
 
-def test_another_training_or_a_longer_one_is_named(root, saved, capsys):
+def test_a_checkpoint_is_restored_and_that_of_another_or_longer_training_is_named(root, saved, capsys):
     check_ignored(saved, "settings, data, code or machine have changed since", capsys, identity="you")
-    check_ignored(saved, "it is at epoch 1, beyond the 0 wanted", capsys, epochs=0)
-    assert Checkpoint("x", "me").restore(variables(), 1)[0] == HISTORY
-    assert Checkpoint("y", "me").restore(variables(), 1) == ([], [])
+    check_ignored(saved, "it is at epoch 1, more than the 0 of params.yaml", capsys, epochs=0)
+    fresh = [keras.Variable([8.0, 9.0]), keras.Variable(7, dtype="int32", trainable=False)]
+    history, best = Checkpoint("x", "me").restore(fresh, 1)
+    assert history == HISTORY and [weights.tolist() for weights in best] == [[1, 1, 1]]
+    assert to_lists(fresh) == to_lists(make_variables())
+    assert Checkpoint("y", "me").restore(make_variables(), 1) == ([], [])
     assert capsys.readouterr().out == ""
 
 
 def test_a_directory_in_its_place_is_ignored_and_replaced(root, capsys):
     Path(".resume/x.npz").mkdir(parents=True)
     checkpoint = Checkpoint("x", "me")
-    assert checkpoint.restore(variables(), 1) == ([], [])
+    assert checkpoint.restore(make_variables(), 1) == ([], [])
     assert "ignored, it cannot be read (Is a directory)" in capsys.readouterr().out
-    checkpoint.save(HISTORY, variables(), [])
-    assert checkpoint.restore(variables(), 1) == (HISTORY, [])
+    checkpoint.save(HISTORY, make_variables(), [])
+    assert checkpoint.restore(make_variables(), 1) == (HISTORY, [])
 
 
 def test_the_identity_covers_what_changes_an_epoch_and_nothing_else(weather, monkeypatch):
@@ -112,8 +115,10 @@ def test_the_identity_covers_what_changes_an_epoch_and_nothing_else(weather, mon
 
 def test_no_identity_is_given_to_data_that_changed_since_it_was_read(weather, monkeypatch):
     inputs("tiny")
-    monkeypatch.setattr(files, "_read", {})
-    monkeypatch.setattr(files, "_code", {path: files.fingerprint_file(path) for path in files.CODE.rglob("*.py")})
+    monkeypatch.setattr(files, "_input_states", {})
+    monkeypatch.setattr(
+        files, "_code_states", {path: files.fingerprint_file(path) for path in files.CODE.rglob("*.py")}
+    )
     path = files.watch_file("data/inputs/tiny/meta.json")
     path.write_text(path.read_text() + "\n")
     with pytest.raises(UserError, match=r"^data/inputs/tiny/meta\.json"):

@@ -4,6 +4,7 @@ import zipfile
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,43 +17,45 @@ HEADER = (
     '"Date Time","p (mbar)","T (degC)","Tpot (K)","Tdew (degC)","rh (%)","VPmax (mbar)","VPact (mbar)",'
     '"VPdef (mbar)","sh (g/kg)","H2OC (mmol/mol)","rho (g/m**3)","wv (m/s)","max. wv (m/s)","wd (deg)"'
 )
+Columns = dict[str, np.ndarray]
 ROUNDED = 0.005 + 1e-9  # half of the last decimal
 LAST_TRAINING_ROW, LAST_VALIDATION_ROW = 30_000, 45_000
 
 
 @pytest.fixture(scope="module")
-def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return the lines of the weather sample."""
-    directory = tmp_path_factory.mktemp("weather")
-    dataset.write_sample(directory)
-    return (directory / "sample.csv").read_text(encoding="utf-8").splitlines()
+def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[ModuleType, Path]:
+    """Return the directories of both samples."""
+    directories = {sample: tmp_path_factory.mktemp("sample") for sample in (dataset, reviews)}
+    for sample, directory in directories.items():
+        sample.write_sample(directory)
+    return directories
 
 
 @pytest.fixture(scope="module")
-def weather(lines: list[str]) -> dict[str, np.ndarray]:
+def lines(samples: dict[ModuleType, Path]) -> list[str]:
+    """Return the lines of the weather sample."""
+    return (samples[dataset] / "sample.csv").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture(scope="module")
+def weather(lines: list[str]) -> Columns:
     """Return the columns of the weather sample by name."""
     table = np.array([line.split(",")[1:] for line in lines[1:]], dtype=float)
     return dict(zip(dataset.COLUMNS, table.T, strict=True))
 
 
 @pytest.fixture(scope="module")
-def arrays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+def arrays(samples: dict[ModuleType, Path]) -> Columns:
     """Return the arrays of the review sample by name."""
-    directory = tmp_path_factory.mktemp("reviews")
-    reviews.write_sample(directory)
-    with np.load(directory / "sample.npz", allow_pickle=True) as file:
+    with np.load(samples[reviews] / "sample.npz", allow_pickle=True) as file:
         return dict(file)
 
 
 @pytest.mark.parametrize("sample", [dataset, reviews])
-def test_same_bytes_every_time_in_one_file(sample: object, tmp_path: Path) -> None:
-    contents = []
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        sample.write_sample(tmp_path / name)
-        (file,) = (tmp_path / name).iterdir()
-        contents.append(file.read_bytes())
-    assert contents[0] == contents[1]
+def test_same_bytes_every_time_in_one_file(samples, sample: ModuleType, tmp_path: Path) -> None:
+    sample.write_sample(tmp_path)
+    (first,), (second,) = samples[sample].iterdir(), tmp_path.iterdir()
+    assert first.read_bytes() == second.read_bytes() and first.name == second.name
 
 
 # --- Weather -------------------------------------------------------------------------------------------
@@ -64,8 +67,7 @@ def test_layout_is_that_of_the_original(lines: list[str]) -> None:
     assert 59_000 < len(lines) - 1 < 61_000
     for line in lines[1::997]:
         fields = line.split(",")
-        assert len(fields) == 15
-        assert all(len(field.partition(".")[2]) == 2 for field in fields[1:])
+        assert len(fields) == 15 and all(len(field.partition(".")[2]) == 2 for field in fields[1:])
 
 
 def test_header_is_the_one_of_the_stand_in() -> None:
@@ -87,7 +89,7 @@ def test_clock_has_three_gaps_and_one_repeated_block(lines: list[str]) -> None:
     assert len(lines[1:]) - len(set(lines[1:])) == count
 
 
-def test_sentinels_are_in_the_wind_of_the_test_rows_only(weather: dict[str, np.ndarray]) -> None:
+def test_sentinels_are_in_the_wind_of_the_test_rows_only(weather: Columns) -> None:
     failed = {name: np.flatnonzero(values == -9999) for name, values in weather.items()}
     counts = {name: len(rows) for name, rows in failed.items() if len(rows)}
     assert counts == {"wv (m/s)": 18, "max. wv (m/s)": 20}
@@ -95,26 +97,21 @@ def test_sentinels_are_in_the_wind_of_the_test_rows_only(weather: dict[str, np.n
     assert set(failed["wv (m/s)"]) < set(failed["max. wv (m/s)"])
 
 
-def test_every_split_varies_in_every_column(weather: dict[str, np.ndarray]) -> None:
+def test_every_split_varies_in_every_column(weather: Columns) -> None:
     for name, values in weather.items():
         for part in np.split(values, [LAST_TRAINING_ROW, LAST_VALIDATION_ROW]):
             assert part.std() > 0.1, name
 
 
-def test_values_are_plausible_for_the_place(weather: dict[str, np.ndarray]) -> None:
-    bounds = {
-        "p (mbar)": (940, 1030),
-        "T (degC)": (-25, 40),
-        "rh (%)": (10, 100),
-        "rho (g/m**3)": (1050, 1400),
-    }
+def test_values_are_plausible_for_the_place(weather: Columns) -> None:
+    bounds = {"p (mbar)": (940, 1030), "T (degC)": (-25, 40), "rh (%)": (10, 100), "rho (g/m**3)": (1050, 1400)}
     for name, (low, high) in bounds.items():
         assert low <= weather[name].min() < weather[name].max() <= high, name
     assert 5 < weather["T (degC)"].mean() < 13
     assert 6 < weather["T (degC)"].std() < 11
 
 
-def test_humidity_columns_agree(weather: dict[str, np.ndarray]) -> None:
+def test_humidity_columns_agree(weather: Columns) -> None:
     most, actual, lacking = (weather[f"VP{part} (mbar)"] for part in ("max", "act", "def"))
     assert (actual <= most + 2 * ROUNDED).all()
     assert (lacking >= 0).all()
@@ -129,7 +126,7 @@ def test_humidity_columns_agree(weather: dict[str, np.ndarray]) -> None:
     assert (weather["sh (g/kg)"] < weather["H2OC (mmol/mol)"]).all()
 
 
-def test_potential_temperature_and_density_follow_from_pressure(weather: dict[str, np.ndarray]) -> None:
+def test_potential_temperature_and_density_follow_from_pressure(weather: Columns) -> None:
     kelvin = weather["T (degC)"] + 273.15
     above = weather["p (mbar)"] > 1000
     assert (weather["Tpot (K)"] <= kelvin + ROUNDED)[above].all()
@@ -139,16 +136,15 @@ def test_potential_temperature_and_density_follow_from_pressure(weather: dict[st
     assert (weather["rho (g/m**3)"] > 0.97 * dry).all()
 
 
-def test_wind_is_in_bounds(weather: dict[str, np.ndarray]) -> None:
+def test_wind_is_in_bounds(weather: Columns) -> None:
     working = weather["wv (m/s)"] != -9999
     assert (weather["wv (m/s)"][working] >= 0).all()
-    assert (weather["max. wv (m/s)"] >= weather["wv (m/s)"])[working][
-        weather["max. wv (m/s)"][working] != -9999
-    ].all()
+    gusts = working & (weather["max. wv (m/s)"] != -9999)
+    assert (weather["max. wv (m/s)"] >= weather["wv (m/s)"])[gusts].all()
     assert ((weather["wd (deg)"] >= 0) & (weather["wd (deg)"] <= 360)).all()
 
 
-def test_last_temperature_is_a_decent_forecast_that_pressure_improves(weather: dict[str, np.ndarray]) -> None:
+def test_last_temperature_is_a_decent_forecast_that_pressure_improves(weather: Columns) -> None:
     t = weather["T (degC)"] / weather["T (degC)"][:LAST_TRAINING_ROW].std()
     p = weather["p (mbar)"]
     now = np.arange(LAST_TRAINING_ROW + 1441, LAST_VALIDATION_ROW - 144)
@@ -174,27 +170,23 @@ def test_vapour_pressure_is_that_of_the_tables(degc: float, mbar: float) -> None
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_reviews_have_the_layout_of_keras(arrays: dict[str, np.ndarray], part: str) -> None:
+def test_reviews_have_the_layout_of_keras(arrays: Columns, part: str) -> None:
     x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    assert x.shape == y.shape == (2000,)
-    assert x.dtype == object
-    assert y.dtype == np.int64
+    assert x.shape == y.shape == (2000,) and (x.dtype, y.dtype) == (object, np.int64)
     assert np.bincount(y).tolist() == [1000, 1000]
     assert all(type(review) is list for review in x)
     assert {type(word) for review in x for word in review} == {int}
     sizes = [len(review) for review in x]
-    assert 20 <= min(sizes) < 50
-    assert 500 < max(sizes) <= 900
-    assert min(map(min, x)) == 1
-    assert 10_000 < max(map(max, x)) <= 20_000
+    assert 20 <= min(sizes) < 50 and 500 < max(sizes) <= 900
+    assert min(map(min, x)) == 1 and 10_000 < max(map(max, x)) <= 20_000
 
 
-def test_reviews_differ_between_train_and_test(arrays: dict[str, np.ndarray]) -> None:
+def test_reviews_differ_between_train_and_test(arrays: Columns) -> None:
     assert set(arrays) == {"x_train", "y_train", "x_test", "y_test"}
     assert not {tuple(review) for review in arrays["x_train"]} & {tuple(review) for review in arrays["x_test"]}
 
 
-def test_counting_words_tells_most_labels_but_not_all(arrays: dict[str, np.ndarray]) -> None:
+def test_counting_words_tells_most_labels_but_not_all(arrays: Columns) -> None:
     counts = np.ones((2, reviews.WORDS + 1))
     for review, label in zip(arrays["x_train"], arrays["y_train"], strict=True):
         np.add.at(counts[label], review, 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-choose = runpy.run_path(str(Path(__file__).parents[1] / ".ci/selective_rerun.py"))["choose"]
+choose_input_set = runpy.run_path(str(Path(__file__).parents[1] / ".ci/selective_rerun.py"))["choose_input_set"]
 SETS = ["coarse", "fine", "finest"]
 
 
@@ -19,7 +19,7 @@ SETS = ["coarse", "fine", "finest"]
 def test_the_input_set_with_the_fewest_models_but_some_is_chosen(sets, lines):
     lines = {model: line for model, line in lines.items() if line[0] in sets}
     models = {model: {"inputs": name, "task": task} for model, (name, task) in lines.items()}
-    chosen, stages = choose({"inputs": dict.fromkeys(sets), "models": models})
+    chosen, stages = choose_input_set({"inputs": dict.fromkeys(sets), "models": models})
 
     users = [model for model, (name, _) in lines.items() if name == chosen]
     counts = [sum(name == other for name, _ in lines.values()) for other in sets]

@@ -25,13 +25,15 @@ from stages.lib.windows.input_set import Inputs, Meta, Split, Windows
 from stages.models import climatology, damped_persistence, station_gru, station_mlp
 
 LOOKBACK, LEADS, HOURS = 48, 30, 1200
+TRAINING = {"inputs": "station", "seed": 1, "batch_size": 64, "steps_per_epoch": 2, "learning_rate": 0.01}
+TRAINING |= {"weight_decay": 0.0, "average_from": None, "loss": "pinball", "monitor": "val_loss"}
 SCHEDULE = {"seed": 1, "members": 2}
 GRU = {"hours": 2, "units": 3, "dense": 4, "bins": 3, "curves": 2, "noise": 0.1}
 GRU |= {"dropout": 0.1, "recurrent_dropout": 0.1}
 COLUMNS = ["p (mbar)", "T (degC)", "hour of day (h)", "day of year (d)"]
 
 
-def station(missing: float = 0.05) -> Inputs:
+def make_station_inputs(missing: float = 0.05) -> Inputs:
     """Fifty days of a daily cycle and weather; some targets were not measured."""
     random = np.random.default_rng(7)
     hour = np.arange(HOURS)
@@ -53,10 +55,10 @@ def station(missing: float = 0.05) -> Inputs:
 
 @pytest.fixture(scope="module")
 def inputs() -> Inputs:
-    return station()
+    return make_station_inputs()
 
 
-# --- What a window tells -----------------------------------------------------------------------------
+# --- Features -----------------------------------------------------------------------------
 
 
 def test_training_rows_are_those_that_training_windows_look_at(inputs):
@@ -69,27 +71,29 @@ def test_harmonics_are_waves_of_the_day_and_the_year_and_their_products(hour, da
     daily = [f(k * hour * 2 * np.pi / 24) for k in (1, 2) for f in (np.sin, np.cos)]
     yearly = [f(k * day * 2 * np.pi / 365.25) for k in (1, 2) for f in (np.sin, np.cos)]
     expected = daily + yearly + [a * b for a in daily for b in yearly]
-    found = features.calendar_harmonics(np.array([[hour]], "float32"), np.array([[day]], "float32"))
-    np.testing.assert_allclose(np.asarray(found)[0], expected, atol=1e-4)
+    result = features.calendar_harmonics(np.array([[hour]], "float32"), np.array([[day]], "float32"))
+    np.testing.assert_allclose(np.asarray(result)[0], expected, atol=1e-4)
 
 
 def test_persistence_is_the_last_value_at_the_same_hour(inputs):
-    found = predict_in_batches(references.build_persistence(inputs), inputs, inputs.val)
-    for window in (0, 17, len(found) - 1):
+    result = predict_in_batches(references.build_persistence(inputs), inputs, inputs.val)
+    for window in (0, 17, len(result) - 1):
         origin = inputs.val.windows.starts[window] + LOOKBACK - 1
         for lead in range(1, LEADS + 1):
             row = origin + lead
             while row > origin:
                 row -= 24
-            assert (found[window, lead - 1] == inputs.rows[row, 1]).all()
+            assert (result[window, lead - 1] == inputs.rows[row, 1]).all()
+
+
+def predict_persistence(inputs: Inputs) -> dict[str, np.ndarray]:
+    model = references.build_persistence(inputs)
+    return {name: predict_in_batches(model, inputs, getattr(inputs, name)) for name in ("val", "test")}
 
 
 def test_persistence_and_the_headline_of_rows_three_hours_apart(inputs):
     every = replace(inputs, meta=replace(inputs.meta, every=3))
-    outputs = {
-        part: predict_in_batches(references.build_persistence(every), every, getattr(every, part))
-        for part in ("val", "test")
-    }
+    outputs = predict_persistence(every)
     for lead in range(1, LEADS + 1):
         row = inputs.val.windows.starts + LOOKBACK - 1 + lead - 8 * -(-lead // 8)  # eight rows a day
         assert (outputs["val"][:, lead - 1, 1] == inputs.rows[row, 1]).all()
@@ -110,14 +114,14 @@ def test_a_regression_finds_the_weights_that_made_the_targets(inputs):
     hour = (split.windows.starts[:, None] + LOOKBACK + np.arange(LEADS)) % 24
     for measured in (targets, np.where(hour == 7, np.nan, targets)):  # of the latter, no window is complete
         made = Inputs(inputs.rows, inputs.meta, split._replace(targets=measured), inputs.val, inputs.test)
-        found = references.fit_ridge(keras.Model(window, features), made, keras.Model(window, base), 0.0)
-        np.testing.assert_allclose(found, weights, atol=1e-3)
+        result = references.fit_ridge(keras.Model(window, features), made, keras.Model(window, base), 0.0)
+        np.testing.assert_allclose(result, weights, atol=1e-3)
 
 
 @pytest.mark.parametrize("module", [climatology, damped_persistence])
 def test_a_reference_beats_a_constant(inputs, module):
-    found = predict_in_batches(module.build(inputs), inputs, inputs.train)[:, :, 1]
-    error = np.nanmean(abs(inputs.train.targets - found))
+    result = predict_in_batches(module.build(inputs), inputs, inputs.train)[:, :, 1]
+    error = np.nanmean(abs(inputs.train.targets - result))
     assert error < np.nanmean(abs(inputs.train.targets - np.nanmean(inputs.train.targets)))
 
 
@@ -131,42 +135,42 @@ def test_ridge_beats_persistence_on_training(inputs):
 
 def test_differences_are_those_of_a_plain_loop(inputs):
     def plain(values: np.ndarray) -> np.ndarray:
-        now, found = values[-1, :2], [values[-1, :2]]
-        found += [now - values[-1 - lag, :2] for lag in (1, 3, 6, 12, 24)]
-        found += [now - f(values[-span:, :2], axis=0) for span in (24, 48) for f in (np.mean, np.max, np.min)]
-        return np.concatenate(found)
+        now, result = values[-1, :2], [values[-1, :2]]
+        result += [now - values[-1 - lag, :2] for lag in (1, 3, 6, 12, 24)]
+        result += [now - f(values[-span:, :2], axis=0) for span in (24, 48) for f in (np.mean, np.max, np.min)]
+        return np.concatenate(result)
 
     window = keras.Input(inputs.shape)
-    found = predict_in_batches(
-        keras.Model(window, features.difference_features(window, inputs)), inputs, inputs.val
-    )
+    model = keras.Model(window, features.difference_features(window, inputs))
+    result = predict_in_batches(model, inputs, inputs.val)
     seen, expected = (
         np.array([plain(values.astype(np.float64)) for values in split.windows[:]])
         for split in (inputs.train, inputs.val)
     )
     expected = np.clip((expected - seen.mean(axis=0)) / seen.std(axis=0), -5, 5)
-    np.testing.assert_allclose(found[:, : expected.shape[1]], expected, atol=1e-3)
-    assert found.shape[1] == expected.shape[1] + features.HARMONICS
+    np.testing.assert_allclose(result[:, : expected.shape[1]], expected, atol=1e-3)
+    assert result.shape[1] == expected.shape[1] + features.HARMONICS
 
 
 def test_the_climatology_at_a_lead_is_that_of_the_later_hour(inputs):
     window = keras.Input(inputs.shape)
     normal = keras.Model(window, features.climatological_normal(window, inputs, [0, 7]))
-    found = predict_in_batches(normal, inputs, inputs.val)  # of windows an hour apart
-    np.testing.assert_allclose(found[:-7, 1], found[7:, 0], atol=1e-2)
+    result = predict_in_batches(normal, inputs, inputs.val)  # of windows an hour apart
+    np.testing.assert_allclose(result[:-7, 1], result[7:, 0], atol=1e-2)
 
 
 # --- Training ----------------------------------------------------------------------------------------
 
 
-def test_members_are_built_from_seeds_that_follow_one_another(inputs):
-    schedule = SCHEDULE | {"epochs": 0, "units": 4, "noise": 0.1, "dropout": 0.1}
-    members, _, labels = fitting.fit_members("station_mlp", "x", inputs, schedule, training)
-    (second,), _, _ = fitting.fit_members(
-        "station_mlp", "x", inputs, schedule | {"seed": 2, "members": 1}, training
-    )
+def test_a_member_is_the_model_that_its_seed_alone_trains(inputs, root):
+    """Members are trained in the variables of the first; the second must not notice."""
+    Path("data/inputs/station").mkdir(parents=True)
+    schedule = TRAINING | {"epochs": 2, "average_from": 1, "units": 4, "noise": 0.1, "dropout": 0.1, "members": 2}
+    members, histories, labels = fitting.fit_members("station_mlp", "x", inputs, schedule, training)
+    single = schedule | {"seed": 2, "members": 1}
+    (second,), (history,), _ = fitting.fit_members("station_mlp", "y", inputs, single, training)
+    assert labels == ["x.1", "x.2"] and histories[0] != histories[1] == history
     weights = [np.concatenate([w.ravel() for w in model.get_weights()]) for model in (*members, second)]
-    assert labels == ["x.1", "x.2"]
     assert (weights[0] != weights[1]).any() and (weights[1] == weights[2]).all()
 
 
@@ -176,7 +180,7 @@ def test_members_are_built_from_seeds_that_follow_one_another(inputs):
 )
 def test_the_loss_is_the_pinball_loss_of_what_was_measured(truth, output):
     weights = np.array([0.5, 1.5], np.float32)
-    found = np.asarray(quantiles.make_pinball_loss(weights)(truth, output))
+    result = np.asarray(quantiles.make_pinball_loss(weights)(truth, output))
     for window in range(3):
         total = 0.0
         for lead in range(2):
@@ -184,7 +188,7 @@ def test_the_loss_is_the_pinball_loss_of_what_was_measured(truth, output):
                 if not np.isnan(truth[window, lead]):
                     error = float(truth[window, lead]) - float(output[window, lead, k])
                     total += weight * weights[lead] * (level * error if error > 0 else (level - 1) * error)
-        np.testing.assert_allclose(found[window], 2 * total / 6, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(result[window], 2 * total / 6, rtol=1e-4, atol=1e-4)
 
 
 # --- Calibration -------------------------------------------------------------------------------------
@@ -208,46 +212,48 @@ def test_margins_hold_what_the_quantiles_promise_and_no_more(data):
         assert max(below, above) >= outside - 1
 
 
-@pytest.mark.parametrize(
-    ("module", "options"),
-    [
-        pytest.param(station_mlp, {"units": 4, "noise": 0.1, "dropout": 0.1}, id="mlp"),
-        pytest.param(station_gru, GRU, id="gru", marks=pytest.mark.slow),
-    ],
-)
-def test_a_model_file_is_all_that_another_program_needs(inputs, tmp_path, module, options):
-    members = [module.build(inputs, **options) for _ in range(2)]
-    model, description = training.finish_model("demo", members, inputs, SCHEDULE)
-    found = predict_in_batches(model, inputs, inputs.val)
-    assert (np.diff(found, axis=2) >= 0).all()
-    mean = np.mean([predict_in_batches(member, inputs, inputs.val) for member in members], axis=0)
-    np.testing.assert_allclose(found[:, :, 1], mean[:, :, 1], atol=1e-4)
-    assert np.nanmean(inputs.val.targets < found[:, :, 0]) <= 0.1
-    assert np.nanmean(inputs.val.targets > found[:, :, 2]) <= 0.1
-    assert abs(found[:, 0, 1] - inputs.rows[inputs.val.windows.starts + LOOKBACK - 1, 1]).max() < 30  # degC
-    assert description["columns"] == COLUMNS and len(description["validation_mae"]) == LEADS
+MLP = {"units": 4, "noise": 0.1, "dropout": 0.1}
 
-    model.save(tmp_path / "model.keras")
+
+@pytest.mark.slow
+def test_a_model_file_is_all_that_another_program_needs(inputs, tmp_path):
+    expected = [save_model(inputs, tmp_path, *kind) for kind in ((station_mlp, MLP), (station_gru, GRU))]
     np.save(tmp_path / "window.npy", inputs.val.windows[:3])
     code = (
         "import sys, keras, numpy as np\n"
-        "model = keras.models.load_model('model.keras')\n"
-        "np.save('out.npy', model.predict(np.load('window.npy'), verbose=0))\n"
+        "for name in ('station_mlp', 'station_gru'):\n"
+        "    model = keras.models.load_model(name + '.keras')\n"
+        "    np.save(name + '.npy', model.predict(np.load('window.npy'), verbose=0))\n"
         "assert not any(name.startswith('stages') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), found[:3], rtol=1e-4, atol=1e-3)
+    for name, outputs in zip(("station_mlp", "station_gru"), expected, strict=True):
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), outputs[:3], rtol=1e-4, atol=1e-3)
+
+
+def save_model(inputs, folder, module, options) -> np.ndarray:
+    """Save a model of two members, whose validation forecasts are ordered and calibrated; return these."""
+    members = [module.build(inputs, **options) for _ in range(2)]
+    model, description = training.finish_model("demo", members, inputs, SCHEDULE)
+    result = predict_in_batches(model, inputs, inputs.val)
+    assert (np.diff(result, axis=2) >= 0).all()
+    mean = np.mean([predict_in_batches(member, inputs, inputs.val) for member in members], axis=0)
+    np.testing.assert_allclose(result[:, :, 1], mean[:, :, 1], atol=1e-4)
+    assert np.nanmean(inputs.val.targets < result[:, :, 0]) <= 0.1
+    assert np.nanmean(inputs.val.targets > result[:, :, 2]) <= 0.1
+    assert abs(result[:, 0, 1] - inputs.rows[inputs.val.windows.starts + LOOKBACK - 1, 1]).max() < 30  # degC
+    assert description["columns"] == COLUMNS and len(description["validation_mae"]) == LEADS
+
+    model.save(folder / f"{module.__name__.split('.')[-1]}.keras")
+    return result
 
 
 def test_pieces_are_the_part_of_every_bin_that_a_value_is_above(inputs):
     window = keras.Input(inputs.shape)
-    found = predict_in_batches(
-        keras.Model(window, features.piecewise_linear_encoding(window, window[:, -1], inputs, 3)),
-        inputs,
-        inputs.val,
-    )
+    encoding = features.piecewise_linear_encoding(window, window[:, -1], inputs, 3)
+    result = predict_in_batches(keras.Model(window, encoding), inputs, inputs.val)
     values = inputs.train.windows[:][:, -1]
-    for row, last in zip(found, inputs.val.windows[:][:, -1], strict=True):
+    for row, last in zip(result, inputs.val.windows[:][:, -1], strict=True):
         for column, value in enumerate(last):
             edges = [np.quantile(values[:, column], part) for part in (0, 1 / 3, 2 / 3, 1)]
             plain = [(value - low) / (high - low) for low, high in pairwise(edges)]
@@ -258,12 +264,12 @@ def test_pieces_are_the_part_of_every_bin_that_a_value_is_above(inputs):
 def test_a_training_of_another_length_does_not_continue(inputs, root, capsys):
     """Its learning rate falls towards the last epoch, so that every epoch of it is another."""
     Path("data/inputs/station").mkdir(parents=True)
-    schedule = {"inputs": "station", "seed": 1, "batch_size": 64, "steps_per_epoch": 2, "learning_rate": 0.01}
-    schedule |= {"weight_decay": 0.0, "average_from": None, "loss": "pinball", "monitor": "val_loss"}
 
     def fit(epochs: int) -> str:
         model = station_mlp.build(inputs, units=3, noise=0.1, dropout=0.1)
-        fitting.fit_model("mlp", model, inputs, schedule | {"epochs": epochs}, training)
+        schedule = TRAINING | {"epochs": epochs}
+        learner = fitting.make_learner(model, inputs, schedule, training)
+        fitting.fit_model("mlp", model, learner, inputs, schedule)
         return capsys.readouterr().out
 
     assert "ignored" not in fit(1)
@@ -291,7 +297,7 @@ def test_cells_and_summary_are_the_scores_of_what_was_measured(inputs):
     outputs = np.sort(np.nan_to_num(targets)[:, :, None] + random.normal(size=(40, LEADS, 3)), axis=2)
     frame = scoring.score_each_forecast(targets, outputs, split._replace(times=split.times[few]), 1)
     assert len(frame) == np.isfinite(targets).sum()
-    found = scoring.average_scores(frame.groupby("lead"))
+    result = scoring.average_scores(frame.groupby("lead"))
     for lead in (1, 24, LEADS):
         truth, low, median, high = (targets[:, lead - 1], *(outputs[:, lead - 1, k] for k in range(3)))
         kept = [k for k in range(40) if not np.isnan(truth[k])]
@@ -311,33 +317,28 @@ def test_cells_and_summary_are_the_scores_of_what_was_measured(inputs):
             "n": len(kept),
         }
         for name, value in expected.items():
-            assert found.loc[lead, name] == pytest.approx(value), name
+            assert result.loc[lead, name] == pytest.approx(value), name
     measured = np.isfinite(targets[:, 23])
     valid = split.times[few][measured] + np.timedelta64(24, "h")
     assert frame[frame["lead"] == 24]["valid"].tolist() == list(pd.DatetimeIndex(valid))
 
 
 def test_scores_against_the_references(inputs):
-    outputs = {
-        part: predict_in_batches(references.build_persistence(inputs), inputs, getattr(inputs, part))
-        for part in ("val", "test")
-    }
+    outputs = predict_persistence(inputs)
     metrics, tables = scoring.score_outputs(outputs, inputs, SCHEDULE)
     assert metrics["test_skill_24h"] == metrics["val_skill_24h"] == metrics["test_skill"] == 0
-    assert metrics["test_mae_degc_24h"] == pytest.approx(
-        np.nanmean(abs(inputs.test.targets[:, 23] - outputs["test"][:, 23, 1])), rel=1e-6
-    )
+    error = abs(inputs.test.targets[:, 23] - outputs["test"][:, 23, 1])
+    assert metrics["test_mae_degc_24h"] == pytest.approx(np.nanmean(error), rel=1e-6)
     assert list(tables["by_lead"]["lead"]) == list(range(1, LEADS + 1))
-    assert (
-        tables["by_hour"]["n"].sum()
-        == tables["by_month"]["n"].sum()
-        == np.isfinite(inputs.test.targets[:, 23]).sum()
-    )
+    count = np.isfinite(error).sum()
+    assert tables["by_hour"]["n"].sum() == tables["by_month"]["n"].sum() == count
     assert json.dumps(metrics)
     assert len(tables["forecast"]) == inputs.test.targets.size
 
 
-@pytest.mark.parametrize(("shift", "says"), [(0.5, "beats"), (-0.5, "loses to"), (0.001, "cannot be told from")])
+@pytest.mark.parametrize(
+    ("shift", "says"), [(0.5, "beats"), (-0.5, "loses to"), (0.001, "does not differ significantly from")]
+)
 def test_a_verdict_says_the_same_from_the_other_side(shift, says):
     random = np.random.default_rng(1)
     origins = pd.date_range("2016-01-01", periods=2400, freq="h")
@@ -351,5 +352,5 @@ def test_a_verdict_says_the_same_from_the_other_side(shift, says):
     swapped = {"beats": "loses to", "loses to": "beats", "lower": "higher", "higher": "lower"}
     words = r"beats|loses to|lower|higher"
     assert re.findall(words, mirrored) == [swapped[word] for word in re.findall(words, text)]
-    numbers = [[float(number) for number in re.findall(r"\d+\.\d+", found)] for found in (text, mirrored)]
+    numbers = [[float(number) for number in re.findall(r"\d+\.\d+", result)] for result in (text, mirrored)]
     np.testing.assert_allclose(*numbers, atol=0.002)

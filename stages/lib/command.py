@@ -1,46 +1,46 @@
 """The command line of every stage: `./run STAGE [ARGUMENT ...]` calls the function STAGE of stages/STAGE.py.
 
-The same holds for the COMMANDS in scripts/. A parameter with a default is an option, `--NAME VALUE`; the text of an
-`Annotated` parameter is its help.
+COMMANDS are found in scripts/ instead. A parameter with a default becomes an option, `--NAME VALUE`; the text of an
+`Annotated` parameter becomes its help.
 """
 
 import os
 import signal
 import sys
 
-COMMANDS = ("describe", "predict")  # of scripts/: run by hand, unknown to DVC
+COMMANDS = ("describe", "predict")  # in scripts/: run by hand, unknown to DVC
 
 
 def main() -> None:
-    """Run one stage; its parameters are the command's arguments, its docstring the help.
+    """Run the stage that the command line names.
 
-    Exit code 0 on success, 1 on a UserError or a failing file system (one line on stderr, no traceback),
-    2 on wrong arguments, 130 on Ctrl-C.
+    Exits with 0 on success; 1 on a UserError or a failing file system, with one line on stderr and no traceback;
+    2 on wrong arguments; 130 on Ctrl-C.
     """
-    name, stderr = sys.argv[1], os.dup(2)  # stages/lib/nn/environment.py points 2 elsewhere for a while
+    name, stderr = sys.argv[1], os.dup(2)  # stages/lib/nn/environment.py redirects 2 for a while
     message = f"{name}: interrupted\n"
     if os.isatty(stderr):
-        message = "\n" + message  # below the terminal's own ^C
+        message = "\n" + message  # below the ^C that the terminal prints
 
-    def leave(*_: object) -> None:
+    def exit_at_once(*_: object) -> None:
         os.write(stderr, message.encode())
         os._exit(130)
 
-    # Nothing is written while modules are imported, and some of them swallow KeyboardInterrupt.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
-        signal.signal(signal.SIGINT, leave)
+    # Some modules swallow KeyboardInterrupt during their import. Exiting is safe: nothing is written until then.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores SIGINT
+        signal.signal(signal.SIGINT, exit_at_once)
     try:
         run_stage(name, sys.argv[2:])
     except KeyboardInterrupt:
         if "tqdm" in sys.modules:
             for bar in list(sys.modules["tqdm"].tqdm._instances):
-                bar.close()  # else it would wipe its line after the message
+                bar.close()  # an open bar would clear its line after the message
         sys.stderr.write(message)
         sys.exit(130)
 
 
 def run_stage(name: str, arguments: list[str]) -> None:
-    """Import the stage `name` and call it."""
+    """Import the stage `name`, parse its `arguments` and call it."""
     import argparse
     import importlib
     import inspect
@@ -54,12 +54,12 @@ def run_stage(name: str, arguments: list[str]) -> None:
         stage = getattr(importlib.import_module(f"{package}.{name}"), name)
         parser = argparse.ArgumentParser(prog=f"./run {name}", description=inspect.getdoc(stage))
         for parameter in inspect.signature(stage).parameters.values():
-            help, *_ = getattr(parameter.annotation, "__metadata__", ["as in params.yaml and dvc.yaml"])
-            help = help.replace("%", "%%")
+            help_text, *_ = getattr(parameter.annotation, "__metadata__", ["a name in params.yaml or dvc.yaml"])
+            help_text = help_text.replace("%", "%%")
             if parameter.default is parameter.empty:
-                parser.add_argument(parameter.name, help=help)
+                parser.add_argument(parameter.name, help=help_text)
             else:
-                parser.add_argument(f"--{parameter.name}", default=parameter.default, help=help)
+                parser.add_argument(f"--{parameter.name}", default=parameter.default, help=help_text)
         values = vars(parser.parse_args(arguments))
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -68,8 +68,8 @@ def run_stage(name: str, arguments: list[str]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {where}{files.format_reason(error)}; {files.MEND}")
+        label = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {label}{files.format_reason(error)}; {files.DISK_ADVICE}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The one exception that a user sees as a message instead of a traceback."""
+"""The exception that a user sees as a message instead of a traceback."""
 
 
 class UserError(Exception):
-    """Something the user can mend: the message says where it is and what to do."""
+    """A mistake the user can correct. The message says where it is, what was expected and what to do."""

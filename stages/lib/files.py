@@ -1,7 +1,8 @@
-"""Files that stages read and write: whole or not at all, and only if what was read is still there at the end.
+"""Atomic outputs and watched inputs.
 
-DVC records a stage's dependencies after its command. If one of them changed while the command ran, DVC would file
-the old result under the new dependency, and its run cache would hand that result out for good.
+DVC hashes a stage's dependencies after the command has ended. If one of them changes while the command runs, DVC
+records the old result under the new dependency, and its run cache keeps serving that result. So nothing is written
+if a file, parameter or module that this process read has changed.
 """
 
 import contextlib
@@ -16,17 +17,17 @@ from stages.lib import params
 from stages.lib.errors import UserError
 
 CODE = Path(__file__).absolute().parents[1]
-MEND = "free space or mend the permissions, then run it again"
-SMALL = 1 << 20  # bytes up to which a file is compared by its content, above by size and modification time
+DISK_ADVICE = "free space or mend the permissions, then run it again"
+SMALL = 1 << 20  # bytes; a larger file is compared by size and modification time, not by content
 
-Signature = tuple[int, int | str] | None
-_read: dict[Path, Signature] = {}
-_code: dict[Path, Signature] = {}  # every file of stages/ when the command began; empty: not guarded
-_open: list[tuple[Path, Path]] = []  # (temporary, path) of the `whole` blocks now open, the outermost first
+Fingerprint = tuple[int, int | str] | None
+_input_states: dict[Path, Fingerprint] = {}
+_code_states: dict[Path, Fingerprint] = {}  # every module of stages/ at the start; empty: changes are not checked
+_open_outputs: list[tuple[Path, Path]] = []  # (temporary, path) of each open `atomic_output`, the outermost first
 
 
-def fingerprint_file(path: Path) -> Signature:
-    """What tells one state of a file from another; None where there is no file."""
+def fingerprint_file(path: Path) -> Fingerprint:
+    """Return a value that differs if the file differs, or None if there is no file."""
     try:
         status = path.stat()
         if status.st_size > SMALL:
@@ -37,37 +38,37 @@ def fingerprint_file(path: Path) -> Signature:
 
 
 def watch_code() -> None:
-    """From now on `whole` refuses to write where what this process read or imported has changed.
+    """Make `atomic_output` refuse to write once anything this process read or imported has changed.
 
-    For a process that runs one stage, before it imports that stage: an import may take seconds.
+    Call it before importing the stage, as an import may take seconds.
     """
-    _code.update((path, fingerprint_file(path)) for path in CODE.rglob("*.py"))
+    _code_states.update((path, fingerprint_file(path)) for path in CODE.rglob("*.py"))
 
 
 def watch_file(path: str | Path) -> Path:
-    """Return `path`, noting its state for `check_unchanged`."""
-    _read.setdefault(Path(path).absolute(), fingerprint_file(Path(path)))
+    """Return `path`, and record its state for `check_unchanged`."""
+    _input_states.setdefault(Path(path).absolute(), fingerprint_file(Path(path)))
     return Path(path)
 
 
 def check_unchanged() -> None:
-    """Raise UserError, under `guard`, naming what changed: parameters, watched files, imported code.
+    """Raise UserError naming each parameter, watched file and imported module that has changed.
 
-    A value or a small file that was changed and put back is unchanged.
+    Does nothing unless `watch_code` was called. A value or a small file that was changed and restored is unchanged.
     """
-    if not _code:
+    if not _code_states:
         return
-    changed = [f"params.yaml ({key})" for key in params.list_changed_keys()]
+    changes = [f"params.yaml ({key})" for key in params.list_changed_keys()]
     modules = [module for name, module in sys.modules.items() if name.startswith("stages.")]
-    imported = {Path(file).absolute() for module in modules if (file := getattr(module, "__file__", None))}
-    before = {path: _code.get(path) for path in imported} | _read
-    changed += sorted(os.path.relpath(path) for path, state in before.items() if fingerprint_file(path) != state)
-    if changed:
-        raise UserError(f"{', '.join(changed)}: changed while this ran; nothing was written: run it again")
+    imports = {Path(file).absolute() for module in modules if (file := getattr(module, "__file__", None))}
+    states = {path: _code_states.get(path) for path in imports} | _input_states
+    changes += sorted(os.path.relpath(path) for path, state in states.items() if fingerprint_file(path) != state)
+    if changes:
+        raise UserError(f"{', '.join(changes)}: changed while this ran; nothing was written: run it again")
 
 
 def require_input(path: str | Path, stage: str) -> Path:
-    """Return `path`, watched; raise UserError naming it and the `stage` that makes it where it does not exist."""
+    """Return `path`, watched; raise UserError naming the `stage` that makes it if there is no such file."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: not found; make it with `dvc repro {stage}`")
@@ -76,61 +77,75 @@ def require_input(path: str | Path, stage: str) -> Path:
 
 @contextlib.contextmanager
 def open_input(path: str | Path, stage: str) -> Iterator[Path]:
-    """Yield `existing(path, stage)`; whatever a damaged file raises in the block becomes a UserError."""
+    """Yield `require_input(path, stage)`; turn any exception of the block, which reads it, into a UserError."""
     path = require_input(path, stage)
     try:
         yield path
     except UserError:
         raise
-    except Exception as error:  # a parser's own, of whatever kind
+    except Exception as error:  # each parser raises its own kind
         raise UserError(
             f"{path}: cannot be read ({format_reason(error)}); make it again with `dvc repro -f {stage}`"
         ) from None
 
 
 def format_reason(error: BaseException) -> str:
-    """What went wrong, in one line: an operating system's words, or the error's name and message."""
+    """Return the cause of `error` on one line: the system's words, or the exception's name and message."""
     text = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:200]
+
+
+def create_folder(folder: Path) -> None:
+    """Create `folder` and its parents; raise UserError naming the folder and what prevents it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+        if not nearest.is_dir():
+            reason = f"{nearest} is not a folder; remove it or write elsewhere"
+        else:
+            reason = f"{format_reason(error)} in {nearest}; change that or write elsewhere"
+        raise UserError(f"{folder}: this folder cannot be created: {reason}") from None
 
 
 @contextlib.contextmanager
 def atomic_output(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`; rename it to `path` only if the block succeeds.
 
-    The block may create a file or a directory there. Blocks within one another, as in
-    `with whole(a) as x, whole(b) as y`, are renamed together at the end of the outermost. On any exception nothing
-    is left; what a kill left is removed the next time. Raises UserError, and leaves nothing, where what this
-    process read has changed (see `guard`) or the output cannot be written.
+    The block may create a file or a directory there. Nested blocks, as in
+    `with atomic_output(a) as x, atomic_output(b) as y`, are renamed together at the end of the outermost. An
+    exception leaves nothing behind; the leftovers of a killed process are removed the next time. Raises UserError
+    if an input has changed (see `check_unchanged`) or the output cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
-    place = len(_open)
-    _open.append((temporary, path))
+    depth = len(_open_outputs)
+    _open_outputs.append((temporary, path))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(path.parent)
         remove_leftovers(temporary, path)
         yield temporary
         if not os.path.lexists(temporary):
             raise RuntimeError(f"{path}: the block made nothing")  # a defect of the stage
-        if not place:
+        if not depth:
             check_unchanged()
-            for block in _open:
-                replace_output(*block)
+            for output in _open_outputs:
+                replace_output(*output)
     except BaseException as error:
-        while len(_open) > place:
+        while len(_open_outputs) > depth:
             with contextlib.suppress(OSError):
-                remove_leftovers(*_open.pop())
-        ours = getattr(error, "filename", None) in (None, *map(str, path.parents))
-        if isinstance(error, OSError) and (ours or str(error.filename).startswith(str(temporary))):
-            raise UserError(f"{path}: cannot be written ({format_reason(error)}); {MEND}") from None
+                remove_leftovers(*_open_outputs.pop())
+        filename = getattr(error, "filename", None)
+        concerns_output = filename in (None, *map(str, path.parents)) or str(filename).startswith(str(temporary))
+        if isinstance(error, OSError) and concerns_output:
+            raise UserError(f"{path}: cannot be written ({format_reason(error)}); {DISK_ADVICE}") from None
         raise
-    while not place and _open:
-        remove_leftovers(*_open.pop())
+    while not depth and _open_outputs:
+        remove_leftovers(*_open_outputs.pop())
 
 
 def replace_output(temporary: Path, path: Path) -> None:
-    """Rename `temporary` to `path`, whatever is there."""
+    """Rename `temporary` to `path`, replacing a file, a directory or a link."""
     if path.is_symlink():  # DVC's cache.type symlink
         path.unlink()
     if path.is_dir():
@@ -139,7 +154,7 @@ def replace_output(temporary: Path, path: Path) -> None:
 
 
 def remove_leftovers(temporary: Path, path: Path) -> None:
-    """Remove what a `whole` block, ended or killed, left next to `path`."""
+    """Remove what an `atomic_output` block, ended or killed, left next to `path`."""
     for leftover in (temporary, path.with_name(f".{path.name}.old")):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)

@@ -12,32 +12,32 @@ from ruamel.yaml.error import YAMLError
 from stages.lib.errors import UserError
 
 PARAMS = Path("params.yaml")
-_read: list[tuple[tuple[str, ...], Any]] = []  # the keys asked for in this process, and what they held
+_history: list[tuple[tuple[str, ...], Any]] = []  # (keys, value) of every `get_param` of this process
 
 
 def get_param(*keys: str) -> Any:
-    """Return the value at `keys` in params.yaml of the working directory.
+    """Return the value at `keys` in params.yaml.
 
-    Raises UserError where the file is missing, is not YAML, or lacks one of the keys.
+    Raises UserError if the file is missing, is not YAML, or lacks one of the keys.
     """
     value = require_path(load_params(), keys)
-    _read.append((keys, copy.deepcopy(value)))
+    _history.append((keys, copy.deepcopy(value)))
     return value
 
 
 def require_path(value: Any, keys: tuple[str, ...]) -> Any:
-    """Return what `value` holds at `keys`; UserError names the first that is not there."""
+    """Return the item at `keys` of the nested mapping `value`; UserError names the first missing key."""
     for depth, key in enumerate(keys):
         if not isinstance(value, dict) or key not in value:
-            where = ".".join(keys[:depth]) or "the top level"
-            known = f"; it has {', '.join(map(str, value))}" if isinstance(value, dict) else ""
-            raise UserError(f"params.yaml: no `{key}` in {where}{known}")
+            parent = ".".join(keys[:depth]) or "the top level"
+            options = f"; it has {', '.join(map(str, value))}" if isinstance(value, dict) else ""
+            raise UserError(f"params.yaml: no `{key}` in {parent}{options}")
         value = value[key]
     return value
 
 
 def load_params() -> Any:
-    """Return the whole of params.yaml; UserError where it is missing, unreadable or not YAML."""
+    """Return the content of params.yaml; raise UserError if it is missing, unreadable or not YAML."""
     try:
         return YAML(typ="safe").load(PARAMS)
     except FileNotFoundError:
@@ -50,22 +50,24 @@ def load_params() -> Any:
             f"params.yaml, line {error.problem_mark.line + 1}: expected every key once, found {key} again; drop one"
         ) from None
     except (YAMLError, ValueError) as error:  # ValueError: such as a date 2009-02-31
-        mark = getattr(error, "problem_mark", None)
-        where, what = (f", line {mark.line + 1}" if mark else ""), getattr(error, "problem", None) or error
-        raise UserError(f"params.yaml{where}: not valid YAML: {' '.join(str(what).split())}") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"params.yaml{line}: not valid YAML: {' '.join(str(problem).split())}") from None
 
 
 def list_changed_keys() -> list[str]:
-    """The keys asked for so far whose values are no longer those of params.yaml, such as `models.gru`."""
+    """Return the keys, such as `models.gru`, that this process read and whose values have changed since."""
 
-    def differs(keys: tuple[str, ...], before: Any) -> bool:
+    def has_changed(keys: tuple[str, ...], value: Any) -> bool:
         try:
-            return require_path(now, keys) != before
+            return require_path(current, keys) != value
         except UserError:
             return True
 
     try:
-        now = load_params()
+        current = load_params()
     except UserError:
-        now = None  # nothing is there any more
-    return list(dict.fromkeys(".".join(keys) or "all of it" for keys, before in _read if differs(keys, before)))
+        current = None  # every key counts as changed
+    return list(
+        dict.fromkeys(".".join(keys) or "all of it" for keys, value in _history if has_changed(keys, value))
+    )

@@ -1,4 +1,4 @@
-"""gru and reversed_gru side by side, their states joined."""
+"""A GRU in each direction of time, as `gru` and `reversed_gru`, with their states concatenated."""
 
 import keras
 from keras import layers

@@ -1,4 +1,4 @@
-"""The normal temperature of the hour and the season, whatever the weather: harmonics in closed form."""
+"""The climatological normal of the hour and the season: harmonics fitted in closed form."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Convolutions over time, pooled over the whole window: they find a pattern wherever it is."""
+"""Convolutions over time with max pooling over the whole window, which find a pattern wherever it occurs."""
 
 import keras
 from keras import layers

@@ -1,4 +1,4 @@
-"""Convolutions that shorten a finer window for a recurrent layer."""
+"""Convolutions that shorten a window of finer steps for a GRU."""
 
 import keras
 from keras import layers

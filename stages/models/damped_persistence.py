@@ -1,4 +1,4 @@
-"""Climatology, and what is left of today's anomaly at each lead: one regression slope a lead."""
+"""Climatology plus a fraction of today's anomaly, with one regression slope per lead."""
 
 import keras
 import numpy as np

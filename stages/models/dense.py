@@ -1,4 +1,4 @@
-"""The window flattened: no notion of time."""
+"""A dense layer over the flattened window, which ignores the order of time."""
 
 import keras
 from keras import layers

@@ -1,4 +1,4 @@
-"""Causal convolutions, the dilation doubling from each to the next, until the last step sees the whole window."""
+"""Causal convolutions with doubling dilation, until the last step depends on the whole window."""
 
 import keras
 from keras import layers
@@ -9,7 +9,7 @@ from stages.lib.windows.input_set import Inputs
 def build(inputs: Inputs, filters: int, kernel: int) -> keras.Model:
     steps = window = keras.Input(inputs.shape)
     dilation = 1
-    while dilation < inputs.meta.time:  # a kernel of 2 sees as many steps as the next dilation, a longer one more
+    while dilation < inputs.meta.time:  # after a kernel of 2, a step depends on 2 * dilation steps
         conv = layers.Conv1D(filters, kernel, padding="causal", dilation_rate=dilation, activation="relu")
         steps, dilation = conv(steps), 2 * dilation
     return keras.Model(window, layers.Dense(1)(steps[:, -1]))

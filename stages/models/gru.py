@@ -1,4 +1,4 @@
-"""One recurrent layer, from the oldest input to the newest."""
+"""One GRU, from the oldest step to the newest."""
 
 import keras
 from keras import layers

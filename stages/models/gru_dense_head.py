@@ -1,4 +1,4 @@
-"""gru_dropout with dense layers between the state and the forecast, dropout after each."""
+"""`gru_dropout` with dense layers, each followed by dropout, between the state and the forecast."""
 
 import keras
 from keras import layers

@@ -1,4 +1,4 @@
-"""gru with one dropout mask per window, the same at every time step (Gal and Ghahramani, 2016)."""
+"""`gru` with recurrent dropout: one mask per window for all time steps (Gal and Ghahramani, 2016)."""
 
 import keras
 from keras import layers

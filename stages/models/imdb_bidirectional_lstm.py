@@ -1,4 +1,4 @@
-"""Two recurrent layers over word vectors, one in each direction, their states joined."""
+"""An LSTM over word vectors in each direction, with their states concatenated."""
 
 import keras
 from keras import layers

@@ -1,4 +1,4 @@
-"""Convolutions over word vectors. The output is a logit, as the notebooks' last unit is linear."""
+"""Convolutions over word vectors. The output is a logit, because the notebooks' last layer is linear."""
 
 import keras
 from keras import layers

@@ -1,4 +1,4 @@
-"""One recurrent layer over word vectors; its input set holds the reviews in reversed order."""
+"""An LSTM over word vectors. Its input set holds the reviews in reversed order."""
 
 import keras
 from keras import layers

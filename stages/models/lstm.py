@@ -1,4 +1,4 @@
-"""gru with an LSTM for the GRU: a third gate, and a memory apart from the output."""
+"""One LSTM, from the oldest step to the newest."""
 
 import keras
 from keras import layers

@@ -1,4 +1,4 @@
-"""gru_dropout with an LSTM for the GRU."""
+"""`lstm` with recurrent dropout, as in `gru_dropout`."""
 
 import keras
 from keras import layers

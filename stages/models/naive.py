@@ -1,4 +1,4 @@
-"""Tomorrow is like now: the target's value at the window's last input. There is nothing to learn."""
+"""The naive forecast: the value of the target at the last step of the window. Nothing is trained."""
 
 import keras
 

@@ -1,4 +1,4 @@
-"""Tomorrow at this hour is like today at this hour. Nothing to learn."""
+"""Persistence: the latest value measured at the same hour of the day. Nothing is trained."""
 
 import keras
 

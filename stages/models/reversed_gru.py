@@ -1,4 +1,4 @@
-"""gru from the newest input to the oldest: what it remembers best is what matters least."""
+"""One GRU, from the newest step to the oldest, so that it remembers the oldest steps best."""
 
 import keras
 from keras import layers

@@ -1,4 +1,4 @@
-"""A recurrent layer over the last hours, joined with station_mlp's features and with a learned curve of each."""
+"""A GRU over the last hours, concatenated with the features of `station_mlp` and a learned curve of each."""
 
 import keras
 from keras import layers, ops

@@ -1,7 +1,7 @@
-"""Synthetic weather in the layout of the Jena record, for trying the pipeline without a network.
+"""Synthetic weather in the layout of the Jena record, to try the pipeline without a network.
 
-Nothing here was measured. A slow `front` moves the air pressure at once and the temperature a day
-later, so a forecast that watches the pressure beats one that repeats the last temperature.
+Nothing here was measured. A slow `front` changes the air pressure a day before the temperature, so a model that
+uses the pressure is better than one that repeats the last temperature.
 """
 
 from datetime import datetime, timedelta
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-ROWS = 60_000  # steps of the clock, about 14 months; the gaps remove some, the repeated block adds some
+ROWS = 60_000  # time steps, about 14 months, before GAPS and REPEATED
 START = datetime(2009, 1, 1, 0, 10)
 DAY = 144  # rows
 SEED = 20090101
-GAPS = ((12_345, 2), (33_210, 95), (52_020, 1))  # first step missing, number of steps missing
+GAPS = ((12_345, 2), (33_210, 95), (52_020, 1))  # first missing time step, number of missing time steps
 REPEATED = (40_000, 20)  # first row and length of a block that is written twice
-GUST_AND_WIND_FAIL = range(50_500, 50_518)  # rows with a sentinel in both wind columns
+GUST_AND_WIND_FAIL = range(50_500, 50_518)  # rows with a sentinel in both wind speeds
 GUST_FAILS = range(50_518, 50_520)  # rows with a sentinel in `max. wv (m/s)` alone
 SENTINEL = -9999.0
 
@@ -57,11 +57,11 @@ def dew_point(mbar: np.ndarray) -> np.ndarray:
 
 
 def red_noise(rng: np.random.Generator, length: int, days: float) -> np.ndarray:
-    """Return `length` rows of a first-order autoregression: mean 0, standard deviation 1, memory of `days`."""
-    keep = np.exp(-1 / (days * DAY))
-    pushes = rng.standard_normal(length)
-    pushes[1:] *= np.sqrt(1 - keep**2)
-    return np.fromiter(accumulate(pushes, lambda value, push: keep * value + push), float, length)
+    """Return `length` rows of a first-order autoregression: mean 0, standard deviation 1, decay time `days`."""
+    decay = np.exp(-1 / (days * DAY))
+    noise = rng.standard_normal(length)
+    noise[1:] *= np.sqrt(1 - decay**2)
+    return np.fromiter(accumulate(noise, lambda value, shock: decay * value + shock), float, length)
 
 
 def smooth_noise(rng: np.random.Generator, length: int, days: float, window: int) -> np.ndarray:
@@ -72,16 +72,16 @@ def smooth_noise(rng: np.random.Generator, length: int, days: float, window: int
 
 
 def simulate_weather() -> np.ndarray:
-    """Return all steps of the clock, (ROWS, 14) in the order of COLUMNS, each value rounded to 0.01."""
+    """Return the values at all time steps, (ROWS, 14) in the order of COLUMNS, rounded to 0.01."""
     rng = np.random.default_rng(SEED)
     front = smooth_noise(rng, ROWS + DAY, days=2.5, window=DAY)
-    ahead, front = front[DAY:], front[:ROWS]  # the pressure feels a front one day before the temperature
+    next_front, front = front[DAY:], front[:ROWS]  # the pressure reacts one day before the temperature
     days = np.arange(ROWS) / DAY
     winter = np.cos(2 * np.pi * (days - 18) / 365.25)  # 1 in mid-January, -1 in July
     afternoon = np.cos(2 * np.pi * (days - 14.5 / 24))  # 1 at half past two
     sunshine = 0.75 + 0.25 * np.tanh(smooth_noise(rng, ROWS, days=1.5, window=36))  # 0.5 overcast, 1 clear
 
-    p = np.round(989.2 - 7.0 * ahead + 2.5 * red_noise(rng, ROWS, days=4) - 0.4 * afternoon, 2)
+    p = np.round(989.2 - 7.0 * next_front + 2.5 * red_noise(rng, ROWS, days=4) - 0.4 * afternoon, 2)
     air_mass = smooth_noise(rng, ROWS, days=3, window=36)
     swing = (4.2 - 2.2 * winter) * sunshine
     t = 9.5 - 8.5 * winter + swing * afternoon + 3.0 * front + 1.5 * air_mass
@@ -92,10 +92,10 @@ def simulate_weather() -> np.ndarray:
     vp_max = vapour_pressure(t)
     vp_act = rh / 100 * vp_max
     kelvin = t + ZERO_DEGC
-    dry = p - (1 - WATER_TO_AIR) * vp_act  # mbar; moist air weighs as much as dry air at this pressure
+    dry = p - (1 - WATER_TO_AIR) * vp_act  # mbar; dry air at this pressure has the density of the moist air
 
     breeze = 0.35 * red_noise(rng, ROWS, days=0.5) + 0.25 * red_noise(rng, ROWS, days=0.02)
-    wv = np.exp(0.55 + 0.2 * afternoon + 0.25 * ahead + breeze)
+    wv = np.exp(0.55 + 0.2 * afternoon + 0.25 * next_front + breeze)
     gust = wv * (1.3 + 0.6 * rng.random(ROWS)) + 0.2
     wd = (195 + 40 * front + 50 * red_noise(rng, ROWS, days=0.4) + 15 * rng.standard_normal(ROWS)) % 360
     columns = {
@@ -118,10 +118,10 @@ def simulate_weather() -> np.ndarray:
 
 
 def add_defects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (steps, values): the record as a logger would leave it, and the clock step of each row.
+    """Return (steps, values): the time step of each row, and the record with the defects of a real logger.
 
-    GAPS (in steps of the clock) are left out, then the block REPEATED is written twice, then the wind
-    sensors fail; the last two count the rows that are there by then.
+    First GAPS are removed, then the block REPEATED is written twice, then the wind sensors fail. GAPS are given in
+    time steps, the others in rows of the record as it is by then.
     """
     steps = np.arange(len(values))
     steps = np.delete(steps, np.concatenate([np.arange(first, first + count) for first, count in GAPS]))
@@ -134,7 +134,7 @@ def add_defects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_sample(directory: Path) -> None:
-    """Write `sample.csv` into `directory`: a header and about ROWS rows, the same bytes every time."""
+    """Write `sample.csv` into `directory`: a header and about ROWS rows, always the same bytes."""
     steps, values = add_defects(simulate_weather())
     times = [(START + timedelta(minutes=10 * step)).strftime("%d.%m.%Y %H:%M:%S") for step in steps.tolist()]
     row = ",".join(["%s"] + ["%.2f"] * len(COLUMNS))

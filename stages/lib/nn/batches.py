@@ -1,8 +1,9 @@
-"""The batch path: rows stay on the device, a batch travels as window starts, and a layer gathers the windows.
+"""Batches of windows: the rows stay on the device, a batch holds window starts, and a layer gathers the windows.
 
-A batch of 128 is 128 integers; with windows copied on the host, the dense model took twice as long.
+A batch of 128 windows is then 128 integers. Copying the windows on the host doubled the training time of `dense`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,15 @@ from stages.lib.nn.environment import get_device, keras
 from stages.lib.nn.fast_gru import use_fast_loop
 from stages.lib.windows.input_set import Inputs, Split
 
-EVALUATION_BATCH = 1024  # windows; may be larger than in training, as no weight changes between batches
+EVALUATION_BATCH = 1024  # windows; larger than in training, because no weight changes between batches
 
 
 class GatherWindows(keras.layers.Layer):
-    """Look up windows: starts (batch,) -> (batch, time, features) or (batch, time)."""
+    """Gather the windows that begin at the given rows of `inputs`.
+
+    Input: int32 window starts, shape (batch,).
+    Output: float32 (batch, time, features), or int32 (batch, time) for tokens.
+    """
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()
@@ -30,9 +35,9 @@ class GatherWindows(keras.layers.Layer):
 
 
 def wrap_with_gather(model: keras.Model, inputs: Inputs) -> keras.Model:
-    """Wrap `model` to take window starts (batch,) instead of windows; the weights are shared.
+    """Return a model that takes window starts (batch,) instead of windows and shares the weights of `model`.
 
-    On a CPU its GRU layers get the faster loop.
+    On a CPU, this also gives the GRU layers of `model` the faster loop of fast_gru.py.
     """
     if get_device().startswith("cpu"):
         use_fast_loop(model)
@@ -40,31 +45,45 @@ def wrap_with_gather(model: keras.Model, inputs: Inputs) -> keras.Model:
     return keras.Model(starts, model(GatherWindows(inputs)(starts)))
 
 
-def make_batches(starts: np.ndarray, targets: np.ndarray, size: int) -> dict[str, Any]:
-    """Arguments for Keras' fit, evaluate and predict: batches of `size` in the given order.
+def make_batches(starts: np.ndarray, targets: np.ndarray, batch_size: int) -> dict[str, Any]:
+    """Return the data arguments of Keras' `fit`, `evaluate` and `predict`, in the given order.
 
-    On TensorFlow this is a dataset of whole batches without autotuning. Joining single windows costs more than
-    gathering them. The autotuning thread is joined only at its next wake-up, and the time between wake-ups doubles,
-    so each pass over Keras' own dataset took up to twice as long as its steps.
+    On TensorFlow, `x` is a dataset of whole batches without autotuning, which is faster than the dataset that Keras
+    makes from arrays: that one joins single windows, which costs more than gathering them, and waits for its
+    autotuning thread at the end of each pass. That thread sleeps twice as long after each wake-up, so a pass took
+    up to twice as long as its steps.
     """
     if keras.backend.backend() != "tensorflow":
-        return {"x": starts, "y": targets, "batch_size": size}
+        return {"x": starts, "y": targets, "batch_size": batch_size}
     import tensorflow as tf
 
-    pair, full = (starts, targets), len(starts) // size * size
-    bundles = tuple(values[:full].reshape(-1, size, *values.shape[1:]) for values in pair)
-    data = tf.data.Dataset.from_tensor_slices(bundles)
-    if full < len(starts):
-        data = data.concatenate(tf.data.Dataset.from_tensors(tuple(values[full:] for values in pair)))
+    arrays, end = (starts, targets), len(starts) // batch_size * batch_size  # end of the last full batch
+    batches = tuple(array[:end].reshape(-1, batch_size, *array.shape[1:]) for array in arrays)
+    dataset = tf.data.Dataset.from_tensor_slices(batches)
+    if end < len(starts):
+        dataset = dataset.concatenate(tf.data.Dataset.from_tensors(tuple(array[end:] for array in arrays)))
     options = tf.data.Options()
     options.autotune.enabled = False
-    return {"x": data.with_options(options)}
+    return {"x": dataset.with_options(options)}
+
+
+def make_predictor(model: keras.Model, inputs: Inputs) -> Callable[[Split], np.ndarray]:
+    """Return a function from a split to the outputs of `model` for its windows, in order: float32, (windows, ...).
+
+    The function is compiled once for all splits.
+    """
+    learner = wrap_with_gather(model, inputs)
+    windows = sum(len(split.windows) for split in (inputs.val, inputs.test))  # what is evaluated
+    learner.compile(jit_compile=choose_jit_compile(model, get_device(), windows // EVALUATION_BATCH))
+
+    def predict(split: Split) -> np.ndarray:
+        arguments = make_batches(split.windows.starts, split.targets, EVALUATION_BATCH)
+        arguments.pop("y", None)  # `predict` takes no targets
+        return learner.predict(**arguments, verbose=0)
+
+    return predict
 
 
 def predict_in_batches(model: keras.Model, inputs: Inputs, split: Split) -> np.ndarray:
-    """What `model` gives for the windows of `split`, in order: (n, ...) float32."""
-    learner = wrap_with_gather(model, inputs)
-    learner.compile(jit_compile=choose_jit_compile(model, get_device()))
-    data = make_batches(split.windows.starts, split.targets, EVALUATION_BATCH)
-    data.pop("y", None)
-    return learner.predict(**data, verbose=0)
+    """Return the outputs of `model` for the windows of one split; see `make_predictor`."""
+    return make_predictor(model, inputs)(split)

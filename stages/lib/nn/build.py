@@ -1,4 +1,4 @@
-"""From a line of params.yaml `models` to a Keras model."""
+"""Build the Keras model of an entry of params.yaml `models`."""
 
 import importlib
 import inspect
@@ -12,22 +12,26 @@ from stages.lib.windows.input_set import Inputs
 def build_model(name: str, inputs: Inputs, options: dict[str, Any]) -> keras.Model:
     """Build the model of stages/models/<name>.py for windows of `inputs`.
 
-    Raises UserError if there is no such file or its `build` does not take the options.
+    `options` are the arguments of its `build` besides `inputs`. Raises UserError if there is no such file, or if
+    its `build` or Keras does not accept the options.
     """
     try:
-        architecture = importlib.import_module(f"stages.models.{name}").build
+        build = importlib.import_module(f"stages.models.{name}").build
     except ModuleNotFoundError as error:
         if error.name != f"stages.models.{name}":
-            raise  # something that file imports is missing
-        raise UserError(f"params.yaml: models.{name} needs a file stages/models/{name}.py") from None
+            raise  # an import inside that file failed
+        raise UserError(
+            f"params.yaml: models.{name}: expected a file stages/models/{name}.py, found none; add it, or remove "
+            "the model"
+        ) from None
     try:
-        inspect.signature(architecture).bind(inputs, **options)
+        inspect.signature(build).bind(inputs, **options)
     except TypeError as error:
         raise UserError(
             f"params.yaml: models.{name}: {error}; stages/models/{name}.py takes "
-            + ", ".join(list(inspect.signature(architecture).parameters)[1:])
+            + ", ".join(list(inspect.signature(build).parameters)[1:])
         ) from None
     try:
-        return architecture(inputs, **options)
+        return build(inputs, **options)
     except (TypeError, ValueError, IndexError) as error:
-        raise UserError(f"params.yaml: models.{name}: Keras refuses these settings: {error}") from None
+        raise UserError(f"params.yaml: models.{name}: Keras rejects these settings: {error}") from None

@@ -1,4 +1,4 @@
-"""A finished training's directory: `model.keras`, `history.csv` with a row an epoch, `model.json`."""
+"""Write and read the records of a finished training: `history.csv`, one row per epoch, and `model.json`."""
 
 import csv
 import json
@@ -10,41 +10,47 @@ from stages.lib.files import open_input
 
 
 def find_best_epoch(history: list[dict], monitor: str) -> dict:
-    """The row of the best epoch, the first with the best value of `monitor`: accuracies grow, losses fall."""
+    """Return the row of the epoch with the highest accuracy or the lowest loss `monitor`; the first of equals."""
     choose = max if monitor.endswith("accuracy") else min
     return choose(history, key=lambda row: row[monitor])
 
 
-def write_history(directory: Path, members: list[list[dict]], columns: list[str], training: dict[str, Any]) -> None:
-    """Write history.csv and model.json, which says how the training was done.
+def write_history(
+    directory: Path, histories: list[list[dict]], columns: list[str], description: dict[str, Any]
+) -> None:
+    """Write `histories`, one per member of a model, to history.csv and the training's `description` to model.json.
 
-    A row is an epoch of a member (its column is left out where there is one member); `columns` are those of a model
-    without epochs.
+    If there are several members, history.csv has a column `member`. `columns` are the header of a model that is
+    trained without epochs.
     """
-    rows = members[0]
-    if len(members) > 1:
-        rows = [{"member": number} | row for number, history in enumerate(members, 1) for row in history]
+    rows = histories[0]
+    if len(histories) > 1:
+        rows = [{"member": number} | row for number, history in enumerate(histories, 1) for row in history]
     with (directory / "history.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0] if rows else columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    counts = {"members": len(members), "epochs": len(members[0])}
-    (directory / "model.json").write_text(json.dumps(counts | training, indent=2, ensure_ascii=False) + "\n")
+    counts = {"members": len(histories), "epochs": len(histories[0])}
+    (directory / "model.json").write_text(json.dumps(counts | description, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_history(directory: Path, stage: str) -> list[dict[str, float]]:
-    """The rows of history.csv; UserError where they are not those that model.json says were written."""
+    """Return the rows of history.csv.
+
+    Raises UserError if a file is missing or damaged, or if the rows are not those that model.json declares. `stage`
+    is the DVC stage that makes them.
+    """
     with open_input(directory / "model.json", stage) as path:
-        training = json.loads(path.read_text())
-        expected = list(range(1, training["epochs"] + 1)) * training["members"]
+        description = json.loads(path.read_text())
+        expected_epochs = list(range(1, description["epochs"] + 1)) * description["members"]
     with open_input(directory / "history.csv", stage) as path:
         text = path.read_text(encoding="utf-8")
-        if not text.endswith("\n"):  # a number cut short still is a number
+        if not text.endswith("\n"):  # a truncated number would still be a number
             raise ValueError("the last line is cut off")
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(text.splitlines())]
-    if [row.get("epoch") for row in history] != expected:
+    if [row.get("epoch") for row in history] != expected_epochs:
         raise UserError(
-            f"{directory / 'history.csv'}: expected {len(expected)} epochs, found {len(history)}; "
+            f"{directory / 'history.csv'}: expected {len(expected_epochs)} epochs, found {len(history)}; "
             f"make it again with `dvc repro -f {stage}`"
         )
     return history

@@ -1,4 +1,4 @@
-"""The resume file: where a killed training continues."""
+"""Resume files, from which an interrupted training continues."""
 
 import hashlib
 import io
@@ -16,19 +16,19 @@ from stages.lib.nn.environment import get_device
 
 
 def fingerprint_training(name: str, schedule: dict[str, Any]) -> str:
-    """A hash of what an epoch depends on: settings, data, the project's code in use, versions and device.
+    """Return a hash of everything an epoch depends on: settings, data, imported project code, versions and device.
 
-    The settings include the number of threads, the code environment.py with its switches. The number of epochs is
-    no part of it: a training that was stopped may end with fewer, or with more; where the learning rate depends on
-    it, the caller's `optimizer` says so. Raises UserError where data or code changed since the command began, for
-    then the hash is not that of what is in use.
+    The number of threads is one of the settings, and the switches in environment.py are part of the code. The
+    number of epochs is not included, so that an interrupted training may resume with more or fewer; if the learning
+    rate depends on it, the caller includes the optimizer in `schedule`. Raises UserError if data or code have
+    changed since the command started, because the hash would not describe what is in use.
     """
     files = sorted(Path("data/inputs", schedule["inputs"]).iterdir())
     code = {module.__file__ for key, module in sys.modules.items() if key.startswith("stages.") and module.__file__}
     files += [Path(file) for file in sorted(code)]
-    epoch = {key: value for key, value in schedule.items() if key not in ("epochs", "max_epochs")}
+    settings = {key: value for key, value in schedule.items() if key not in ("epochs", "max_epochs")}
     versions = [(package, version(package)) for package in ("keras", keras.backend.backend(), "numpy")]
-    digest = hashlib.sha256(json.dumps([name, epoch, get_device(), versions]).encode())
+    digest = hashlib.sha256(json.dumps([name, settings, get_device(), versions]).encode())
     for file in files:
         digest.update(file.read_bytes())
     check_unchanged()
@@ -36,52 +36,56 @@ def fingerprint_training(name: str, schedule: dict[str, Any]) -> str:
 
 
 class Checkpoint:
-    """`.resume/NAME.npz`, outside DVC's outputs, replaced every epoch.
+    """The resume file `.resume/NAME.npz`, replaced after every epoch.
 
-    Its last 32 bytes are the SHA-256 of the rest: a damaged file costs the resume and nothing else.
+    It lies outside DVC's outputs, which DVC deletes before it runs a stage. The last 32 bytes are the SHA-256 of
+    the rest, so that a damaged file is ignored. `identity` is the fingerprint of the training.
     """
 
     def __init__(self, name: str, identity: str) -> None:
         self.path = Path(".resume", f"{name}.npz")
         self.identity = identity
 
-    def save(self, history: list[dict], variables: list, best: list[np.ndarray]) -> None:
-        """Replace the file; UserError, and the file as it was, where what the training read has changed."""
+    def save(self, history: list[dict], variables: list, best_weights: list[np.ndarray]) -> None:
+        """Replace the file.
+
+        Raises UserError and keeps the old file if a file that the training has read was changed.
+        """
         arrays: dict[str, Any] = {f"variable_{i}": np.asarray(variable) for i, variable in enumerate(variables)}
-        arrays |= {f"best_{i}": weight for i, weight in enumerate(best)}
+        arrays |= {f"best_{i}": weight for i, weight in enumerate(best_weights)}
         body = io.BytesIO()
         np.savez(body, allow_pickle=False, identity=self.identity, history=json.dumps(history), **arrays)
         with atomic_output(self.path) as temporary:
             temporary.write_bytes(body.getvalue() + hashlib.sha256(body.getvalue()).digest())
 
     def restore(self, variables: list, epochs: int) -> tuple[list[dict], list[np.ndarray]]:
-        """Assign the saved values to `variables` and return the history and the best weights.
+        """Assign the saved values to `variables` and return the history and the weights of the best epoch.
 
-        Both are empty, and nothing is assigned, where there is no file, or none of this identity and at most
-        `epochs`; a line says why a file is ignored.
+        If there is no file, or it has another identity or more than `epochs` epochs, nothing is assigned and both
+        are empty; a printed line says why the file is ignored.
         """
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return [], []
         except OSError as error:
-            return self.ignored(f"it cannot be read ({error.strerror})")
+            return self.ignore(f"it cannot be read ({error.strerror})")
         body, digest = content[:-32], content[-32:]
         if hashlib.sha256(body).digest() != digest:
-            return self.ignored("it is damaged")
+            return self.ignore("it is damaged")
         with np.load(io.BytesIO(body)) as saved:
             history = json.loads(str(saved["history"]))
             if str(saved["identity"]) != self.identity:
-                return self.ignored("settings, data, code or machine have changed since")
+                return self.ignore("settings, data, code or machine have changed since")
             if len(history) > epochs:
-                return self.ignored(f"it is at epoch {len(history)}, beyond the {epochs} wanted")
+                return self.ignore(f"it is at epoch {len(history)}, more than the {epochs} of params.yaml")
             values = [saved[f"variable_{i}"] for i in range(len(variables))]
-            best = [saved[f"best_{i}"] for i in range(sum(key.startswith("best_") for key in saved))]
+            best_weights = [saved[f"best_{i}"] for i in range(sum(key.startswith("best_") for key in saved))]
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-        return history, best
+        return history, best_weights
 
-    def ignored(self, why: str) -> tuple[list[dict], list[np.ndarray]]:
-        """Say why the file is not used; return what stands for no file."""
-        print(f"{self.path}: ignored, {why}; training starts from the first epoch", flush=True)
+    def ignore(self, reason: str) -> tuple[list[dict], list[np.ndarray]]:
+        """Print why the file is ignored, and return an empty history and no weights."""
+        print(f"{self.path}: ignored, {reason}; training starts from the first epoch", flush=True)
         return [], []

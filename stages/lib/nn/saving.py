@@ -1,4 +1,4 @@
-"""Keras files whose bytes depend on the model alone."""
+"""Save Keras models reproducibly."""
 
 import json
 import re
@@ -9,14 +9,15 @@ import keras
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Write `model` as a .keras archive whose bytes depend on the model alone.
+    """Write `model` to a .keras archive whose bytes depend on the model alone.
 
-    Keras writes the date into it, and memory addresses as the ids of objects that occur more than once.
+    Keras stores the date and, as the ids of shared objects, memory addresses. This function removes the date and
+    numbers the ids.
     """
-    dated = path.with_name(f"dated.{path.name}")
-    model.save(dated)
+    original = path.with_name(f"original.{path.name}")
+    model.save(original)
     numbers: dict[str, int] = {}
-    with zipfile.ZipFile(dated) as source, zipfile.ZipFile(path, "w") as target:
+    with zipfile.ZipFile(original) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
             content = source.read(name)
             if name == "metadata.json":
@@ -28,4 +29,4 @@ def save_model(model: keras.Model, path: Path) -> None:
                     content.decode(),
                 ).encode()
             target.writestr(zipfile.ZipInfo(name), content)
-    dated.unlink()
+    original.unlink()

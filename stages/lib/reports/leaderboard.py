@@ -1,4 +1,4 @@
-"""What the reports' tables share."""
+"""Leaderboards and other parts that the reports share."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.lib.files import open_input
 
-# The best validation MAE or accuracy that the notebooks print, and its epoch.
+# The best validation MAE or accuracy that the notebooks print, with its epoch.
 PUBLISHED = {
     "naive": "0.2897",
     "dense": "0.3101 (3)",
@@ -25,15 +25,15 @@ PUBLISHED = {
 
 
 def read_json(path: str, stage: str) -> Any:
-    """Return what the JSON file holds; raise UserError where it is missing or damaged."""
+    """Read a JSON file that `stage` makes; raises UserError if it is missing or damaged."""
     with open_input(path, stage) as file:
         return json.loads(file.read_text(encoding="utf-8"))
 
 
 def format_leaderboard(metrics: pd.DataFrame, columns: dict[str, tuple[str, int]], score: str) -> str:
-    """Return the Markdown table of the models in `metrics`, the first in bold.
+    """Return a Markdown table of the models in `metrics`, with the first in bold.
 
-    `columns` maps a heading to its metric and decimals, `score` names the notebooks' score.
+    `columns` maps a heading to a metric and its number of decimals; `score` is the name of the score in PUBLISHED.
     """
     cells = pd.DataFrame({"model": metrics.index}, index=metrics.index)
     for heading, (name, decimals) in columns.items():
@@ -47,11 +47,11 @@ def format_leaderboard(metrics: pd.DataFrame, columns: dict[str, tuple[str, int]
 
 
 def format_markdown(cells: pd.DataFrame) -> str:
-    """The Markdown table of texts, the first column aligned left, all others right."""
+    """Return a frame of texts as a Markdown table, with the first column aligned left and the others right."""
     return cells.to_markdown(index=False, disable_numparse=True, colglobalalign="right", colalign=["left"])
 
 
 def describe_source(source: dict[str, Any], extent: str = "") -> str:
-    """Return the sentence that says what was measured on, and a warning if that is synthetic."""
+    """Return a sentence that names the data source, with a warning if it is synthetic."""
     warning = "**The sample is synthetic: these numbers say nothing about real data or the notebooks' results.**"
     return f"Measured on `{source['source']}`{extent}." + f"\n\n{warning}" * source["synthetic"]

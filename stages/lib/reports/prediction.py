@@ -1,4 +1,4 @@
-"""One forecast as it is printed and stored: the screen, forecast.csv and forecast.json."""
+"""Output of `predict`: the text on the screen, forecast.csv, forecast.json and forecast.html."""
 
 import csv
 import json
@@ -22,10 +22,14 @@ def summarize_forecast(
     file: str,
     warnings: list[str],
 ) -> dict[str, Any]:
-    """What forecast.json holds. Its numbers, read as float32, are `quantiles` (leads, 3) to the last bit."""
+    """Return the content of forecast.json.
+
+    `quantiles` is (leads, 3), float32; its numbers in the file, read as float32, are equal to the last bit.
+    `by_lead` holds the model's scores on the test period, one row per lead.
+    """
     rows = []
-    for lead, triple in zip(description["lead_hours"], quantiles, strict=True):
-        low, median, high = (float(str(value)) for value in triple)
+    for lead, values in zip(description["lead_hours"], quantiles, strict=True):
+        low, median, high = (float(str(value)) for value in values)
         valid = str(origin + np.timedelta64(round(lead * 3600), "s"))
         rows.append({"valid": valid, "lead_hours": lead, "median": median, "low": low, "high": high})
     scores = by_lead.rename(columns={"lead": "lead_hours"})
@@ -43,54 +47,57 @@ def summarize_forecast(
 
 
 def summarize_days(rows: list[dict[str, Any]], every: float) -> list[dict[str, Any]]:
-    """The lowest and the highest median of each day that `rows` are about, and which of its hours they are."""
+    """Return the lowest and the highest median of each day in `rows`, and the hours of the day that these cover.
+
+    `every` is the time step in hours.
+    """
     dates: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         dates.setdefault(row["valid"][:10], []).append(row)
     return [
         {
             "date": date,
-            "first": part[0]["valid"],
-            "last": part[-1]["valid"],
-            "whole": len(part) * every >= 24,
-            "minimum": min(part, key=lambda row: row["median"]),
-            "maximum": max(part, key=lambda row: row["median"]),
+            "first": day[0]["valid"],
+            "last": day[-1]["valid"],
+            "whole": len(day) * every >= 24,
+            "minimum": min(day, key=lambda row: row["median"]),
+            "maximum": max(day, key=lambda row: row["median"]),
         }
-        for date, part in dates.items()
+        for date, day in dates.items()
     ]
 
 
-def format_screen(result: dict[str, Any], chosen: str) -> str:
-    """What the screen shows of `result`."""
-    own, rows = result["unit"].replace("degC", "°C"), result["forecast"]
-    shown = [row for row in rows if not row["lead_hours"] % 3] or rows
+def format_screen(result: dict[str, Any], model_source: str) -> str:
+    """Return the text that `predict` prints about `result`; `model_source` says how the model was chosen."""
+    unit, rows = result["unit"].replace("degC", "°C"), result["forecast"]
+    three_hourly = [row for row in rows if not row["lead_hours"] % 3] or rows
     lines = [
         f"{result['target']}, forecast from {result['origin'].replace('T', ' ')}",
         "",
-        f"{'valid':<18}{own:>8}   80 % interval",
+        f"{'valid':<18}{unit:>8}   80 % interval",
     ]
-    for row in shown:
+    for row in three_hourly:
         valid = datetime.fromisoformat(row["valid"])
         lines.append(f"{valid:%a %d %b %H:%M}  {row['median']:z8.1f}   {row['low']:z.1f} to {row['high']:z.1f}")
     lines.append("")
     for day in result["days"]:
-        hours_of = "" if day["whole"] else f" ({day['first'][11:16]} to {day['last'][11:16]})"
+        hours = "" if day["whole"] else f" ({day['first'][11:16]} to {day['last'][11:16]})"
         low, high = day["minimum"], day["maximum"]
         lines.append(
-            f"{day['date']}{hours_of}: minimum {low['median']:z.1f} {own} at {low['valid'][11:16]}, "
-            f"maximum {high['median']:z.1f} {own} at {high['valid'][11:16]}"
+            f"{day['date']}{hours}: minimum {low['median']:z.1f} {unit} at {low['valid'][11:16]}, "
+            f"maximum {high['median']:z.1f} {unit} at {high['valid'][11:16]}"
         )
     scores = {row["lead_hours"]: row for row in result["verification"]}
     leads = [lead for lead in (3, 12, 24, 48) if lead in scores] or list(scores)[-1:]
-    errors = ", ".join(f"{scores[lead]['mae']:.2f} {own} {lead:g} h ahead" for lead in leads)
+    errors = ", ".join(f"{scores[lead]['mae']:.2f} {unit} {lead:g} h ahead" for lead in leads)
     first, last = (time[:10] for time in result["training"])
-    held = scores[leads[-1]]
+    last_scores = scores[leads[-1]]
     lines += [
         "",
         f"Mean absolute error on the test period: {errors}.",
-        f"Its 80 % interval {leads[-1]:g} h ahead held the truth in {100 * held['coverage']:.0f} % of "
-        f"{held['n']:,} forecasts.",
-        f"Model: {result['model']} ({chosen}), trained on {first} to {last}.",
+        f"Its 80 % interval {leads[-1]:g} h ahead held the truth in {100 * last_scores['coverage']:.0f} % of "
+        f"{last_scores['n']:,} forecasts.",
+        f"Model: {result['model']} ({model_source}), trained on {first} to {last}.",
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The page of one forecast: what was measured, the forecast, and how good such forecasts have been."""
+"""Page of one forecast: recent measurements, the forecast, and the model's scores on the test period."""
 
 import html
 from typing import Any
@@ -13,42 +13,42 @@ from matplotlib.figure import Figure
 from stages.lib.reports.page import BAND, INK, LINE, LOOK, MUTED, OTHER, format_html_table, format_page, format_svg
 
 NOON = pd.Timedelta(hours=12)
-BEFORE = pd.Timedelta(days=3)  # of measurements
-WIDE, NARROW = (9.2, 3.8), (3.7, 3.4)  # inches: a desk, a phone
+HISTORY = pd.Timedelta(days=3)  # measurements to draw before the origin
+WIDE, NARROW = (9.2, 3.8), (3.7, 3.4)  # inches, for a desktop and a phone
 
 
 def format_time(time: Any) -> str:
-    """`Sat 31 Dec 23:30`."""
+    """Format a time as in `Sat 31 Dec 23:30`."""
     return f"{pd.Timestamp(time):%a %d %b %H:%M}"
 
 
-def make_framed_figure(size: tuple[float, float], below: float) -> tuple[Figure, Axes]:
-    """A figure whose axes leave room for labels, `below` inches for those of x.
+def make_framed_figure(size: tuple[float, float], bottom: float) -> tuple[Figure, Axes]:
+    """Return a figure of `size` inches and its axes, with a margin of `bottom` inches for the labels of x.
 
-    matplotlib's own layout would take as long again as the drawing.
+    A layout engine of matplotlib would double the drawing time.
     """
     figure = Figure(figsize=size)
-    axes = figure.add_axes((0.65 / size[0], below / size[1], 1 - 0.75 / size[0], 1 - (below + 0.1) / size[1]))
+    axes = figure.add_axes((0.65 / size[0], bottom / size[1], 1 - 0.75 / size[0], 1 - (bottom + 0.1) / size[1]))
     return figure, axes
 
 
 def draw_fan(measured: pd.Series, forecast: pd.DataFrame, label: str, size: tuple[float, float]) -> Figure:
-    """The last days' measurements, the forecast with its interval, and what was measured afterwards, if known."""
+    """Draw recent measurements, the forecast with its interval, and later measurements if there are any."""
     figure, axes = make_framed_figure(size, 0.25)
     origin = forecast["valid"].iloc[0] - pd.Timedelta(hours=forecast["lead_hours"].iloc[0])
-    before = measured[(measured.index > origin - BEFORE) & (measured.index <= origin)]
+    before = measured[(measured.index > origin - HISTORY) & (measured.index <= origin)]
     after = measured[(measured.index > origin) & (measured.index <= forecast["valid"].iloc[-1])]
     axes.fill_between(forecast["valid"], forecast["low"], forecast["high"], color=BAND, alpha=0.45, linewidth=0)
     axes.plot(forecast["valid"], forecast["median"], color=LINE, linewidth=1.8)
     axes.plot(before, color=INK, linewidth=1.4)
     axes.plot(after, color=INK, linewidth=1.1, linestyle=":")
     axes.axvline(origin, color=MUTED, linewidth=0.9, linestyle="--")
-    start, end = (origin - BEFORE).floor("h"), forecast["valid"].iloc[-1]
+    start, end = (origin - HISTORY).floor("h"), forecast["valid"].iloc[-1]
     axes.set(xlim=(start, end), ylabel=label)
     axes.xaxis.set_major_locator(dates.DayLocator())
     axes.xaxis.set_major_formatter("")
     noons = pd.date_range(start.ceil("D") - NOON, end, freq="D")
-    edge = NOON / (2 if size[0] < 5 else 4)  # a label nearer to it would be cut off
+    edge = NOON / (2 if size[0] < 5 else 4)  # a label closer to the edge would be cut off
     axes.set_xticks(noons[(noons > start + edge) & (noons < end - edge)], minor=True)
     axes.xaxis.set_minor_formatter(dates.DateFormatter("%a %d" if size[0] < 5 else "%a %d %b"))
     axes.tick_params(axis="x", which="minor", length=0)
@@ -56,7 +56,7 @@ def draw_fan(measured: pd.Series, forecast: pd.DataFrame, label: str, size: tupl
 
 
 def draw_verification(by_lead: pd.DataFrame, label: str, size: tuple[float, float]) -> Figure:
-    """The mean absolute error in the test period by lead, next to that of persistence."""
+    """Draw the mean absolute error on the test period by lead, for the model and for persistence."""
     figure, axes = make_framed_figure(size, 0.5)
     axes.plot(by_lead["lead"], by_lead["mae"] / (1 - by_lead["skill"]), color=OTHER, linewidth=1.3, linestyle="--")
     axes.plot(by_lead["lead"], by_lead["mae"], color=LINE, linewidth=1.8)
@@ -66,17 +66,24 @@ def draw_verification(by_lead: pd.DataFrame, label: str, size: tuple[float, floa
 
 
 def draw_both_widths(draw: Any, name: str, description: str, *arguments: Any) -> str:
-    """A figure as it suits a desk and as it suits a phone."""
-    shown = []
+    """Return a figure in two widths, of which the page shows the one that suits the screen.
+
+    `draw` takes `arguments` and the size in inches.
+    """
+    elements = []
     for kind, size, font in (("desk", WIDE, 9.0), ("phone", NARROW, 8.5)):
         with matplotlib.rc_context(LOOK | {"font.size": font}):
-            drawn = format_svg(draw(*arguments, size), f"{name}-{kind}", description)
-        shown.append(f'<div class="{kind}">{drawn}</div>')
-    return "<figure>" + "".join(shown) + "</figure>"
+            svg = format_svg(draw(*arguments, size), f"{name}-{kind}", description)
+        elements.append(f'<div class="{kind}">{svg}</div>')
+    return "<figure>" + "".join(elements) + "</figure>"
 
 
 def format_prediction_page(result: dict[str, Any], measured: pd.Series, by_lead: pd.DataFrame) -> str:
-    """The page of `result`, what forecast.json holds; `measured` is the target by time, as far as it is known."""
+    """Return the HTML page of a forecast.
+
+    `result` is the content of forecast.json, `measured` the measured target by time, and `by_lead` the scores of
+    the model on the test period.
+    """
     forecast = pd.DataFrame(result["forecast"]).assign(valid=lambda f: pd.to_datetime(f["valid"]))
     unit = result["unit"].replace("degC", "°C")
     label = result["target"].replace("degC", "°C")
@@ -87,8 +94,8 @@ def format_prediction_page(result: dict[str, Any], measured: pd.Series, by_lead:
         "</div></div>"
         for day in result["days"]
     )
-    later = measured.index > pd.Timestamp(result["origin"])
-    known = " (dotted: what was measured later)" if measured[later].notna().any() else ""
+    is_later = measured.index > pd.Timestamp(result["origin"])
+    later_note = " (dotted: measured later)" if measured[is_later].notna().any() else ""
     rows = [
         (
             format_time(row["valid"]),
@@ -99,10 +106,10 @@ def format_prediction_page(result: dict[str, Any], measured: pd.Series, by_lead:
         for row in result["forecast"]
     ]
     heads = ("valid", "ahead", unit, "80 % interval")
-    shown = [row for row, lead in zip(rows, forecast["lead_hours"], strict=True) if not lead % 3] or rows
-    verified = by_lead[by_lead["lead"].isin([1, 3, 6, 12, 24, 36, 48])]
-    verified = verified if len(verified) else by_lead
-    columns = verified[["lead", "mae", "bias", "coverage", "skill"]].itertuples(index=False, name=None)
+    three_hourly = [row for row, lead in zip(rows, forecast["lead_hours"], strict=True) if not lead % 3] or rows
+    selected = by_lead[by_lead["lead"].isin([1, 3, 6, 12, 24, 36, 48])]
+    selected = selected if len(selected) else by_lead
+    columns = selected[["lead", "mae", "bias", "coverage", "skill"]].itertuples(index=False, name=None)
     scores = [
         (f"{lead:g} h", f"{mae:.2f}", f"{bias:+z.2f}", f"{100 * coverage:.0f} %", f"{skill:.2f}")
         for lead, mae, bias, coverage, skill in columns
@@ -114,21 +121,23 @@ def format_prediction_page(result: dict[str, Any], measured: pd.Series, by_lead:
     fan = draw_both_widths(draw_fan, "fan", caption, measured, forecast, label)
     body = f"""<h1>{html.escape(label)}: the next {result["forecast"][-1]["lead_hours"]:g} hours</h1>
 <p>Forecast from {format_time(result["origin"])} {result["origin"][:4]} by <b>{html.escape(result["model"])}</b>,
-trained on {first} to {last}. File: {html.escape(result["file"])}. Times are the station's own.</p>
+trained on {first} to {last}. File: {html.escape(result["file"])}. Times are as the station records them.</p>
 {warnings}<div class="cards">{cards}</div>
 {fan}
-<p class="note">Up to the dashed line: measured{known}. After it: the forecast's median and its 80 % interval.</p>
+<p class="note">Up to the dashed line: measured{later_note}. After it: the forecast's median and its 80 %
+interval.</p>
 <h2>Every three hours</h2>
-{format_html_table(heads, shown)}
+{format_html_table(heads, three_hourly)}
 <details><summary>Every hour</summary>{format_html_table(heads, rows)}</details>
 <h2>How good such forecasts have been</h2>
 {draw_both_widths(draw_verification, "verification", f"{error} by lead", by_lead, error)}
-<p class="note">Mean absolute error on the test period, which the model has never seen. Dashed: persistence, the
-same hour of the last day measured. Each line of the table averages up to {by_lead["n"].max():,} forecasts.</p>
+<p class="note">Mean absolute error on the test period, whose data the model has never seen. Dashed: persistence,
+the latest value measured at the same hour of the day. Each line of the table averages up to
+{by_lead["n"].max():,} forecasts.</p>
 {format_html_table(("ahead", f"error, {unit}", f"bias, {unit}", "in the interval", "skill"), scores)}"""
     return format_page(f"{label}, forecast from {result['origin']}", body)
 
 
 def format_covered_hours(day: dict[str, Any]) -> str:
-    """Which hours of a day the forecast has, where not all."""
+    """Return the hours of `day` that the forecast covers, or nothing if it covers the whole day."""
     return "" if day["whole"] else f", {day['first'][11:16]} to {day['last'][11:16]}"

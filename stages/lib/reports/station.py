@@ -1,4 +1,4 @@
-"""The station's leaderboard, whether its best model beats the references, and its figures."""
+"""Report on the station: leaderboard, comparison of the best model with the references, and figures."""
 
 import numpy as np
 import pandas as pd
@@ -14,42 +14,46 @@ from stages.lib.reports.leaderboard import describe_source, format_markdown, rea
 from stages.lib.weather.units import get_unit, slugify
 
 REFERENCES = ("ridge", "persistence")
-WEEK = 7  # days: a block of the bootstrap
-DRAWS = 1000  # of the bootstrap
+BLOCK_DAYS = 7  # length of a block of the bootstrap
+ITERATIONS = 1000  # of the bootstrap
 FORTNIGHT = 14  # days of forecasts in the figure
 
 
 def read_evaluation_table(model: str, name: str) -> pd.DataFrame:
-    """One of the tables that `evaluate` writes: forecast, by_lead, by_month, by_hour."""
+    """Read a table that `evaluate` writes; `name` is forecast, by_lead, by_month or by_hour."""
     with open_input(f"data/evaluations/station/{model}/{name}.parquet", f"evaluate@{model}") as path:
         return pd.read_parquet(path)
 
 
 def read_absolute_errors(model: str, lead: float) -> pd.Series:
-    """The absolute errors of the median at `lead` hours, by origin; those without a truth left out."""
+    """Return the absolute errors of the median at `lead` hours, indexed by origin, for origins with a truth."""
     table = read_evaluation_table(model, "forecast")
     table = table[(table["lead"] == lead) & table["truth"].notna()]
     return (table["q0.5"] - table["truth"]).abs().set_axis(table["origin"])
 
 
-def compare_errors(own: pd.Series, other: pd.Series, lead: float, every: float) -> dict[str, float]:
-    """How much lower the mean of a model's absolute errors is than that of a reference's, and how sure that is.
+def compare_errors(
+    model_errors: pd.Series, reference_errors: pd.Series, lead: float, every: float
+) -> dict[str, float]:
+    """Compare the MAE of a model with that of a reference.
 
-    Both are `errors` at `lead` hours, by origin, of which there is one `every` so many hours.
-    `difference` is the mean, `low` and `high` its 95 % interval by a bootstrap of daily means in blocks of a week.
-    `confidence` is the probability that it is above 0 by the test of Diebold and Mariano (1995), in the form of
-    Harvey, Leybourne and Newbold (1997) for forecasts that overlap.
+    Both series are absolute errors at `lead` hours, indexed by origin; `every` is the interval between origins in
+    hours. Returns:
+
+    - `difference`: MAE of the reference minus MAE of the model;
+    - `low`, `high`: its 95 % interval by a block bootstrap of daily means, with blocks of a week;
+    - `confidence`: the probability that it is positive, by the test of Diebold and Mariano (1995) as modified by
+      Harvey, Leybourne and Newbold (1997) for overlapping forecasts.
     """
-    gain = (other - own).dropna()
+    gain = (reference_errors - model_errors).dropna()
     steps = round(lead / every)
     series = xr.DataArray(gain.to_numpy()[None], {"pair": [0], "h": ("pair", [steps])}, ("pair", "origin"))
     test = diebold_mariano(series, "pair", "h", method="HLN", statistic_distribution="t")
     np.random.seed(0)  # `scores` draws from numpy's global generator
-    days = xr.DataArray(
-        gain.resample("D").mean().dropna().to_numpy(), dims="day"
-    )  # `scores` takes minutes over hours
-    drawn = block_bootstrap(days, blocks={"day": min(WEEK, len(days))}, n_iteration=DRAWS)
-    low, high = np.quantile(drawn.mean("day"), [0.025, 0.975])
+    # Daily means, because the bootstrap of hourly values would take minutes.
+    days = xr.DataArray(gain.resample("D").mean().dropna().to_numpy(), dims="day")
+    samples = block_bootstrap(days, blocks={"day": min(BLOCK_DAYS, len(days))}, n_iteration=ITERATIONS)
+    low, high = np.quantile(samples.mean("day"), [0.025, 0.975])
     return {
         "difference": float(gain.mean()),
         "low": float(low),
@@ -58,69 +62,76 @@ def compare_errors(own: pd.Series, other: pd.Series, lead: float, every: float) 
     }
 
 
-def format_verdict(model: str, reference: str, found: dict[str, float], lead: float, unit: str) -> str:
-    """Whether `model` beats `reference`, by what `compare` found."""
-    if found["low"] > 0 and found["confidence"] > 0.975:
-        says = "beats"
-    elif found["high"] < 0 and found["confidence"] < 0.025:
-        says = "loses to"
+def format_verdict(model: str, reference: str, comparison: dict[str, float], lead: float, unit: str) -> str:
+    """Return a sentence on whether `model` beats `reference`, from the result of `compare_errors`."""
+    if comparison["low"] > 0 and comparison["confidence"] > 0.975:
+        verdict = "beats"
+    elif comparison["high"] < 0 and comparison["confidence"] < 0.025:
+        verdict = "loses to"
     else:
-        says = "cannot be told from"
-    lower = found["difference"] > 0
-    low, high = sorted(found[end] if lower else -found[end] for end in ("low", "high"))
-    probability = min(found["confidence"] if lower else 1 - found["confidence"], 0.9999)
+        verdict = "does not differ significantly from"
+    is_lower = comparison["difference"] > 0
+    low, high = sorted(comparison[end] if is_lower else -comparison[end] for end in ("low", "high"))
+    probability = min(comparison["confidence"] if is_lower else 1 - comparison["confidence"], 0.9999)
     return (
-        f"At {lead:g} hours `{model}` {says} {reference}: its MAE is {abs(found['difference']):.3f} {unit} "
-        f"{'lower' if lower else 'higher'} (95 % interval {low:.3f} to {high:.3f}, Diebold-Mariano probability "
+        f"At {lead:g} hours `{model}` {verdict} {reference}: its MAE is {abs(comparison['difference']):.3f} {unit} "
+        f"{'lower' if is_lower else 'higher'} (95 % interval {low:.3f} to {high:.3f}, Diebold-Mariano probability "
         f"{probability:.4f})."
     )
 
 
 def compare_with_references(best: str, lead: float, every: float, unit: str, references: list[str]) -> str:
-    """Whether the model that is best on validation beats the references on the test windows, in a sentence each."""
-    own = read_absolute_errors(best, lead)
+    """Return a sentence per reference on whether the model `best` beats it on the test windows."""
+    model_errors = read_absolute_errors(best, lead)
     return " ".join(
-        format_verdict(best, name, compare_errors(own, read_absolute_errors(name, lead), lead, every), lead, unit)
+        format_verdict(
+            best, name, compare_errors(model_errors, read_absolute_errors(name, lead), lead, every), lead, unit
+        )
         for name in references
     )
 
 
 def draw_skill(tables: dict[str, pd.DataFrame], note: str) -> Figure:
-    """Skill against persistence by lead, a line a model."""
+    """Draw the skill against persistence by lead, one line per model."""
     figure, ((axes,),) = make_titled_figure(f"Skill against persistence by lead, test{note}")
     for name, table in tables.items():
-        look = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {}
-        axes.plot(table["lead"], table["skill"], label=name, **look)
+        style = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {}
+        axes.plot(table["lead"], table["skill"], label=name, **style)
     low = min(0.0, *(float(table["skill"].quantile(0.1)) for table in tables.values()))
     axes.set(xlabel="Lead (hours)", ylabel="Skill", xmargin=0.01, ylim=(max(low, -0.5) - 0.05, None))
     figure.legend(loc="outside lower center", ncols=6)
     return figure
 
 
-def draw_when(models: list[str], lead: str, unit: str, note: str) -> Figure:
-    """MAE at the headline lead by month and by valid hour."""
+def draw_mae_by_time(models: list[str], lead: str, unit: str, note: str) -> Figure:
+    """Draw the MAE at the headline lead by month and by hour of the valid time.
+
+    The line over the months is broken where the test period has no forecasts.
+    """
     figure, ((left, right),) = make_titled_figure(
         f"MAE {lead} ahead by month and by hour, test{note}", columns=2, sharey=True
     )
     for axes, kind in ((left, "month"), (right, "hour")):
         for name in models:
-            table = read_evaluation_table(name, f"by_{kind}")
-            look = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {}
-            axes.plot(table[kind], table["mae"], marker=".", label=name, **look)
-        axes.set(xlabel={"month": "Month", "hour": "Hour of day"}[kind])
+            mae = read_evaluation_table(name, f"by_{kind}").set_index(kind)["mae"]
+            mae = mae.reindex(range(1, 13)) if kind == "month" else mae
+            style = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {}
+            axes.plot(mae, marker=".", label=name, **style)
+    left.set(xlabel="Month", xlim=(0.5, 12.5), xticks=range(1, 13))
+    right.set(xlabel="Hour of day")
     left.set(ylabel=f"MAE ({unit})", ylim=(0, None))
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=4)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
 def draw_reliability(best: str, forecasts: pd.DataFrame, note: str) -> Figure:
-    """How often the truth lies below each quantile, and inside the interval, by lead."""
+    """Draw the share of truths at or below each quantile, by lead, and the share that is nominal."""
     figure, ((axes,),) = make_titled_figure(f"Reliability of {best}'s quantiles by lead, test{note}")
     measured = forecasts[forecasts["truth"].notna()]
     for column in (name for name in measured.columns if name.startswith("q")):
         level = float(column.removeprefix("q"))
-        below = (measured["truth"] <= measured[column]).groupby(measured["lead"]).mean()
-        (line,) = axes.plot(below, label=f"truth at most the {level:g} quantile")
+        share = (measured["truth"] <= measured[column]).groupby(measured["lead"]).mean()
+        (line,) = axes.plot(share, label=f"truth at most the {level:g} quantile")
         axes.axhline(level, color=line.get_color(), linestyle=":", linewidth=1)
     axes.set(xlabel="Lead (hours)", ylabel="Share of windows", xmargin=0.01, ylim=(0, 1))
     figure.legend(loc="outside lower center", ncols=3)
@@ -128,38 +139,38 @@ def draw_reliability(best: str, forecasts: pd.DataFrame, note: str) -> Figure:
 
 
 def draw_fortnight(best: str, forecasts: pd.DataFrame, target: str, note: str) -> Figure:
-    """Two weeks in the middle of the test period: every day's forecast for the 24 hours after it, and the truth."""
+    """Draw the truth and the first 24 hours of daily forecasts, for two weeks in the middle of the test period."""
     leads = np.sort(forecasts["lead"].unique())
     horizon = min(24.0, leads[-1])
     origins = forecasts["origin"].drop_duplicates()
     hour = origins.dt.hour.mode()[0]
     middle = origins.iloc[len(origins) // 2].normalize()
     days = pd.date_range(middle, periods=FORTNIGHT, freq="D")
-    shown = forecasts[forecasts["origin"].dt.normalize().isin(days) & (forecasts["origin"].dt.hour == hour)]
-    shown = shown[shown["lead"] <= horizon]
-    shown = shown.assign(valid=shown["origin"] + pd.to_timedelta(shown["lead"], "h")).set_index("valid")
-    figure, ((axes,),) = make_titled_figure(f"{target}, two weeks of forecasts by {best}, a day at a time{note}")
-    for index, (_, day) in enumerate(shown.groupby("origin")):
+    frame = forecasts[forecasts["origin"].dt.normalize().isin(days) & (forecasts["origin"].dt.hour == hour)]
+    frame = frame[frame["lead"] <= horizon]
+    frame = frame.assign(valid=frame["origin"] + pd.to_timedelta(frame["lead"], "h")).set_index("valid")
+    figure, ((axes,),) = make_titled_figure(f"{target}, two weeks of daily forecasts by {best}{note}")
+    for index, (_, day) in enumerate(frame.groupby("origin")):
         label = {"label": "80 % interval"} if not index else {}
         axes.fill_between(day.index, day["q0.1"], day["q0.9"], color=BAND, alpha=0.5, linewidth=0, **label)
         axes.plot(day["q0.5"], color=VALIDATION, linewidth=1.3, **({"label": "median"} if not index else {}))
-    axes.plot(shown["truth"], color=TRUTH, linewidth=1.3, label="truth")
+    axes.plot(frame["truth"], color=TRUTH, linewidth=1.3, label="truth")
     axes.set(xlabel="Time", ylabel=target, xmargin=0.01)
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
-def format_station_leaderboard(metrics: pd.DataFrame, label: str, unit: str) -> str:
-    """The Markdown table of the station's models, the first in bold."""
+def format_station_leaderboard(metrics: pd.DataFrame, lead: str, unit: str) -> str:
+    """Return the Markdown table of the station's models, with the first in bold; `lead` is as in `24h`."""
     columns = {
-        f"val MAE {label}, {unit}": (f"val_mae_{slugify(unit)}_{label}", 3),
-        "val skill": (f"val_skill_{label}", 3),
-        f"test MAE {label}, {unit}": (f"test_mae_{slugify(unit)}_{label}", 3),
-        "test skill": (f"test_skill_{label}", 3),
-        "vs ridge": (f"test_skill_vs_ridge_{label}", 3),
+        f"val MAE {lead}, {unit}": (f"val_mae_{slugify(unit)}_{lead}", 3),
+        "val skill": (f"val_skill_{lead}", 3),
+        f"test MAE {lead}, {unit}": (f"test_mae_{slugify(unit)}_{lead}", 3),
+        "test skill": (f"test_skill_{lead}", 3),
+        "vs ridge": (f"test_skill_vs_ridge_{lead}", 3),
         "test skill, all leads": ("test_skill", 3),
-        "coverage": (f"test_coverage_{label}", 3),
-        f"width, {unit}": (f"test_width_{slugify(unit)}_{label}", 2),
+        "coverage": (f"test_coverage_{lead}", 3),
+        f"width, {unit}": (f"test_width_{slugify(unit)}_{lead}", 2),
     }
     cells = pd.DataFrame({"model": metrics.index}, index=metrics.index)
     for heading, (name, decimals) in columns.items():
@@ -172,11 +183,11 @@ def format_station_leaderboard(metrics: pd.DataFrame, label: str, unit: str) -> 
 def build_report(
     metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]
 ) -> tuple[dict[str, str], dict[str, Figure]]:
-    """Return the file in metrics/ with the station's table and verdict, and the figures by name."""
+    """Return the text of metrics/station.md, with the leaderboard and the comparisons, and the figures by name."""
     target, periods = get_param("dataset", "target"), get_param("periods")
     label = str(metrics.filter(regex="^val_skill_").columns[0]).removeprefix("val_skill_")
-    lead, own = float(label.removesuffix("h")), get_unit(target)
-    metrics = metrics.sort_values(f"val_mae_{slugify(own)}_{label}", kind="stable")
+    lead, unit = float(label.removesuffix("h")), get_unit(target)
+    metrics = metrics.sort_values(f"val_mae_{slugify(unit)}_{label}", kind="stable")
     best, source = metrics.index[0], read_json("data/quality.json", "parse")["source"]
     tables = {name: read_evaluation_table(name, "by_lead") for name in metrics.index}
     forecasts = read_evaluation_table(best, "forecast")
@@ -187,18 +198,18 @@ def build_report(
         f"# Forecasts of {target} by the clock\n\n{describe_source(source)}\n\n"
         f"Trained from {periods['train']}, validated from {periods['val']}, tested from {periods['test']} to "
         f"{periods['end'] or 'the end of the record'}: {windows:,} test windows, {measured:,} with a truth at "
-        f"{lead:g} hours.\n\n{format_station_leaderboard(metrics, label, own)}\n\n"
+        f"{lead:g} hours.\n\n{format_station_leaderboard(metrics, label, unit)}\n\n"
         f"Sorted by validation MAE {lead:g} hours ahead, best model in bold. Skill is 1 - MAE / MAE of persistence,"
-        " the last value measured at the same hour of the day, on the same windows; `vs ridge` is against the ridge"
-        " regression. Coverage is the share of truths inside the 80 % interval, which was calibrated on"
-        f" validation.\n\n{compare_with_references(best, lead, every, own, references)}\n"
+        " the latest value measured at the same hour of the day, on the same windows; `vs ridge` is the skill"
+        " against the ridge regression. Coverage is the share of truths inside the 80 % interval, which is"
+        f" calibrated on the validation windows; width is its mean width.\n\n"
+        f"{compare_with_references(best, lead, every, unit, references)}\n"
     )
     note = " (synthetic)" * source["synthetic"]
-    shown = [best, *references]
-    pretty, degrees = (name.replace("degC", "°C") for name in (target, own))
+    target, unit = (name.replace("degC", "°C") for name in (target, unit))
     return {"station.md": text}, {
         "skill": draw_skill(tables, note),
-        "when": draw_when(shown, f"{lead:g} hours", degrees, note),
+        "when": draw_mae_by_time([best, *references], f"{lead:g} hours", unit, note),
         "reliability": draw_reliability(best, forecasts, note),
-        "fortnight": draw_fortnight(best, forecasts, pretty, note),
+        "fortnight": draw_fortnight(best, forecasts, target, note),
     }

@@ -1,4 +1,4 @@
-"""Rolling tests of the station's models: the section `backtest`."""
+"""The section `backtest`: a rolling test of the station's models."""
 
 from calendar import monthrange
 from datetime import date, datetime
@@ -16,10 +16,11 @@ MONTHS = "a number of months from 1, or null"
 
 
 class Backtest(Section):
-    """Which models are trained anew for which test periods, `months` long, each from one of the days `folds`.
+    """Models that are trained anew for every fold.
 
-    A fold validates on the `val` months before its test period and trains on the `train` months before those, or,
-    where that is None, on all from periods.train on.
+    The days `folds` each begin a test period of `months` months. A fold validates on the `val` months before its
+    test period, and trains on the `train` months before those, or on everything from periods.train on if `train`
+    is None.
     """
 
     inputs: Name
@@ -39,7 +40,7 @@ class Backtest(Section):
 
     @field_validator("folds")
     @classmethod
-    def check_days(cls, folds: list[str]) -> list[str]:
+    def check_folds(cls, folds: list[str]) -> list[str]:
         for fold in folds:
             try:
                 assert date.fromisoformat(fold).isoformat() == fold
@@ -49,17 +50,16 @@ class Backtest(Section):
 
     @field_validator("months")
     @classmethod
-    def check_overlap(cls, months: int, others: ValidationInfo) -> int:
-        folds = others.data.get("folds", [])
-        for before, after in pairwise(folds):
-            if date.fromisoformat(after) < shift_months(before, months):
+    def check_overlap(cls, months: int, info: ValidationInfo) -> int:
+        for fold, next_fold in pairwise(info.data.get("folds", [])):
+            if date.fromisoformat(next_fold) < shift_months(fold, months):
                 raise ValueError(
-                    f"expected no test period to begin before the last one ends, found {after} after {before}"
+                    f"expected no test period to begin before the last one ends, found {next_fold} after {fold}"
                 )
         return months
 
-    def bounds(self, fold: str, first: str) -> list[np.datetime64]:
-        """The beginnings of train, val and test of `fold`, and the end of test; `first` is periods.train."""
+    def get_bounds(self, fold: str, first: str) -> list[np.datetime64]:
+        """Return when train, val and test of `fold` begin, and when test ends; `first` is periods.train."""
         train = np.datetime64(datetime.fromisoformat(first), "s")
         if self.train is not None:
             train = max(train, np.datetime64(shift_months(fold, -self.val - self.train), "s"))
@@ -67,7 +67,7 @@ class Backtest(Section):
 
 
 def shift_months(day: str, months: int) -> date:
-    """The same day of the month so many months later, or the month's last where it has no such day."""
+    """Return the same day `months` later, or the month's last day if the month is too short."""
     start = date.fromisoformat(day)
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
     return date(year, month + 1, min(start.day, monthrange(year, month + 1)[1]))

@@ -1,4 +1,4 @@
-"""What counts as measured: the section `clean`."""
+"""The section `clean`: which values count as measured."""
 
 from typing import Annotated
 
@@ -10,12 +10,12 @@ LIMITS = "[lowest, highest]"
 
 
 class Check(Section):
-    """What the columns of one kind may hold, in their own unit."""
+    """Plausible values of a group of columns, in the unit of these columns."""
 
     columns: Annotated[list[Text], Field(min_length=1, description="a list of column names or patterns with *")]
     limits: Annotated[tuple[float, float] | None, Field(strict=False, description=LIMITS)] = None
     missing: list[float] = Field(default_factory=list, description="a list of numbers")
-    step: Annotated[float | None, Field(gt=0, description="a number above 0")] = None  # in ten minutes
+    step: Annotated[float | None, Field(gt=0, description="a number above 0")] = None  # change in ten minutes
     stuck: Annotated[float | None, Field(gt=0, description="a number of hours above 0")] = None
 
     @field_validator("limits")
@@ -27,14 +27,14 @@ class Check(Section):
 
 
 class Wind(Section):
-    """The columns that become a vector."""
+    """The two columns that `clean` turns into a wind vector."""
 
     speed: Text
     direction: Text
 
 
 class Gaps(Section):
-    """The part of `clean` that input sets depend on."""
+    """The only setting of `clean` that input sets depend on."""
 
     max_gap: Annotated[float, Field(ge=0, description="a number of hours from 0")]
 

@@ -1,4 +1,4 @@
-"""An input set by the clock: a line of the section `clock`."""
+"""A line of the section `clock`: an input set by the clock."""
 
 from pydantic import ValidationInfo, field_validator
 
@@ -6,7 +6,7 @@ from stages.lib.settings.base import Count, Section
 
 
 class Clock(Section):
-    """In hours: a row `every` so many, `lookback` before the origin, targets up to `leads` after it."""
+    """All in hours: the interval of the rows, the length of a window up to its origin, and the last lead."""
 
     every: Count
     lookback: Count
@@ -21,9 +21,9 @@ class Clock(Section):
 
     @field_validator("lookback", "leads")
     @classmethod
-    def check_multiple(cls, hours: int, others: ValidationInfo) -> int:
-        if hours % others.data.get("every", 1):
-            raise ValueError(f"expected a multiple of every, {others.data['every']}, found {hours}")
+    def check_multiple(cls, hours: int, info: ValidationInfo) -> int:
+        if hours % info.data.get("every", 1):
+            raise ValueError(f"expected a multiple of every, {info.data['every']}, found {hours}")
         return hours
 
     @field_validator("lookback")

@@ -1,4 +1,4 @@
-"""An input set of the weather: a line of the section `inputs`."""
+"""A line of the section `inputs`: an input set by rows of the weather record."""
 
 from pydantic import ValidationInfo, field_validator
 
@@ -6,7 +6,7 @@ from stages.lib.settings.base import Count, Section, Whole
 
 
 class Window(Section):
-    """In rows: the window of row r is r-lookback, r-lookback+step, ... before r; its target lies at r+delay."""
+    """All in rows. The window of row r is r-lookback, r-lookback+step, ... before r; its target is at r+delay."""
 
     step: Count
     lookback: Count
@@ -14,7 +14,7 @@ class Window(Section):
 
     @field_validator("lookback")
     @classmethod
-    def check_lookback(cls, lookback: int, others: ValidationInfo) -> int:
-        if lookback % others.data.get("step", 1):
-            raise ValueError(f"expected a multiple of step, {others.data['step']}, found {lookback}")
+    def check_lookback(cls, lookback: int, info: ValidationInfo) -> int:
+        if lookback % info.data.get("step", 1):
+            raise ValueError(f"expected a multiple of step, {info.data['step']}, found {lookback}")
         return lookback

@@ -1,4 +1,4 @@
-"""Splits by date: the section `periods`."""
+"""The section `periods`: splits by date."""
 
 from datetime import datetime
 from typing import Annotated
@@ -13,7 +13,7 @@ Date = Annotated[Text, Field(description=DATE)]
 
 
 class Periods(Section):
-    """Where each split begins, up to the next one; `end` None stands for the record's end."""
+    """When each split begins; it ends where the next one begins. An `end` of None is the end of the record."""
 
     train: Date
     val: Date
@@ -22,20 +22,20 @@ class Periods(Section):
 
     @field_validator("train", "val", "test", "end")
     @classmethod
-    def check_order(cls, date: str | None, others: ValidationInfo) -> str | None:
+    def check_order(cls, date: str | None, info: ValidationInfo) -> str | None:
         if date is None:
             return None
         try:
-            moment = datetime.fromisoformat(date)
-            assert moment.tzinfo is None
+            time = datetime.fromisoformat(date)
+            assert time.tzinfo is None
         except (ValueError, AssertionError):
             raise ValueError(f"expected {DATE}, found {format_value(date)}") from None
-        for name, before in others.data.items():
-            if moment <= datetime.fromisoformat(before):
-                raise ValueError(f"expected a date after periods.{name}, {before}, found {format_value(date)}")
+        for key, previous in info.data.items():
+            if time <= datetime.fromisoformat(previous):
+                raise ValueError(f"expected a date after periods.{key}, {previous}, found {format_value(date)}")
         return date
 
-    def bounds(self) -> list[np.datetime64 | None]:
-        """The beginnings of train, val and test, and the end of test, as datetime64[s]."""
+    def get_bounds(self) -> list[np.datetime64 | None]:
+        """Return when train, val and test begin, and when test ends, as datetime64[s]."""
         dates = (self.train, self.val, self.test, self.end)
         return [None if date is None else np.datetime64(datetime.fromisoformat(date), "s") for date in dates]

@@ -1,4 +1,4 @@
-"""Where raw files come from: `source`, `size` and `sha256` of the sections `dataset` and `reviews`."""
+"""The source of raw files: `source`, `size` and `sha256` of the sections `dataset` and `reviews`."""
 
 import re
 from pathlib import Path
@@ -9,30 +9,33 @@ from pydantic import Field, field_validator
 
 from stages.lib.settings.base import Section, Sha256
 
+SOURCE = "URLs, a URL, paths, a path or `sample`"
+
 
 class Source(Section):
-    """One sort of raw files; `addresses` are `source` as a list."""
+    """One kind of raw files."""
 
     suffixes: ClassVar[tuple[str, ...]]
-    several: ClassVar[bool] = False  # whether files may follow one another
+    allow_many_paths: ClassVar[bool] = False  # one record in files that follow one another
 
-    source: Annotated[str | list[str], Field(description="URLs, a URL, paths, a path or `sample`")]
+    source: Annotated[str | list[str], Field(description=SOURCE)]
     size: Annotated[int | None, Field(ge=1, description="a number of bytes or null")]
     sha256: Sha256
 
     @property
     def addresses(self) -> list[str]:
+        """`source` as a list."""
         return [self.source] if isinstance(self.source, str) else self.source
 
     @field_validator("source")
     @classmethod
-    def check(cls, source: str | list[str]) -> str | list[str]:
+    def check_source(cls, source: str | list[str]) -> str | list[str]:
         texts = [source] if isinstance(source, str) else source
         if not texts or not all(text.strip() for text in texts):
-            raise ValueError(f"expected URLs, a URL, paths, a path or `sample`, found {source!r}")
+            raise ValueError(f"expected {SOURCE}, found {source!r}")
         if len(texts) > 1 and ("sample" in texts or len({is_address(text) for text in texts}) > 1):
             raise ValueError(f"expected URLs only, paths only or `sample` alone, found {texts}")
-        if len(texts) > 1 and not cls.several and not is_address(texts[0]):
+        if len(texts) > 1 and not cls.allow_many_paths and not is_address(texts[0]):
             raise ValueError(f"expected one file, found {texts}")
         for text in [] if texts == ["sample"] else texts:
             if is_address(text) and not re.match(r"https?://[^/?#]", text, re.IGNORECASE):
@@ -44,7 +47,7 @@ class Source(Section):
 
 class DatasetSource(Source):
     suffixes = (".csv", ".csv.zip", ".zip", ".csv.gz", ".gz", ".txt", ".tsv", ".dat")
-    several = True
+    allow_many_paths = True
 
 
 class ReviewsSource(Source):
@@ -52,14 +55,14 @@ class ReviewsSource(Source):
 
 
 def is_address(text: str) -> bool:
-    """Tell a URL, of whatever scheme, from a path."""
+    """Return whether `text` is a URL of any scheme, not a path."""
     return "://" in text
 
 
 def get_file_name(text: str) -> str:
-    """Return the last part of a path or, made safe for any file system, of an address's path.
+    """Return the file name of a path, or of a URL with unsafe characters replaced.
 
-    An address with a query need not end in a file's name, as `...?station=5&format=csv`: `.csv` is added.
+    A URL with a query need not end in a file name, as `...?station=5&format=csv`: `.csv` is added.
     """
     if not is_address(text):
         return Path(text).name

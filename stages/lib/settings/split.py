@@ -1,4 +1,4 @@
-"""Which rows train, validate and test: the section `split`."""
+"""The section `split`: which rows are for training, validation and test."""
 
 from typing import Annotated
 
@@ -8,11 +8,11 @@ from stages.lib.settings.base import Count, Section, format_value
 
 RANGE = "[first, last], 0 <= first < last, last maybe null"
 Range = Annotated[tuple[int, int | None], Field(strict=False, description=RANGE)]  # YAML has lists for tuples
-BEFORE = {"train": "", "val": "train", "test": "val"}
+PREVIOUS = {"val": "train", "test": "val"}
 
 
 class Split(Section):
-    """Rows [first, last) in file order, in this order; a `last` of None goes as far as the delay allows."""
+    """Ranges [first, last) of rows in file order. A `last` of None goes as far as the delay allows."""
 
     train: Range
     val: Range
@@ -21,14 +21,13 @@ class Split(Section):
 
     @field_validator("train", "val", "test")
     @classmethod
-    def check_order(cls, rows: tuple[int, int | None], others: ValidationInfo) -> tuple[int, int | None]:
+    def check_order(cls, rows: tuple[int, int | None], info: ValidationInfo) -> tuple[int, int | None]:
         first, last = rows
         if first < 0 or (last is not None and last <= first):
             raise ValueError(f"expected {RANGE}, found {format_value(rows)}")
-        _, end = others.data.get(BEFORE[others.field_name], (0, 0))
+        previous = PREVIOUS.get(info.field_name)
+        _, end = info.data.get(previous, (0, 0))
         if end is None or first < end:
-            ends = "goes to the record's end" if end is None else f"ends at {end:,}"
-            raise ValueError(
-                f"expected rows after split.{BEFORE[others.field_name]}, which {ends}, found {format_value(rows)}"
-            )
+            reach = "goes to the record's end" if end is None else f"ends at {end:,}"
+            raise ValueError(f"expected rows after split.{previous}, which {reach}, found {format_value(rows)}")
         return rows

@@ -1,4 +1,4 @@
-"""An input set of the reviews: a line of the section `tokens`."""
+"""A line of the section `tokens`: an input set of the reviews."""
 
 from typing import Annotated
 
@@ -8,9 +8,9 @@ from stages.lib.settings.base import Count, Flag, Section
 
 
 class Tokens(Section):
-    """The `words` most frequent words, the last `length` of a review, `val` of the training reviews held out."""
+    """Vocabulary size, tokens per review, direction, and the fraction of the training reviews for validation."""
 
-    # Ids below 4 are reserved, and tokens are stored as int16.
+    # Ids below 4 are reserved, and token ids are stored as int16.
     words: Annotated[int, Field(ge=4, le=32767, description="a whole number from 4 to 32,767")]
     length: Count
     reverse: Flag

@@ -1,4 +1,4 @@
-"""The settings of one model: `training`, `tasks` and its own line in params.yaml."""
+"""The settings of one model: the sections `training` and `tasks`, and its line in `models`."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from stages.lib.settings.base import (
     suggest_name,
 )
 
-# Losses and metrics by the names that Keras takes, with those under which it reports them.
+# The names of losses and metrics: those that Keras accepts, and those under which it reports them.
 SCORES = {
     "mae": "mean_absolute_error",
     "mse": "mean_squared_error",
@@ -28,19 +28,18 @@ SCORES = {
     "huber": "huber",
     "log_cosh": "log_cosh",
     "binary_crossentropy": "binary_crossentropy",
-    "pinball": "pinball",  # of the station's task alone
+    "pinball": "pinball",  # only for the task station
 }
-SCORES |= {reported: reported for reported in SCORES.values()} | {"accuracy": "accuracy"}
+SCORES |= {long_name: long_name for long_name in SCORES.values()} | {"accuracy": "accuracy"}
 
-
-INPUTS = {"forecast": "inputs", "station": "clock", "reviews": "tokens"}  # the stage that makes a task's input sets
+INPUTS = {"forecast": "inputs", "station": "clock", "reviews": "tokens"}  # task: stage that makes its input sets
 
 
 class Training(Section):
-    """What `training` holds for all models; a task or a model may name its own."""
+    """The section `training`: settings of all models, which a task or a model may override."""
 
     batch_size: Count
-    learning_rate: Annotated[float, Field(gt=0, description="a number above 0")]  # 1 is taken for 1.0
+    learning_rate: Annotated[float, Field(gt=0, description="a number above 0")]  # accepts 1 as 1.0
     max_epochs: Annotated[int | None, Field(ge=0, description="a whole number from 0, or null")] = None
     seed: Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to below 2**32")]
     threads: Count
@@ -50,7 +49,7 @@ class Training(Section):
 
 
 class Task(Section):
-    """What `tasks` holds for each task; a model may name its own."""
+    """A line of the section `tasks`: settings of its models, which a model may override."""
 
     loss: Annotated[str, Field(description="the name of a loss, such as mae or binary_crossentropy")]
     metric: Annotated[str, Field(description="the name of a metric, such as mae or accuracy")]
@@ -60,39 +59,38 @@ class Task(Section):
 
     @field_validator("loss", "metric")
     @classmethod
-    def check_score(cls, name: str, field: ValidationInfo) -> str:
-        known = SCORES.keys() - ({"accuracy"} if field.field_name == "loss" else set())
-        if name not in known:
-            raise ValueError(f"expected a {field.field_name}, found {name!r}{suggest_name(name, sorted(known))}")
+    def check_score(cls, name: str, info: ValidationInfo) -> str:
+        names = SCORES.keys() - ({"accuracy"} if info.field_name == "loss" else set())
+        if name not in names:
+            raise ValueError(f"expected a {info.field_name}, found {name!r}{suggest_name(name, sorted(names))}")
         return name
 
     @field_validator("monitor")
     @classmethod
-    def check_monitor(cls, monitor: str, others: ValidationInfo) -> str:
-        if {"loss", "metric"} <= others.data.keys():
-            reported = ["val_loss"]
-            if others.data["metric"] != others.data["loss"]:
-                reported.append(f"val_{SCORES[others.data['metric']]}")
-            if monitor not in reported or not monitor.endswith(("loss", "error", "accuracy")):
-                raise ValueError(
-                    f"expected a loss, error or accuracy among {', '.join(reported)}, found {monitor!r}"
-                )
+    def check_monitor(cls, monitor: str, info: ValidationInfo) -> str:
+        if {"loss", "metric"} <= info.data.keys():
+            names = ["val_loss"]
+            if info.data["metric"] != info.data["loss"]:
+                names.append(f"val_{SCORES[info.data['metric']]}")
+            # `find_best_epoch` knows for these alone whether they should grow or fall.
+            if monitor not in names or not monitor.endswith(("loss", "error", "accuracy")):
+                raise ValueError(f"expected a loss, error or accuracy among {', '.join(names)}, found {monitor!r}")
         return monitor
 
     @field_validator("logits")
     @classmethod
-    def check_logits(cls, logits: bool, others: ValidationInfo) -> bool:
-        if logits and others.data.get("loss", "binary_crossentropy") != "binary_crossentropy":
-            raise ValueError(f"expected false with the loss {others.data['loss']}, found true")
+    def check_logits(cls, logits: bool, info: ValidationInfo) -> bool:
+        if logits and info.data.get("loss", "binary_crossentropy") != "binary_crossentropy":
+            raise ValueError(f"expected false with the loss {info.data['loss']}, found true")
         return logits
 
 
 class Shared(Task, Training):
-    """The settings that `training`, a task or a model may name; the last of them counts."""
+    """The settings that `training`, a task or a model may have; the last one that has a setting decides."""
 
 
 class Schedule(Shared):
-    """All that is known of a model's training."""
+    """All training settings of one model."""
 
     task: Name
     inputs: Name
@@ -105,7 +103,7 @@ Rate = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 
 
 
 class Options(Section, extra="allow"):
-    """A model's other keys: arguments of its file's `build`. Those that are not named here may be anything."""
+    """A model's other keys, the arguments of `build` in its file. A key without a field here may have any value."""
 
     units: Sizes = 1
     filters: Sizes = 1
@@ -121,64 +119,74 @@ class Options(Section, extra="allow"):
     noise: Annotated[float, Field(ge=0, description="a number from 0")] = 0.0
 
 
-# A model's keys in params.yaml that are about its training; the others go to its `build`.
+# The keys of a model in params.yaml that set its training; the others are arguments of its `build`.
 SCHEDULE = frozenset(Schedule.model_fields)
 
 
-def iter_schedule_errors(name: str, own: Any, tasks: Any, training: Any) -> Iterator[str]:
-    """Yield a line for each fault of the settings that the model `name` has, with those that it shares."""
-    where = ("models", name)
-    if not isinstance(own, dict):
-        yield format_error(f"expected a line of settings, found {format_value(own)}", *where)
+def iter_schedule_errors(name: str, model: Any, tasks: Any, training: Any) -> Iterator[str]:
+    """Yield a line for each error in the settings of the model `name`.
+
+    `model`, `tasks` and `training` are what params.yaml has at models.NAME, `tasks` and `training`.
+    """
+    keys, shared = ("models", name), Shared.model_fields
+    if not isinstance(model, dict):
+        yield format_error(f"expected a line of settings, found {format_value(model)}", *keys)
         return
-    found = list(iter_errors(Shared, training, "training", optional=Shared.model_fields))
-    shared = {**training} if isinstance(training, dict) else {}
-    task, tasks = own.get("task"), tasks if isinstance(tasks, dict) else {}
+    errors = list(iter_errors(Shared, training, "training", optional=shared))
+    task, tasks = model.get("task"), tasks if isinstance(tasks, dict) else {}
     if isinstance(task, str) and task in tasks:
-        found += iter_errors(Shared, tasks[task], "tasks", task, optional=Shared.model_fields)
-        shared |= tasks[task] if isinstance(tasks[task], dict) else {}
+        errors += iter_errors(Shared, tasks[task], "tasks", task, optional=shared)
     elif isinstance(task, str):
-        found.append(
-            format_error(f"expected a task, found {format_value(task)}{suggest_name(task, tasks)}", *where, "task")
-        )
-    schedule = {key: value for key, value in own.items() if key in SCHEDULE}
-    found += iter_errors(Schedule, schedule, *where, optional=Shared.model_fields)
-    found += iter_errors(Options, {key: value for key, value in own.items() if key not in SCHEDULE}, *where)
-    if not found:  # what is missing, and what does not go together
-        places = [  # where a key belongs, and then where it is
-            *((("training",), Training.model_fields), (("tasks", task), Task.model_fields)),
-            *((("training",), training), (("tasks", task), tasks.get(task, ())), (where, own)),
-        ]
-        homes = {key: place for place, keys in places for key in keys}
-        merged = shared | schedule
-        found += iter_errors(Schedule, merged, *where, homes=homes)
-        station = task == "station"
-        for key in ("loss", "metric"):
-            if (name := merged.get(key)) in SCORES and station != (name == "pinball"):
-                text = f"expected {'pinball' if station else f'a {key} of Keras'} for the task {task}, found {name}"
-                found.append(format_error(text, *homes.get(key, where), key))
-        if not found and not station and merged.get("members", 1) > 1:
-            text = f"expected 1 for the task {task}, as only a station's members are averaged, found "
-            found.append(
-                format_error(text + format_value(merged["members"]), *homes.get("members", where), "members")
-            )
-    yield from found
+        text = f"expected a task, found {format_value(task)}{suggest_name(task, tasks)}"
+        errors.append(format_error(text, *keys, "task"))
+    schedule = {key: value for key, value in model.items() if key in SCHEDULE}
+    options = {key: value for key, value in model.items() if key not in SCHEDULE}
+    errors += iter_errors(Schedule, schedule, *keys, optional=shared)
+    errors += iter_errors(Options, options, *keys)
+    yield from errors or iter_merged_errors(name, schedule, tasks[task], training)
+
+
+def iter_merged_errors(
+    name: str, model: dict[str, Any], task_settings: dict[str, Any], training: dict[str, Any]
+) -> Iterator[str]:
+    """Yield a line for each setting that is missing in all three places, and each that does not fit another.
+
+    Each line names the section that the setting comes from; that of a missing one is where it belongs.
+    """
+    keys, task = ("models", name), model["task"]
+    origins: dict[str, tuple[str, ...]] = dict.fromkeys(Training.model_fields, ("training",))
+    origins |= dict.fromkeys(Task.model_fields, ("tasks", task))
+    for section, settings in ((("training",), training), (("tasks", task), task_settings), (keys, model)):
+        origins |= dict.fromkeys(settings, section)
+    merged = training | task_settings | model
+    errors = list(iter_errors(Schedule, merged, *keys, origins=origins))
+    is_station = task == "station"
+    for key in ("loss", "metric"):
+        score = merged.get(key)
+        if score in SCORES and is_station != (score == "pinball"):
+            expected = "pinball" if is_station else f"a {key} of Keras"
+            text = f"expected {expected} for the task {task}, found {score}"
+            errors.append(format_error(text, *origins[key], key))
+    if not errors and not is_station and merged.get("members", 1) > 1:
+        text = f"expected 1 for the task {task}, as only a station's members are averaged, found "
+        errors.append(format_error(text + format_value(merged["members"]), *origins["members"], "members"))
+    yield from errors
 
 
 def read_schedule(name: str) -> dict[str, Any]:
-    """All settings of one model: `training`, overridden by its task's, overridden by its own.
+    """Return all settings of one model: `training`, overridden by its task's, overridden by its own.
 
-    Raises UserError, a line for each fault.
+    Raises UserError with a line for each error.
     """
-    own = get_param("models", name)
-    task = own.get("task") if isinstance(own, dict) else None
+    model = get_param("models", name)
+    task = model.get("task") if isinstance(model, dict) else None
     training, tasks = get_param("training"), {task: get_param("tasks", task)} if isinstance(task, str) else {}
-    if found := list(iter_schedule_errors(name, own, tasks, training)):
-        raise UserError("\n".join(found))
-    merged = training | tasks[task] | own
-    merged = own | Schedule(**{key: merged[key] for key in SCHEDULE & merged.keys()}).model_dump()
-    if merged["max_epochs"] is not None:
-        merged["epochs"] = min(merged["epochs"], merged["max_epochs"])
-    if not merged["epochs"]:
-        merged["members"] = 1  # nothing that another seed would change
-    return merged
+    if errors := list(iter_schedule_errors(name, model, tasks, training)):
+        raise UserError("\n".join(errors))
+    merged = training | tasks[task] | model
+    schedule = model | Schedule(**{key: merged[key] for key in SCHEDULE & merged.keys()}).model_dump()
+    if schedule["max_epochs"] is not None:
+        schedule["epochs"] = min(schedule["epochs"], schedule["max_epochs"])
+    if not schedule["epochs"]:
+        schedule["members"] = 1  # without training, a seed changes nothing
+    return schedule

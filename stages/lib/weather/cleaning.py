@@ -1,4 +1,4 @@
-"""A record as a regular grid of what was measured: duplicates, sentinels and impossible values taken out."""
+"""Cleaning: from a record to a regular grid of measured values, NaN where a value is missing or impossible."""
 
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,50 +11,52 @@ from stages.lib.settings.clean import Check, Clean, Wind
 from stages.lib.weather.gaps import find_runs, find_short_gaps
 from stages.lib.weather.grid import to_regular_grid
 
-TEN_MINUTES = 600  # s: the interval that the largest steps of params.yaml are about
+TEN_MINUTES = 600  # s: the interval to which `step` in params.yaml refers
+WIND_VECTOR = ("wind east (m/s)", "wind north (m/s)")
 
 
 def find_check(column: str, checks: dict[str, Check]) -> Check:
-    """Return the one of params.yaml `clean.checks` about `column`, or an empty one; UserError if several."""
-    fitting = [
+    """Return the check of `clean.checks` for `column`, or an empty one; raise UserError if there are several."""
+    matches = [
         name
         for name, check in checks.items()
         if any(column == pattern or fnmatchcase(column, pattern) for pattern in check.columns)
     ]
-    if len(fitting) > 1:
+    if len(matches) > 1:
         raise UserError(
             f"params.yaml: clean.checks: expected every column in one check, found {column!r} in "
-            f"{' and '.join(fitting)}; take it out of all but one"
+            f"{' and '.join(matches)}; take it out of all but one"
         )
-    return checks[fitting[0]] if fitting else Check(columns=[column])
+    return checks[matches[0]] if matches else Check(columns=[column])
 
 
 def mask_invalid(
-    values: pd.Series, check: Check, sentinels: list[float], where: str
+    values: pd.Series, check: Check, sentinels: list[float], label: str
 ) -> tuple[pd.Series, dict[str, int]]:
-    """Return `values` with NaN for what was not measured or is impossible, and how many there are of each.
+    """Return `values` with NaN for sentinels and for values outside the limits, and the counts of both.
 
-    Raises UserError where the median lies outside the limits: another unit.
+    Raises UserError if the median lies outside the limits: then the values have another unit.
     """
-    stands_for_none = values.isin([*sentinels, *check.missing])
-    kept = values.mask(stands_for_none)
+    is_sentinel = values.isin([*sentinels, *check.missing])
+    measured = values.mask(is_sentinel)
     low, high = check.limits or (-np.inf, np.inf)
-    if kept.notna().any() and not low <= kept.median() <= high:
+    if measured.notna().any() and not low <= measured.median() <= high:
         raise UserError(
-            f"{where}, column {values.name!r}: expected values from {low:g} to {high:g} (clean.checks in "
-            f"params.yaml), found a median of {kept.median():g}; is it in another unit? Convert the column, or "
+            f"{label}, column {values.name!r}: expected values from {low:g} to {high:g} (clean.checks in "
+            f"params.yaml), found a median of {measured.median():g}; is it in another unit? Convert the column, or "
             "name it in a check with limits in its unit"
         )
-    outside = (kept < low) | (kept > high)
-    counts = {"sentinels": int(stands_for_none.sum()), "out_of_limits": int(outside.sum())}
-    return kept.mask(outside), counts
+    outside = (measured < low) | (measured > high)
+    counts = {"sentinels": int(is_sentinel.sum()), "out_of_limits": int(outside.sum())}
+    return measured.mask(outside), counts
 
 
 def count_suspects(values: np.ndarray, check: Check, interval: float) -> dict[str, int]:
-    """Count what is doubtful in the `values` (n,) of a grid of `interval` seconds; it stays as it is.
+    """Count doubtful `values` (n,) on a grid of `interval` seconds, without changing them.
 
-    `steps`: changes from one row to the next above check.step, at intervals up to ten minutes; over longer ones
-    the weather itself changes as much. `stuck`: rows in stretches of one value for more than check.stuck hours.
+    `steps`: changes from one row to the next that exceed check.step. Only for intervals up to ten minutes, as over
+    longer ones the weather itself may change as much. `stuck`: rows in runs of one value that last more than
+    check.stuck hours.
     """
     counts = {"steps": 0, "stuck": 0}
     changes = np.diff(values)
@@ -67,58 +69,59 @@ def count_suspects(values: np.ndarray, check: Check, interval: float) -> dict[st
 
 
 def replace_wind_direction(grid: pd.DataFrame, wind: Wind | None) -> pd.DataFrame:
-    """Return `grid` with the wind's direction (degrees from north, where it comes from) as a vector.
+    """Return `grid` with the wind direction (degrees from north, where the wind comes from) replaced by a vector.
 
-    The direction jumps from 360 to 0; `wind east (m/s)` and `wind north (m/s)`, where the wind blows to, do not.
-    They are 0 in a calm, whatever the direction. The speed stays.
+    The direction jumps from 360 to 0; the components WIND_VECTOR, which point where the wind blows to, do not. In a
+    calm they are 0, whatever the direction. The speed is kept.
     """
     if wind is None or wind.direction not in grid or wind.speed not in grid:
         return grid
     speed, angle = grid[wind.speed], np.deg2rad(grid[wind.direction])
-    parts = {"wind east (m/s)": -speed * np.sin(angle), "wind north (m/s)": -speed * np.cos(angle)}
+    vector = zip(WIND_VECTOR, (-speed * np.sin(angle), -speed * np.cos(angle)), strict=True)
     return grid.drop(columns=wind.direction).assign(
-        **{name: part.mask(speed == 0, 0.0) for name, part in parts.items()}
+        **{name: component.mask(speed == 0, 0.0) for name, component in vector}
     )
 
 
 def clean_record(
     record: dict[str, np.ndarray],
-    clean: Clean,
+    settings: Clean,
     sentinels: list[float],
     target: str,
-    where: str,
-    spaced: tuple[int, int] | None = None,
+    label: str,
+    interval_and_phase: tuple[int, int] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the measured values of `record` on its grid, NaN where there are none, and the report on it.
+    """Return the measured values of `record` on a regular grid, NaN where there are none, and a report.
 
-    `record` holds the times as datetime64[s] and then the columns, as lib.record.read returns it; `where` is what
-    messages call it; `spaced` is for `regular`. A column in which nothing was measured is dropped. Raises UserError
-    where that is the target, where a column of params.yaml is missing, or where a unit cannot be right.
+    `record` has the times, as datetime64[s], and then the columns, as `read_record` returns it. `label` is its name
+    in messages. `interval_and_phase` are those of the grid; see `to_regular_grid`. A column without any measured
+    value is dropped. Raises UserError if that is the target, if the record lacks a column that params.yaml names,
+    or if a column has another unit than its check.
     """
-    grid, report = to_regular_grid(pd.DataFrame(record), where, spaced)
-    wanted = {"dataset.target": target}
-    if clean.wind is not None:
-        wanted |= {"clean.wind.speed": clean.wind.speed, "clean.wind.direction": clean.wind.direction}
-    for key, name in wanted.items():
+    grid, report = to_regular_grid(pd.DataFrame(record), label, interval_and_phase)
+    required = {"dataset.target": target}
+    if settings.wind is not None:
+        required |= {"clean.wind.speed": settings.wind.speed, "clean.wind.direction": settings.wind.direction}
+    for key, name in required.items():
         if name not in grid:
-            mend = "" if key == "dataset.target" else "; where no direction was measured: `wind: null`"
+            advice = "" if key == "dataset.target" else "; where no direction was measured: `wind: null`"
             raise UserError(
-                f"params.yaml: {key}: expected a column of {where}, found {name!r}; it has "
-                f"{', '.join(map(repr, grid.columns))}{mend}"
+                f"params.yaml: {key}: expected a column of {label}, found {name!r}; it has "
+                f"{', '.join(map(repr, grid.columns))}{advice}"
             )
-    if clean.wind is not None and clean.wind.direction == target:
+    if settings.wind is not None and settings.wind.direction == target:
         raise UserError(
             f"params.yaml: clean.wind.direction: expected another column than dataset.target, found {target!r}; an "
             "angle cannot be forecast as a number"
         )
     columns, report["columns"], report["dropped"] = {}, {}, []
     for name in grid.columns:
-        check = find_check(name, clean.checks)
-        values, counts = mask_invalid(grid[name], check, sentinels, where)
+        check = find_check(name, settings.checks)
+        values, counts = mask_invalid(grid[name], check, sentinels, label)
         missing = values.isna().to_numpy()
         if missing.all() and name == target:
             raise UserError(
-                f"{where}, column {name!r}: expected measured values of the target, found none; look at "
+                f"{label}, column {name!r}: expected measured values of the target, found none; look at "
                 "dataset.target, dataset.sentinels and clean.checks in params.yaml"
             )
         if missing.all():
@@ -126,14 +129,14 @@ def clean_record(
             continue
         counts |= count_suspects(values.to_numpy(), check, report["interval_minutes"] * 60)
         counts["missing"] = int(missing.sum())
-        limit = clean.max_gap * 60 / report["interval_minutes"]
+        limit = settings.max_gap * 60 / report["interval_minutes"]
         counts["interpolated"] = int(find_short_gaps(missing, limit).sum())
         columns[name], report["columns"][name] = values, counts
-    return replace_wind_direction(pd.DataFrame(columns), clean.wind), report
+    return replace_wind_direction(pd.DataFrame(columns), settings.wind), report
 
 
 def describe_cleaning(report: dict[str, Any]) -> str:
-    """Return the report of `cleaned` on two lines."""
+    """Return the report of `clean_record` on two lines."""
     columns = report["columns"].items()
     counts = [
         f"{key.replace('_', ' ')} "

@@ -1,39 +1,39 @@
-"""Gaps in a record: which are short enough to be interpolated."""
+"""Gaps in a record: which of them are short enough to be interpolated."""
 
 import numpy as np
 import pandas as pd
 
 
 def find_runs(mask: np.ndarray) -> np.ndarray:
-    """Return the stretches of True in `mask` (n,) as (stretches, 2): first index, and the one after the last."""
+    """Return the runs of True in `mask` (n,) as (runs, 2): the first index, and the one after the last."""
     edges = np.diff(mask.astype(np.int8), prepend=0, append=0)
     return np.flatnonzero(edges).reshape(-1, 2)
 
 
 def drop_short_runs(mask: np.ndarray, limit: float) -> np.ndarray:
-    """Return `mask` (n,) less its stretches of True that are no longer than `limit` rows."""
-    found = np.zeros(len(mask), bool)
+    """Return `mask` (n,) without its runs of True that are no longer than `limit` rows."""
+    long_runs = np.zeros(len(mask), bool)
     for first, last in find_runs(mask):
-        found[first:last] = last - first > limit
-    return found
+        long_runs[first:last] = last - first > limit
+    return long_runs
 
 
 def find_short_gaps(missing: np.ndarray, limit: float, breaks: np.ndarray | None = None) -> np.ndarray:
-    """Return which rows of `missing` (n,) may be interpolated: stretches up to `limit`, measured on either side.
+    """Return which rows of `missing` (n,) may be interpolated: runs up to `limit` rows with a value on either side.
 
-    Not so pandas' own `limit`, which fills the first rows of a long gap too. `breaks` are rows at which something
-    new begins: no stretch is filled from both sides of one.
+    `limit` in pandas' interpolate() would also fill the first rows of a long gap. `breaks` are rows at which a new
+    split begins; a gap is not filled if its two sides belong to different splits.
     """
-    piece = np.searchsorted([] if breaks is None else breaks, np.arange(len(missing)), side="right")
-    found = np.zeros(len(missing), bool)
+    split_numbers = np.searchsorted([] if breaks is None else breaks, np.arange(len(missing)), side="right")
+    short_gaps = np.zeros(len(missing), bool)
     for first, last in find_runs(missing):
-        inside = first > 0 and last < len(missing) and piece[first - 1] == piece[last]
-        found[first:last] = inside and last - first <= limit
-    return found
+        has_sides = first > 0 and last < len(missing) and split_numbers[first - 1] == split_numbers[last]
+        short_gaps[first:last] = has_sides and last - first <= limit
+    return short_gaps
 
 
 def interpolate_short_gaps(grid: pd.DataFrame, limit: float, breaks: np.ndarray | None = None) -> pd.DataFrame:
-    """Return `grid` with its `short_gaps` interpolated linearly; the longer ones stay NaN."""
+    """Return `grid` with its short gaps interpolated linearly (see `find_short_gaps`); longer ones stay NaN."""
     columns = {}
     for name in grid:
         values = grid[name].to_numpy(copy=True)

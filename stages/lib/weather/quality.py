@@ -1,4 +1,4 @@
-"""The quality of a record: its gaps, duplicates, sentinels and ranges."""
+"""The quality report of a record: gaps, duplicates, sentinels and ranges."""
 
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,22 @@ QUALITY = Path("data/quality.json")
 
 
 def assess_quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
-    """Return the report on a record whose first column holds its times.
+    """Return the report on `table`, a record whose first column has the times.
 
-    A gap is a step between neighbouring times, sorted and unique, that is nearer to two or more of the most
-    common steps than to one; `missing` is how many rows would have filled it. Duplicates equal an earlier
-    row in every column; conflicts have the time of an earlier row, but other values.
+    A gap is a step between successive different times that is nearer to two or more of the most common steps than
+    to one; `missing` is the number of rows that would fill it. Duplicates equal an earlier row in every column;
+    conflicts have the time of an earlier row, but other values.
     """
-    stamps = to_numpy(table[0])
-    unique, inverse, counts = np.unique(stamps, return_inverse=True, return_counts=True)
+    times = to_numpy(table[0])
+    unique, inverse, counts = np.unique(times, return_inverse=True, return_counts=True)
     steps = np.diff(unique).astype(np.int64)
     lengths, frequencies = np.unique(steps, return_counts=True)
     interval = int(lengths[frequencies.argmax()]) if len(steps) else None  # s
     missing = (steps + interval // 2) // interval - 1 if interval else steps
-    repeated = counts[inverse] > 1
-    columns = (np.nan_to_num(to_numpy(column)[repeated], nan=np.inf) for column in table.columns)  # NaN equals NaN
+    shares_time = counts[inverse] > 1
+    columns = (
+        np.nan_to_num(to_numpy(column)[shares_time], nan=np.inf) for column in table.columns
+    )  # NaN equals NaN
     rows = list(zip(*(column.tolist() for column in columns), strict=True))
     return {
         "rows": table.num_rows,
@@ -34,7 +36,7 @@ def assess_quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
         "interval_minutes": interval and (interval / 60 if interval % 60 else interval // 60),
         "duplicates": len(rows) - len(set(rows)),
         "conflicts": len(set(rows)) - int((counts > 1).sum()),
-        "out_of_order": int((np.diff(stamps).astype(np.int64) < 0).sum()),
+        "out_of_order": int((np.diff(times).astype(np.int64) < 0).sum()),
         "gaps": [
             {"after": str(unique[i]), "until": str(unique[i + 1]), "missing": int(missing[i])}
             for i in np.flatnonzero(missing > 0)
@@ -44,7 +46,7 @@ def assess_quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
 
 
 def describe_quality(report: dict[str, Any]) -> str:
-    """Return the report on one line, and a warning where times come twice."""
+    """Return the report on one line, and on another a warning if rows share a time."""
     gaps, columns = report["gaps"], report["columns"].items()
     sentinels, missing = (
         [f"{column[key]} in {name!r}" for name, column in columns if column[key]]
@@ -63,10 +65,14 @@ def describe_quality(report: dict[str, Any]) -> str:
 
 
 def assess_column(numbers: np.ndarray, sentinels: list[float]) -> dict[str, Any]:
-    """Return the counts of `sentinels` and NaN in `numbers`; minimum, maximum and mean of the others, or None."""
-    missing = np.isnan(numbers)
-    kept = numbers[~np.isin(numbers, sentinels) & ~missing]
-    found = [float(f(kept)) if len(kept) else None for f in (np.min, np.max, np.mean)]
-    absent = int(missing.sum())
-    counts = {"sentinels": len(numbers) - len(kept) - absent, "missing": absent}
-    return counts | dict(zip(("min", "max", "mean"), found, strict=True))
+    """Return the counts of sentinels and NaN in `numbers`, and the minimum, maximum and mean of the others."""
+    is_missing = np.isnan(numbers)
+    measured = numbers[~np.isin(numbers, sentinels) & ~is_missing]
+    missing = int(is_missing.sum())
+    return {
+        "sentinels": len(numbers) - len(measured) - missing,
+        "missing": missing,
+        "min": float(measured.min()) if len(measured) else None,
+        "max": float(measured.max()) if len(measured) else None,
+        "mean": float(measured.mean()) if len(measured) else None,
+    }

@@ -1,4 +1,4 @@
-"""The parsed record: where it lies, and its columns as arrays."""
+"""Reading the parsed record."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ CLEAN = Path("data/clean.parquet")
 
 
 def to_numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """Return `column` as float64 or datetime64[s]: by DLPack, as to_numpy() imports pandas, for 0.5 s."""
+    """Return `column` as float64 or datetime64[s], by DLPack: to_numpy() would import pandas, which takes 0.5 s."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_timestamp(array.type):
         return np.from_dlpack(array.view(pa.int64())).view(f"datetime64[{array.type.unit}]").astype("datetime64[s]")
@@ -21,10 +21,10 @@ def to_numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 
 
 def read_record(path: Path = RECORD, stage: str = "parse") -> dict[str, np.ndarray]:
-    """Return the columns of a record by name: first the times, as datetime64[s], then the others, as float64.
+    """Return the columns of a record by name: first the times as datetime64[s], then the others as float64.
 
-    Raises UserError where `path`, which `stage` makes, does not exist or is damaged.
+    Raises UserError if `path`, which `stage` makes, does not exist or is damaged.
     """
     with open_input(path, stage) as path:
-        table = pq.ParquetFile(path).read()  # pq.read_table() imports pyarrow.dataset, for another 0.2 s
+        table = pq.ParquetFile(path).read()  # pq.read_table() imports pyarrow.dataset, which takes 0.2 s
     return {name: to_numpy(table[name]) for name in table.column_names}

@@ -1,4 +1,4 @@
-"""Units, as column names carry them, and their conversion."""
+"""Units in column names, and their conversion."""
 
 import functools
 import re
@@ -19,13 +19,13 @@ SPELLINGS = {  # how stations write units, and what pint calls them
 
 
 def get_unit(column: str) -> str:
-    """The unit in a column's name: `degC` of `T (degC)`; `own unit` where it names none."""
-    inside = re.search(r"\(([^()]+)\)\s*$", column)
-    return inside[1] if inside else "own unit"
+    """Return the unit in the name of a column: `degC` for `T (degC)`, `own unit` if there is none."""
+    match = re.search(r"\(([^()]+)\)\s*$", column)
+    return match[1] if match else "own unit"
 
 
 def slugify(unit: str) -> str:
-    """A unit as a part of a name: `degc` of `degC`, `own_unit` of what has no letter."""
+    """Return `unit` as a part of a name: `degc` for `degC`, `own_unit` for one without letters or digits."""
     return re.sub(r"[^0-9a-z]+", "_", unit.lower()).strip("_") or "own_unit"
 
 

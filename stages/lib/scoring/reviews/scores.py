@@ -1,16 +1,19 @@
-"""How the notebooks score a review classifier: by accuracy."""
+"""Scores of the notebooks' review classifiers: accuracy and cross-entropy."""
 
 from typing import Any
 
 import keras
 import numpy as np
 
-from stages.lib.nn.batches import predict_in_batches as predict_split  # noqa: F401, the hook of `evaluate`
+from stages.lib.nn.batches import make_predictor  # noqa: F401, called by `evaluate`
 from stages.lib.windows.input_set import Inputs
 
 
 def score_reviews(inputs: Inputs, outputs: dict[str, np.ndarray], logits: bool) -> dict[str, float]:
-    """Accuracy on validation and test, and the validation loss (mean binary cross-entropy)."""
+    """Return the accuracy on each split of `outputs`, and the mean binary cross-entropy on validation.
+
+    `outputs` maps a split's name to logits (n,) if `logits`, otherwise to probabilities (n,).
+    """
     metrics = {
         f"{name}_accuracy": float(np.mean((output > (0 if logits else 0.5)) == getattr(inputs, name).targets))
         for name, output in outputs.items()
@@ -22,7 +25,10 @@ def score_reviews(inputs: Inputs, outputs: dict[str, np.ndarray], logits: bool) 
 def score_outputs(
     outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, dict]]:
-    """The metrics of `outputs`, (n, 1) each of val and test, and the outputs for the test reviews."""
-    flat = {split: output[:, 0] for split, output in outputs.items()}
-    table = {"truth": inputs.test.targets, "forecast": flat["test"]}
-    return score_reviews(inputs, flat, schedule["logits"]), {"forecast": table}
+    """Return the metrics, and the columns of the table `forecast`: labels and outputs of the test reviews.
+
+    `outputs` maps "val" and "test" to a model's outputs (n, 1).
+    """
+    vectors = {split: output[:, 0] for split, output in outputs.items()}
+    columns = {"truth": inputs.test.targets, "forecast": vectors["test"]}
+    return score_reviews(inputs, vectors, schedule["logits"]), {"forecast": columns}

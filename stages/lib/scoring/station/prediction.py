@@ -1,4 +1,8 @@
-"""A station's forecasts: a window's is the same to the last bit whatever the others are, as `predict` needs."""
+"""Batch-invariant prediction for the station's models.
+
+The forecast for a window does not depend on which other windows share its batch, so that `predict` and `evaluate`
+agree bit for bit.
+"""
 
 import json
 import re
@@ -10,27 +14,33 @@ import numpy as np
 from stages.lib.nn.environment import keras
 from stages.lib.windows.input_set import Inputs, Split, Windows
 
-BATCH = 256  # windows; a batch of another size may be rounded differently
+BATCH_SIZE = 256  # windows; batches of another size may be rounded differently
 
 
 def predict_windows(model: keras.Model, windows: np.ndarray | Windows) -> np.ndarray:
-    """What `model` gives for `windows` (n, lookback, columns) in their own units: (n, leads, 3) float32.
+    """Return the outputs of `model` for `windows` (n, lookback, columns): (n, leads, 3) float32.
 
-    Every batch has BATCH windows, the last one filled up with its own first.
+    Every batch has BATCH_SIZE windows; the last one is padded with copies of its first window.
     """
-    run, found = compile_prediction(model), []
-    for start in range(0, len(windows), BATCH):
-        batch = np.ascontiguousarray(windows[start : start + BATCH])
-        filling = np.repeat(batch[:1], BATCH - len(batch), axis=0)
-        found.append(np.asarray(run(np.concatenate([batch, filling])))[: len(batch)])
-    return np.concatenate(found)
+    return run_in_batches(compile_prediction(model), windows)
+
+
+def run_in_batches(predict_batch: Callable[[np.ndarray], Any], windows: np.ndarray | Windows) -> np.ndarray:
+    """Return what `predict_batch`, made by `compile_prediction`, gives for `windows`; see `predict_windows`."""
+    outputs = []
+    for start in range(0, len(windows), BATCH_SIZE):
+        batch = np.ascontiguousarray(windows[start : start + BATCH_SIZE])
+        padding = np.repeat(batch[:1], BATCH_SIZE - len(batch), axis=0)
+        outputs.append(np.asarray(predict_batch(np.concatenate([batch, padding])))[: len(batch)])
+    return np.concatenate(outputs)
 
 
 def compile_prediction(model: keras.Model) -> Callable[[np.ndarray], Any]:
-    """Return what runs `model` on a batch, without XLA, whose compilation takes seconds and saves less.
+    """Return a function that runs `model` on a batch.
 
-    On TensorFlow, members of one architecture share a graph that takes their weights: to trace one for each takes
-    a second for five, ten times as long as a batch.
+    It does without XLA, whose compilation takes seconds and saves less. On TensorFlow, members of the same
+    architecture share one traced graph, which takes their weights as arguments: tracing five members separately
+    takes a second, ten times as long as a batch.
     """
     tensorflow = keras.backend.backend() == "tensorflow"
     members = [layer for layer in model.layers if isinstance(layer, keras.Model)]
@@ -42,24 +52,25 @@ def compile_prediction(model: keras.Model) -> Callable[[np.ndarray], Any]:
     first = members[0]
 
     @tf.function(autograph=False)
-    def shared(values: list[Any], windows: Any) -> Any:
+    def call_shared(values: list[Any], windows: Any) -> Any:
         with keras.StatelessScope(state_mapping=zip(first.variables, values, strict=True)):
             return type(first).call(first, windows, training=False)
 
-    def call(member: keras.Model) -> Callable[..., Any]:
-        return lambda windows, training=None, mask=None: shared([v.value for v in member.variables], windows)
+    def make_call(member: keras.Model) -> Callable[..., Any]:
+        return lambda windows, training=None, mask=None: call_shared([v.value for v in member.variables], windows)
 
     for member in members:
-        member.call = call(member)
+        member.call = make_call(member)
     return lambda windows: model(windows, training=False)
 
 
 def describe_architecture(member: keras.Model) -> str:
-    """What a member computes, without its weights and the numbers in its layers' names."""
+    """Return the configuration of `member` as JSON, without the numbers in the names of its layers."""
     config = json.dumps(member.get_config() | {"name": ""})
     return re.sub(r'_\d+(?=")', "", config)
 
 
-def predict_split(model: keras.Model, inputs: Inputs, split: Split) -> np.ndarray:
-    """What `model` gives for the windows of `split`, in order: (n, leads, 3) float32."""
-    return predict_windows(model, split.windows)
+def make_predictor(model: keras.Model, inputs: Inputs) -> Callable[[Split], np.ndarray]:
+    """Return a function from a split to the outputs of `model` for its windows, in order: (n, leads, 3) float32."""
+    predict_batch = compile_prediction(model)
+    return lambda split: run_in_batches(predict_batch, split.windows)

@@ -1,6 +1,6 @@
-"""How a station's forecast is verified: by lead, by month and by valid hour, each with its sample size.
+"""Verification of the station's forecasts by lead, month and hour of the valid time, each with its sample size.
 
-`scores` computes every score. Means are over windows and, where no lead is named, over all leads.
+The package `scores` computes each score. Means are over windows and, unless a lead is named, over all leads.
 """
 
 from typing import Any
@@ -10,51 +10,52 @@ import pandas as pd
 import xarray as xr
 from scores.continuous import additive_bias, mae, mse, quantile_score
 
-from stages.lib.scoring.station.prediction import predict_split
+from stages.lib.scoring.station.prediction import make_predictor
 from stages.lib.tasks.station.quantiles import QUANTILES
 from stages.lib.tasks.station.references import build_persistence, build_ridge
 from stages.lib.windows.input_set import Inputs, Meta, Split
 
-HEADLINE = 24  # hours ahead
+HEADLINE = 24  # lead in hours
 
 
 def get_headline_lead(meta: Meta) -> int:
-    """The lead in hours that is reported by itself: HEADLINE, or the last one of shorter forecasts."""
+    """Return the lead, in hours, that models are ranked by: HEADLINE, or the last lead of a shorter forecast."""
     return min(HEADLINE, meta.leads * meta.every)
 
 
 def score_each_forecast(targets: np.ndarray, outputs: np.ndarray, split: Split, every: float) -> pd.DataFrame:
-    """The scores of every forecast value: a row for each window and lead whose target was measured.
+    """Score each forecast value: one row per window and lead whose target was measured.
 
-    `targets` is (n, leads), `outputs` (n, leads, 3). Columns: lead (hours), valid (time), error, absolute, squared,
-    pinball (mean over quantiles), inside (the interval holds the truth), width; all in the target's unit.
+    `targets` is (n, leads) and `outputs` (n, leads, 3), in the target's unit; `every` is the time step in hours.
+    Columns: lead (hours), valid (time), error (forecast - truth), absolute, squared, pinball (mean over quantiles),
+    inside (whether the interval contains the truth) and width (of the interval).
     """
     leads = (np.arange(targets.shape[1]) + 1) * every
-    place = {"window": np.arange(len(targets)), "lead": leads}
-    truth = xr.DataArray(targets.astype(np.float64), place, ("window", "lead"))
+    coordinates = {"window": np.arange(len(targets)), "lead": leads}
+    truth = xr.DataArray(targets.astype(np.float64), coordinates, ("window", "lead"))
     low, median, high = (truth.copy(data=outputs[:, :, k].astype(np.float64)) for k in range(3))
-    each = {"preserve_dims": "all"}
+    options = {"preserve_dims": "all"}
     pinball = sum(
-        quantile_score(forecast, truth, level, **each)
+        quantile_score(forecast, truth, level, **options)
         for forecast, level in zip((low, median, high), QUANTILES, strict=True)
     )
-    table = {
-        "error": additive_bias(median, truth, **each),
-        "absolute": mae(median, truth, **each),
-        "squared": mse(median, truth, **each),
+    columns = {
+        "error": additive_bias(median, truth, **options),
+        "absolute": mae(median, truth, **options),
+        "squared": mse(median, truth, **options),
         "pinball": pinball / len(QUANTILES),
         "inside": (truth >= low) & (truth <= high),
         "width": high - low,
     }
-    frame = pd.DataFrame({name: values.to_numpy().ravel() for name, values in table.items()})
+    frame = pd.DataFrame({name: values.to_numpy().ravel() for name, values in columns.items()})
     frame.insert(0, "lead", np.tile(leads, len(targets)))
-    ahead = (leads * 3600).astype("timedelta64[s]")
-    frame.insert(1, "valid", (split.times[:, None] + ahead).ravel())
+    lead_times = (leads * 3600).astype("timedelta64[s]")
+    frame.insert(1, "valid", (split.times[:, None] + lead_times).ravel())
     return frame[np.isfinite(targets).ravel()]
 
 
 def average_scores(group: Any) -> pd.DataFrame:
-    """The mean scores of `cells`, grouped: n, mae, rmse, bias, pinball, coverage, width."""
+    """Average a grouped result of `score_each_forecast`; columns: bias, mae, rmse, pinball, coverage, width, n."""
     means = group[["error", "absolute", "squared", "pinball", "inside", "width"]].mean()
     means["squared"] **= 0.5
     names = {"error": "bias", "absolute": "mae", "squared": "rmse", "inside": "coverage"}
@@ -62,43 +63,48 @@ def average_scores(group: Any) -> pd.DataFrame:
 
 
 def skill_by_lead(targets: np.ndarray, median: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """1 - MAE / MAE of the reference, by lead and, last, over all: three times (n, leads) -> (leads + 1,)."""
-    own, other = (np.abs(targets - forecast) for forecast in (median, reference))
-    ratio = np.nanmean(own, axis=0) / np.nanmean(other, axis=0)
-    return 1 - np.append(ratio, np.nanmean(own) / np.nanmean(other))
+    """Return 1 - MAE / MAE of the reference at each lead, followed by the value over all leads: (leads + 1,).
+
+    `targets`, `median` and `reference` are (n, leads); targets may be NaN.
+    """
+    errors, reference_errors = (np.abs(targets - forecast) for forecast in (median, reference))
+    ratio = np.nanmean(errors, axis=0) / np.nanmean(reference_errors, axis=0)
+    return 1 - np.append(ratio, np.nanmean(errors) / np.nanmean(reference_errors))
 
 
 def score_outputs(
     outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """The metrics of `outputs`, (n, leads, 3) each of val and test; tables of the test forecasts and their scores.
+    """Return the metrics, and the tables of the test forecasts and their scores.
 
-    The metrics are at HEADLINE hours (suffix `_24h`) and over all leads. The tables: `forecast`, a row for each
-    origin and lead, and the scores `by_lead`, and at HEADLINE hours `by_month` and `by_hour`, of the valid time.
+    `outputs` maps "val" and "test" to quantiles (n, leads, 3). The metrics are at the headline lead (suffix `_24h`)
+    and over all leads. The tables are `forecast`, with one row per origin and lead; the mean scores `by_lead`; and
+    those at the headline lead `by_month` and `by_hour` of the valid time.
     """
     every, unit, test = inputs.meta.every, inputs.meta.unit, inputs.test
     lead = get_headline_lead(inputs.meta)
     position = lead // every - 1
-    label = f"_{lead:g}h"
+    lead_suffix = f"_{lead:g}h"
     references = {"": build_persistence(inputs), "_vs_ridge": build_ridge(inputs)}
+    predictors = {suffix: make_predictor(model, inputs) for suffix, model in references.items()}
     skill = {
-        (part, key): skill_by_lead(
-            getattr(inputs, part).targets,
-            outputs[part][:, :, 1],
-            predict_split(model, inputs, getattr(inputs, part))[:, :, 1],
+        (name, suffix): skill_by_lead(
+            getattr(inputs, name).targets,
+            outputs[name][:, :, 1],
+            predict(getattr(inputs, name))[:, :, 1],
         )
-        for part in ("val", "test")
-        for key, model in references.items()
+        for name in ("val", "test")
+        for suffix, predict in predictors.items()
     }
     frame = score_each_forecast(test.targets, outputs["test"], test, every)
     at_headline = frame[frame["lead"] == lead]
     val_error = np.abs(inputs.val.targets - outputs["val"][:, :, 1])[:, position]
     metrics = {
-        f"val_mae_{unit}{label}": float(np.nanmean(val_error)),
-        f"val_skill{label}": skill["val", ""][position],
+        f"val_mae_{unit}{lead_suffix}": float(np.nanmean(val_error)),
+        f"val_skill{lead_suffix}": skill["val", ""][position],
     }
-    for suffix, chosen, index in ((label, at_headline, position), ("", frame, -1)):
-        means = average_scores(chosen.groupby(np.zeros(len(chosen)))).iloc[0]
+    for suffix, scores, index in ((lead_suffix, at_headline, position), ("", frame, -1)):
+        means = average_scores(scores.groupby(np.zeros(len(scores)))).iloc[0]
         metrics |= {f"test_{key}_{unit}{suffix}": means[key] for key in ("mae", "rmse", "bias", "pinball", "width")}
         metrics[f"test_coverage{suffix}"] = means["coverage"]
         metrics |= {f"test_skill{key}{suffix}": skill["test", key][index] for key in references}
@@ -116,7 +122,10 @@ def score_outputs(
 
 
 def tabulate_forecasts(outputs: np.ndarray, split: Split, every: float) -> pd.DataFrame:
-    """The forecasts of `split` as they were given, a row for each origin and lead, in the target's unit."""
+    """Tabulate the forecasts of `split`, one row per origin and lead: origin, lead (hours), truth and quantiles.
+
+    `outputs` is (n, leads, 3) in the target's unit; `every` is the time step in hours.
+    """
     leads = (np.arange(outputs.shape[1]) + 1) * every
     columns = {"origin": np.repeat(split.times, len(leads)), "lead": np.tile(leads, len(outputs))}
     columns["truth"] = split.targets.ravel()

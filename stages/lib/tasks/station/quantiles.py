@@ -1,6 +1,6 @@
-"""Forecasts as quantiles: a model's last layer, and the loss that trains it.
+"""Quantile forecasts: the output layer of the station's models, and the loss that trains them.
 
-A forecast is (leads, 3): QUANTILES of every lead, in the target's unit.
+A forecast is (leads, 3): the QUANTILES of each lead, in the target's unit.
 """
 
 from typing import Any
@@ -18,18 +18,18 @@ OUTER = 0.3  # weight of the outer quantiles in the loss
 
 
 def build_quantile_model(window: Any, state: Any, inputs: Inputs) -> keras.Model:
-    """The model from `window` to quantiles of every lead by a dense layer over `state` (batch, features).
+    """Return the model from `window` to quantiles (batch, leads, 3): a dense layer over `state` (batch, features).
 
-    It gives changes, in the standard deviation of each lead, from the last value carried along the climatology. The
-    outer quantiles are distances from the median, so that they never cross.
+    The dense layer predicts the difference from a base forecast, which is the last value plus the change of the
+    climatological normal, in standard deviations of that difference at each lead. The outer quantiles are the
+    median minus and plus a positive distance, so that quantiles never cross.
     """
     leads = inputs.meta.leads
     base = climatological_normal(window, inputs, np.arange(leads + 1))
     base = last_value(window, inputs.meta.target) + base[:, 1:] - base[:, :1]
-    some = subsample(inputs.train)
-    scale = np.nanstd(some.targets - predict_in_batches(keras.Model(window, base), inputs, some), axis=0).astype(
-        np.float32
-    )
+    sample = subsample(inputs.train)
+    differences = sample.targets - predict_in_batches(keras.Model(window, base), inputs, sample)
+    scale = np.nanstd(differences, axis=0).astype(np.float32)
     changes = layers.Reshape((leads, len(QUANTILES)))(layers.Dense(leads * len(QUANTILES))(state))
     below, median, above = (changes[:, :, k : k + 1] for k in range(3))
     changes = ops.concatenate([median - ops.softplus(below), median, median + ops.softplus(above)], -1)
@@ -37,15 +37,20 @@ def build_quantile_model(window: Any, state: Any, inputs: Inputs) -> keras.Model
 
 
 def build_point_model(window: Any, median: Any) -> keras.Model:
-    """The model of a forecast without an interval, (batch, leads): all quantiles are the same until `finish`."""
+    """Return the model from `window` to quantiles that all equal `median` (batch, leads).
+
+    The calibration in `finish_model` then gives it an interval.
+    """
     return keras.Model(window, ops.repeat(median[:, :, None], len(QUANTILES), axis=2))
 
 
 def make_pinball_loss(weights: np.ndarray) -> Any:
-    """The pinball loss over QUANTILES (Koenker and Bassett, 1978), each lead's weighed by `weights` (leads,).
+    """Return the pinball loss over QUANTILES (Koenker and Bassett, 1978), with `weights` (leads,) for the leads.
 
-    Doubled, so that the median alone would give the absolute error; the outer quantiles count for OUTER, as more
-    would cost the median skill. Targets that are not a number are skipped.
+        loss(q) = 2 max(q (y - f), (q - 1) (y - f))         of the quantile q, the target y and the forecast f
+
+    The factor of 2 makes the loss of the median the absolute error. The outer quantiles have the weight OUTER; a
+    larger one would reduce the skill of the median. NaN targets contribute nothing.
     """
     levels = np.array(QUANTILES, np.float32)
     weights = (weights[:, None] * np.array([OUTER, 1, OUTER])).astype(np.float32)

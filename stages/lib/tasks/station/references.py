@@ -1,4 +1,4 @@
-"""The references that a station's models are compared with."""
+"""The reference forecasts that the station's models are compared with."""
 
 import keras
 import numpy as np
@@ -9,17 +9,17 @@ from stages.lib.tasks.station.features import calendar_harmonics, last_value, la
 from stages.lib.tasks.station.quantiles import build_point_model
 from stages.lib.windows.input_set import Inputs, Split, Windows
 
-RIDGE = 0.003  # penalty of the ridge reference, chosen on validation
+RIDGE = 0.003  # penalty per window of the ridge reference, chosen on validation
 
 
 def build_persistence(inputs: Inputs) -> keras.Model:
-    """The same hour yesterday; from the second day of leads on, of the last day measured."""
+    """Build the persistence forecast: the latest value measured at the same hour of the day."""
     window = keras.Input(inputs.shape)
     return build_point_model(window, last_value_at_hour(window, inputs))
 
 
 def build_ridge(inputs: Inputs) -> keras.Model:
-    """Linear in every value of the window and the calendar, as a change from the target's last value."""
+    """Build the ridge regression from all values of the window and the calendar to the change of the target."""
     window = keras.Input(inputs.shape)
     values = layers.Flatten()(normalize_window(window, inputs))
     calendar = calendar_harmonics(last_value(window, -2), last_value(window, -1))
@@ -33,28 +33,29 @@ def build_ridge(inputs: Inputs) -> keras.Model:
 
 
 def fit_ridge(features: keras.Model, inputs: Inputs, base: keras.Model, alpha: float) -> np.ndarray:
-    """The ridge regression from `features` (n, k) of the training windows to target - `base` (n, leads).
+    """Fit a ridge regression from `features` (n, k) to target - `base` (n, leads) on the training windows.
 
-    Returns (k, leads): least squares with a penalty of `alpha` a window, for features of about unit variance.
-    If at least half of the windows have every target, only those are used, in one regression for all leads, which
-    is faster; otherwise each lead uses the windows that have its target.
+    Returns the weights (k, leads). The penalty is `alpha` per window; the features should have about unit variance.
+    If at least half of the windows have all targets, one regression for all leads uses these windows, which is
+    faster; otherwise each lead uses the windows that have its target.
     """
     measured = np.isfinite(inputs.train.targets)
     complete = measured.all(axis=1)
-    together = 2 * complete.sum() >= len(complete)
-    used = complete if together else measured.any(axis=1)
+    one_regression = 2 * complete.sum() >= len(complete)
+    mask = complete if one_regression else measured.any(axis=1)
     starts, targets, times = inputs.train.windows.starts, inputs.train.targets, inputs.train.times
-    split = Split(Windows(inputs.rows, starts[used], inputs.meta.time), targets[used], times[used])
+    split = Split(Windows(inputs.rows, starts[mask], inputs.meta.time), targets[mask], times[mask])
     x = predict_in_batches(features, inputs, split).astype(np.float64)
     y = split.targets - predict_in_batches(base, inputs, split).astype(np.float64)
-    if together:
+    if one_regression:
         return solve_ridge(x, y, alpha)
-    return np.stack(
-        [solve_ridge(x[there], y[there, lead], alpha) for lead, there in enumerate(np.isfinite(y).T)], 1
-    )
+    return np.stack([solve_ridge(x[mask], y[mask, lead], alpha) for lead, mask in enumerate(np.isfinite(y).T)], 1)
 
 
 def solve_ridge(x: np.ndarray, y: np.ndarray, alpha: float) -> np.ndarray:
-    """The weights (k,) or (k, leads) of the ridge regression from `x` (n, k) to `y` (n,) or (n, leads)."""
+    """Solve (x'x + alpha n I) w = x'y for the weights w (k,) or (k, leads).
+
+    `x` is (n, k), `y` (n,) or (n, leads).
+    """
     penalty = alpha * len(x) * np.eye(x.shape[1])
     return np.linalg.solve(x.T @ x + penalty, x.T @ y)

@@ -1,4 +1,4 @@
-"""How a station's models are trained: pinball loss over every lead, members averaged, then calibrated."""
+"""Training of the station's models: pinball loss over all leads, average of the members, calibrated intervals."""
 
 from typing import Any
 
@@ -7,26 +7,27 @@ import numpy as np
 from keras import layers
 
 from stages.lib.nn.batches import predict_in_batches
-from stages.lib.nn.compiling import compile_learner
+from stages.lib.nn.compiling import compile_learner, count_steps
 from stages.lib.tasks.station.calibration import apply_margins, conformal_margins
 from stages.lib.tasks.station.features import subsample
 from stages.lib.tasks.station.quantiles import QUANTILES, make_pinball_loss
 from stages.lib.tasks.station.references import build_persistence
 from stages.lib.windows.input_set import Inputs
 
-WARMUP = 100  # steps
-FLOOR = 0.2  # of the learning rate, where it ends: the weights that are averaged should still differ
+WARMUP = 100  # steps over which the learning rate rises
+FLOOR = 0.2  # final fraction of the learning rate; above 0, so that the weights to average still differ
 
 
 def compile_for_training(
     learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]
 ) -> None:
-    """Compile `learner`, which wraps `model`: AdamW, its rate warmed up and then falling as a cosine to FLOOR.
+    """Compile `learner`, which wraps `model`, with AdamW and the pinball loss.
 
-    Leads count by how little they change, those near 24 hours up to seven times: they are what the model is for.
+    The learning rate rises linearly over WARMUP steps and then decays as a cosine to FLOOR. The weight of a lead is
+    inversely proportional to the standard deviation of the target's change up to that lead, and up to seven times
+    as large near 24 hours, the lead that the models are ranked by.
     """
-    each = schedule["steps_per_epoch"] or -(-len(inputs.train.windows) // schedule["batch_size"])
-    steps = schedule["epochs"] * each
+    steps = count_steps(inputs, schedule)
     warmup = min(WARMUP, steps // 2)
     rate = keras.optimizers.schedules.CosineDecay(
         schedule["learning_rate"] / 10,
@@ -38,43 +39,43 @@ def compile_for_training(
     optimizer = keras.optimizers.AdamW(rate, weight_decay=schedule["weight_decay"], global_clipnorm=1.0)
     lead = np.arange(1, inputs.meta.leads + 1) * inputs.meta.every
     weights = 1 + 6 * np.exp(-(((lead - 24) / 3) ** 2))
-    some = subsample(inputs.train)
-    origin = some.windows[:][:, -1, inputs.meta.target]
-    change = np.nanstd(some.targets - origin[:, None], axis=0)
+    sample = subsample(inputs.train)
+    last = sample.windows[:][:, -1, inputs.meta.target]
+    change = np.nanstd(sample.targets - last[:, None], axis=0)
     loss = make_pinball_loss(weights / weights.mean() / change)
-    # Without XLA around the GRU's own compiled loops: 23 ms a step instead of 50.
-    compiled = False if keras.backend.backend() == "tensorflow" else "auto"
-    compile_learner(learner, optimizer, loss, [], compiled)
+    # The GRU compiles its own loops; with XLA around them, a step takes 50 ms instead of 23.
+    jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
+    compile_learner(learner, optimizer, loss, [], jit_compile)
 
 
 def finish_model(
     name: str, members: list[keras.Model], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """The mean of `members` with calibrated intervals as one model, and what another program must know of it."""
+    """Return one model, the average of `members` with calibrated intervals, and its description for model.json."""
     window = keras.Input(inputs.shape, name="window")
     outputs = [member(window) for member in members]
     mean = outputs[0] if len(outputs) == 1 else layers.Average()(outputs)
     average = keras.Model(window, mean)
     validation = predict_in_batches(average, inputs, inputs.val)
-    distance = conformal_margins(inputs.val.targets, validation)
-    model = keras.Model(window, apply_margins(mean, distance), name=name)
+    margins = conformal_margins(inputs.val.targets, validation)
+    model = keras.Model(window, apply_margins(mean, margins), name=name)
     return model, describe_model(name, validation[:, :, 1], inputs, schedule)
 
 
 def describe_model(name: str, median: np.ndarray, inputs: Inputs, schedule: dict[str, Any]) -> dict[str, Any]:
-    """What model.json says: the window that model.keras takes, what it gives, and how good that is on validation.
+    """Return the content of model.json: inputs, outputs and periods of the model, MAE and skill on validation.
 
-    `median` (n, leads) are its validation forecasts. The intervals were calibrated on these very windows, so that
-    their coverage there would say nothing.
+    `median` (n, leads) are the model's validation forecasts. There is no coverage, because the intervals were
+    calibrated on the same windows.
     """
     meta, val = inputs.meta, inputs.val
     reference = predict_in_batches(build_persistence(inputs), inputs, val)
-    own, other = (np.nanmean(np.abs(val.targets - q), axis=0) for q in (median, reference[:, :, 1]))
-    ahead = np.timedelta64(round(meta.leads * meta.every * 3600), "s")
-    behind = np.timedelta64(round((meta.time - 1) * meta.every * 3600), "s")
+    mae, reference_mae = (np.nanmean(np.abs(val.targets - q), axis=0) for q in (median, reference[:, :, 1]))
+    horizon = np.timedelta64(round(meta.leads * meta.every * 3600), "s")
+    lookback = np.timedelta64(round((meta.time - 1) * meta.every * 3600), "s")
     periods = {
-        part: [str(split.times[0] - behind), str(split.times[-1] + ahead)]
-        for part, split in (("training", inputs.train), ("validation", val))
+        period: [str(split.times[0] - lookback), str(split.times[-1] + horizon)]
+        for period, split in (("training", inputs.train), ("validation", val))
     }
     return {
         "model": name,
@@ -86,6 +87,6 @@ def describe_model(name: str, median: np.ndarray, inputs: Inputs, schedule: dict
         "quantiles": list(QUANTILES),
         "seeds": [schedule["seed"] + member for member in range(schedule["members"])],
         **periods,
-        "validation_mae": own.round(4).tolist(),
-        "validation_skill": (1 - own / other).round(4).tolist(),
+        "validation_mae": mae.round(4).tolist(),
+        "validation_skill": (1 - mae / reference_mae).round(4).tolist(),
     }
