@@ -50,7 +50,7 @@ def test_every_layout_has_a_recipe():
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_recipe_reads_the_file(name, tmp_path):
-    settings = DEFAULTS | YAML(typ="safe").load(RECIPES[name])
+    settings = DEFAULTS | YAML(typ="safe").load(RECIPES[name])["dataset"]
     settings.pop("source", None)
     record = validate_settings(Record, settings, "dataset")
     check(name, read_csv_files(place(name, tmp_path), record), record.sentinels)
@@ -239,6 +239,14 @@ def test_irregular_readings_on_a_grid(readings, by):
     assert times == sorted(points)
     expected = [points[time][-1] if by == "last" else math.fsum(points[time]) / len(points[time]) for time in times]
     np.testing.assert_allclose(columns["T"], expected, rtol=1e-12)
+
+
+def test_a_block_that_a_logger_wrote_twice_counts_once_on_a_grid():
+    block = "2024-01-01 00:01,1\n2024-01-01 00:02,5\n"
+    text = f"time,T\n{block}{block}2024-01-01 00:03,6\n"
+    assert read(text, resample={"minutes": 10})[1]["T"] == [4]
+    late = f"time,T\n{block}2024-01-01 00:01,2\n"
+    refused(late, "line 4, column 'time'", "a time not before", resample={"minutes": 10})
 
 
 def test_the_mean_of_directions_goes_round_north():
