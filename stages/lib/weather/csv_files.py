@@ -238,8 +238,8 @@ def read_csv_file(path: Path, settings: Record) -> tuple[str, Rows, list[str]]:
 def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarray, many: bool = False) -> None:
     """Raise UserError unless the rows of `table`, found at `lines` of the file `name`, are in time order.
 
-    Most times must be there once, unless `many` rows may share one. A block of rows that a logger wrote twice, and a
-    few rows of one time, are let through, and counted later.
+    Most times must be there once, unless `many` rows may share one. A block of rows that a logger wrote twice, and
+    a few rows of one time, are let through, and counted later.
     """
 
     def fields(rows: np.ndarray) -> list[np.ndarray]:
@@ -283,10 +283,12 @@ def shape_rows(rows: Rows, name: str, settings: Record) -> pa.Table:
     check_time_order(table, name, rows.lines, many=settings.resample is not None)
     if not settings.resample:
         return assemble(label_interval_end(rows.moments), columns) if settings.label == "start" else table
-    forward = rows.moments >= np.maximum.accumulate(rows.moments)  # the others equal an earlier row
     minutes, by = settings.resample.minutes, settings.resample.by
-    arrays = {column: to_numpy(values)[forward] for column, values in columns.items()}
-    points, arrays = resample_to_grid(rows.moments[forward], arrays, minutes, by, settings.sentinels)
+    arrays = {column: to_numpy(values) for column, values in columns.items()}
+    bits = [rows.moments.view(np.int64), *(values.view(np.int64) for values in arrays.values())]
+    first = np.sort(np.unique(np.column_stack(bits), axis=0, return_index=True)[1])  # without rows written twice
+    arrays = {column: values[first] for column, values in arrays.items()}
+    points, arrays = resample_to_grid(rows.moments[first], arrays, minutes, by, settings.sentinels)
     print(f"{name}: {len(rows.moments):,} rows put on {len(points):,} points every {minutes:g} minutes, by {by}")
     return assemble(points, {column: pa.array(values) for column, values in arrays.items()})
 
