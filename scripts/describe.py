@@ -119,7 +119,7 @@ def guess_settings(data: bytes, name: str) -> tuple[Settings, dict[str, str]]:
     decimal = guess_decimal(texts, separator)
     settings["decimal"] = decimal
     written = [" ".join(row[position] for position in positions) for row in rows]
-    settings |= guess_clock(written, format, text[:2000], remarks)
+    settings |= guess_clock(written, format, " ".join(names), text[:2000], remarks)
     settings |= guess_pivot(texts, header, width)
     if pivot := settings.get("pivot"):
         sensors = texts[pivot["columns"]]
@@ -201,7 +201,7 @@ def guess_decimal(columns: dict[str, list[str]], separator: str) -> str:
     return "," if separator != "," and counts[","] > counts["."] else "."
 
 
-def guess_clock(texts: list[str], format: str, head: str, remarks: dict[str, str]) -> Settings:
+def guess_clock(texts: list[str], format: str, names: str, head: str, remarks: dict[str, str]) -> Settings:
     """Return the `zone`, where the times need one, and ask for what they do not tell."""
     times, offsets = parse_clock(pa.array(texts), format)
     if offsets is not None:
@@ -209,7 +209,8 @@ def guess_clock(texts: list[str], format: str, head: str, remarks: dict[str, str
         return {"zone": "UTC"} if changing else {}
     zone, remark = guess_zone(times, head)
     if zone is None:
-        remarks["time"] = "UTC, or the station's standard time? For local time with summer time, set `zone`"
+        if not re.search(r"\b(UTC|GMT|LST)\b", names):
+            remarks["time"] = "UTC, or the station's standard time? For local time with summer time, set `zone`"
         return {}
     remarks["zone"] = remark
     return {"zone": zone}

@@ -50,9 +50,9 @@ def test_every_layout_has_a_recipe():
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_recipe_reads_the_file(name, tmp_path):
-    settings = DEFAULTS | YAML(typ="safe").load(RECIPES[name])
+    settings = DEFAULTS | YAML(typ="safe").load(RECIPES[name])["records"]["station"]
     settings.pop("source", None)
-    record = validate_settings(Record, settings, "dataset")
+    record = validate_settings(Record, settings, "records", "station")
     check(name, read_csv_files(place(name, tmp_path), record), record.sentinels)
 
 
@@ -165,10 +165,10 @@ def test_epoch_seconds(second, fraction, milliseconds):
 def test_hour_24_is_the_next_day(day, hour, format):
     if day.year < 1000 or (day.year, day.month) == (9999, 12):
         return
-    text = datetime(day.year, day.month, day.day).strftime(format.replace("%H", "@")).replace("@", f"{hour:02}")
+    pattern = datetime(day.year, day.month, day.day).strftime(format.replace("%H", "@"))
     expected = datetime(day.year, day.month, day.day) + timedelta(hours=hour)
-    assert read(f"time,T\n{text},1\n", format=format)[0] == [expected]
-    refused(f"time,T\n{text.replace(f'{hour:02}', '25', 1) if hour else 'x'},1\n", "line 2", format=format)
+    assert read(f"time,T\n{pattern.replace('@', f'{hour:02}')},1\n", format=format)[0] == [expected]
+    refused(f"time,T\n{pattern.replace('@', '25')},1\n", "line 2, column 'time'", format=format)
 
 
 def test_hour_24_has_no_minutes():
@@ -239,6 +239,14 @@ def test_irregular_readings_on_a_grid(readings, by):
     assert times == sorted(points)
     expected = [points[time][-1] if by == "last" else math.fsum(points[time]) / len(points[time]) for time in times]
     np.testing.assert_allclose(columns["T"], expected, rtol=1e-12)
+
+
+def test_a_block_that_a_logger_wrote_twice_counts_once_on_a_grid():
+    block = "2024-01-01 00:01,1\n2024-01-01 00:02,5\n"
+    text = f"time,T\n{block}{block}2024-01-01 00:03,6\n"
+    assert read(text, resample={"minutes": 10})[1]["T"] == [4]
+    late = f"time,T\n{block}2024-01-01 00:01,2\n"
+    refused(late, "line 4, column 'time'", "a time not before", resample={"minutes": 10})
 
 
 def test_the_mean_of_directions_goes_round_north():

@@ -32,7 +32,7 @@ def find_blocks(text: str, language: str) -> list[str]:
 def merge(base: Any, changes: Any) -> Any:
     if not isinstance(changes, dict):
         return changes
-    return base | {key: merge(base.get(key, {}), value) for key, value in changes.items()}
+    return base | {key: merge(base.get(key) or {}, value) for key, value in changes.items()}
 
 
 @pytest.mark.parametrize("text", [block for page in PAGES.values() for block in find_blocks(page, "yaml")])
@@ -105,7 +105,7 @@ def test_commands_exist(page: str) -> None:
         words = re.split(r" &&| +#|  ", command)[0].split()
         assert [word for word in words if "=" not in word and word not in targets] == [], command
     for stage in re.findall(r"\./run ([a-z_]+)", PAGES[page]):
-        assert stage == "predict" or (ROOT / f"stages/{stage}.py").exists(), stage
+        assert stage in ("describe", "predict") or (ROOT / f"stages/{stage}.py").exists(), stage
     for module in re.findall(r"-m ((?:scripts|benchmarks)\.\w+)", PAGES[page]):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
 

@@ -60,9 +60,9 @@ def is_address(text: str) -> bool:
 
 
 def get_file_name(text: str) -> str:
-    """Return the last part of a path or, made safe for any file system, of an address's path.
+    """Return the file name of a path, or of a URL with unsafe characters replaced.
 
-    An address with a query need not end in a file's name, as `...?station=5&format=csv`: `.csv` is added.
+    A URL with a query need not end in a file name, as `...?station=5&format=csv`: `.csv` is added.
     """
     if not is_address(text):
         return Path(text).name

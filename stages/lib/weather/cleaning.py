@@ -96,7 +96,7 @@ def clean_record(
 
     `record` has the times, as datetime64[s], and then the columns, as `read_record` returns it. Messages call it
     `label`, and its section of params.yaml `key`. `interval_and_phase` are those of the grid; see
-    `to_regular_grid`. A column without any measured value is dropped. Raises UserError if that is the target, if the
+    `to_regular_grid`. A column without any measured value is dropped. Raises UserError if the target is, if the
     record lacks a column that params.yaml names, or if a column has another unit than its check.
     """
     grid, report = to_regular_grid(pd.DataFrame(record), label, interval_and_phase)

@@ -235,11 +235,11 @@ def read_csv_file(path: Path, settings: Record) -> tuple[str, Rows, list[str]]:
     return name, rows, body.columns
 
 
-def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarray) -> None:
+def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarray, many: bool = False) -> None:
     """Raise UserError unless the rows of `table`, found at `lines` of the file `name`, are in time order.
 
-    Most times must be there once. A block of rows that a logger wrote twice, and a few rows of one time, are let
-    through, and counted later.
+    Most times must be there once, unless `many` rows may share one. A block of rows that a logger wrote twice, and
+    a few rows of one time, are let through, and counted later.
     """
 
     def fields(rows: np.ndarray) -> list[np.ndarray]:
@@ -261,7 +261,7 @@ def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarr
         known.add(tuple(values))
     twice = np.flatnonzero(stamps[1:] == stamps[:-1]) + 1
     differing = twice[np.any([a != b for a, b in zip(fields(twice), fields(twice - 1), strict=True)], axis=0)]
-    if len(differing) > max(FEW, len(stamps) // 100):
+    if not many and len(differing) > max(FEW, len(stamps) // 100):
         raise UserError(
             f"{name}, line {lines[differing[0]]}, {label} one row per time, found {stamps[differing[0]]} again "
             f"with other values, and {len(differing) - 1:,} more such rows; are two stations in one file?"
@@ -280,23 +280,20 @@ def shape_rows(rows: Rows, name: str, settings: Record) -> pa.Table:
 
     columns = {column: rows.table[column] for column in rows.table.column_names}
     table = assemble(rows.moments, columns)
+    check_time_order(table, name, rows.lines, many=settings.resample is not None)
     if not settings.resample:
-        check_time_order(table, name, rows.lines)
         return assemble(label_interval_end(rows.moments), columns) if settings.label == "start" else table
-    if len(late := np.flatnonzero(np.diff(rows.moments) < np.timedelta64(0))):
-        row = int(late[0]) + 1
-        raise UserError(
-            f"{name}, line {rows.lines[row]}, column {time!r}: expected a time not before "
-            f"{rows.moments[row - 1]} of the row before, found {rows.moments[row]}; sort the rows by time"
-        )
     minutes, by = settings.resample.minutes, settings.resample.by
     arrays = {column: to_numpy(values) for column, values in columns.items()}
-    points, arrays = resample_to_grid(rows.moments, arrays, minutes, by, settings.sentinels)
+    bits = [rows.moments.view(np.int64), *(values.view(np.int64) for values in arrays.values())]
+    first = np.sort(np.unique(np.column_stack(bits), axis=0, return_index=True)[1])  # without rows written twice
+    arrays = {column: values[first] for column, values in arrays.items()}
+    points, arrays = resample_to_grid(rows.moments[first], arrays, minutes, by, settings.sentinels)
     print(f"{name}: {len(rows.moments):,} rows put on {len(points):,} points every {minutes:g} minutes, by {by}")
     return assemble(points, {column: pa.array(values) for column, values in arrays.items()})
 
 
-def read_csv_files(files: list[Path], settings: Record, key: str = "dataset") -> pa.Table:
+def read_csv_files(files: list[Path], settings: Record, key: str = "records") -> pa.Table:
     """Return the rows of all `files`, whose settings are at `key` of params.yaml, as one table.
 
     The files follow one another in time. With settings.side_by_side, only those with equal columns do, and the

@@ -1,5 +1,6 @@
 """What can be told about a file of weather data by looking at it: its layout, its columns and their units."""
 
+import contextlib
 import csv
 import math
 import re
@@ -25,7 +26,8 @@ SENTINELS = (-9999.0, -999.0, -99.9, -999.9, -99.99, 9999.0, 999.9)
 NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 FLAGGED = re.compile(rf"({NUMBER.pattern})[ \t]*([^\d\s.,eE+:-]{{1,2}})")
 LEFT_OUT = re.compile(
-    r"(station|stn|id|no|number|name)|.*(_id|flag|quality|qn_?\d*)|eor|usunits|interval|year|month|day|coco", re.I
+    r"(station|stn|id|no|number|name)|.*(_id|flag|quality|qn_?\d*)|eor|usunits|interval|year|month|day|hour\b.*|coco",
+    re.I,
 )
 PARTS = {"%Y": (1900, 2100), "%m": (1, 12), "%d": (1, 31), "%H": (0, 24)}
 METEOSTAT = ["date", "hour", "temp", "dwpt", "rhum", "prcp", "snow", "wdir", "wspd", "wpgt", "pres", "tsun", "coco"]
@@ -61,14 +63,13 @@ def split_line(line: str, separator: str) -> list[str]:
 
 
 def guess_encoding(data: bytes) -> str:
-    """Return utf-16 or utf-8 where `data` says so or reads as such, else cp1252."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "utf-16"
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8"
+    """Return the first of a few encodings in which `data` is text; latin-1 takes any."""
+    first = ["utf-16"] if data[:2] in (b"\xff\xfe", b"\xfe\xff") else []
+    for encoding in (*first, "utf-8", "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            data.decode(encoding)
+            return encoding
+    return "latin-1"
 
 
 def guess_separator(lines: list[str]) -> tuple[str, int]:
@@ -121,7 +122,7 @@ def guess_time(rows: list[list[str]]) -> tuple[list[int], str] | None:
     first = [column[0] for column in columns]
     for position, text in enumerate(first):
         digits = len(re.sub(r"\D", "", text))
-        if re.fullmatch(r"\d{9,10}", text):
+        if re.fullmatch(r"\d{9,10}", text) and parse([text], "%Y%m%d%H") is None:
             consider([position], "epoch", 3)
         if re.fullmatch(r"\d{12,13}", text):
             consider([position], "epoch_ms", 3)
@@ -132,7 +133,7 @@ def guess_time(rows: list[list[str]]) -> tuple[list[int], str] | None:
                 for joint in JOINTS:
                     for clock in CLOCKS:
                         if joint != "" or (day == "%Y%m%d" and len(text) == {"%H": 10, "%H%M": 12}.get(clock)):
-                            consider([position], day + joint + clock, 3.1 if joint == "" else 2)
+                            consider([position], day + joint + clock, 2)
             if "." in text and ":" in text:
                 consider([position], ISO, 1.9)
         if digits in (6, 7, 8):
@@ -245,8 +246,12 @@ def inspect_column(texts: list[str]) -> Column:
     if strays or not rest:
         return Column(np.array([]), missing, set(), set(), False, strays[0] if strays else "")
     flags = {found[4] for text in rest if (found := FLAGGED.fullmatch(text))}
-    sentinels = {value for value in values.values() if value in SENTINELS}
-    numbers = np.array([values[text] for text in texts if text in rest and values[text] not in SENTINELS])
+    numbers = np.array([values[text] for text in texts if text in rest])
+    common = numbers[~np.isin(numbers, SENTINELS)]
+    low, high = (common.min(), common.max()) if len(common) else (0, 0)
+    far = (numbers < 2 * low - high) | (numbers > 2 * high - low)  # 999.9 may be a pressure
+    sentinels = set(numbers[far & np.isin(numbers, SENTINELS)].tolist())
+    numbers = numbers[~np.isin(numbers, list(sentinels))]
     return Column(numbers, missing, flags, sentinels, False, None if len(numbers) else "")
 
 
@@ -269,6 +274,10 @@ def guess_columns(columns: dict[str, list[str]], units: dict[str, str]) -> Guess
         bare = re.sub(r"^Hourly", "", name)
         constant = look.text is None and not look.compass and len(set(look.numbers)) < 2 < len(columns[name])
         fits = [quantity for quantity, words in QUANTITIES.items() if re.search(words, bare, re.I)]
+        if name in QUANTITIES:
+            fits = [name]
+        elif fits and fits[0] in columns:
+            fits = []
         if look.text is not None or LEFT_OUT.fullmatch(bare) or (constant and not fits):
             leave_out.append(name)
             continue
@@ -287,6 +296,8 @@ def guess_columns(columns: dict[str, list[str]], units: dict[str, str]) -> Guess
         if unit is None and len(look.numbers):
             unit = guess_unit(quantity, look.numbers, american and not find_unit(name), tenths)
             unsure += [] if quantity in ("rh (%)", "wd (deg)") else [name]
+        if name == quantity:
+            continue
         target = get_unit(quantity)
         if unit == "10 deg" and quantity != "wd (deg)":
             unit = None

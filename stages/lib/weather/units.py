@@ -1,4 +1,4 @@
-"""Units, as column names carry them, and their conversion."""
+"""Units in column names, and their conversion."""
 
 import functools
 import re
