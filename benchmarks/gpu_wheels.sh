@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What benchmarks/gpu.py imports apart from JAX and NumPy, for a Linux machine (x86-64) that reaches no package index:
-#   benchmarks/gpu_wheels.sh collect wheels        here: download the wheels for Python 3.11 to 3.13, some 15 MB
-#   benchmarks/gpu_wheels.sh install wheels site   there: install those of its python3 into the folder `site`
-# Keras needs no h5py as long as no .h5 file is read or written. constraints.txt has the versions.
+# The packages that benchmarks/gpu.py needs besides JAX and NumPy, for an x86-64 Linux machine without a network:
+#   benchmarks/gpu_wheels.sh collect wheels        elsewhere: download wheels for Python 3.11 to 3.13, some 15 MB
+#   benchmarks/gpu_wheels.sh install wheels site   on that machine: install those of its python3 into `site`
+# constraints.txt has the versions. Keras needs h5py only for .h5 files.
 set -euo pipefail
 PACKAGES="keras absl-py namex optree packaging rich markdown-it-py mdurl Pygments ruamel.yaml tqdm
   pydantic pydantic_core annotated-types typing_extensions typing-inspection"
@@ -20,7 +20,7 @@ case "${1:-} $#" in
     du -sh "$2"
     ;;
   "install 3")
-    # Into a folder of its own: a virtual environment on top of another one would not see the other's JAX.
+    # A folder on PYTHONPATH, because a new virtual environment would not see the JAX of an existing one.
     # shellcheck disable=SC2086
     "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-cache-dir --upgrade \
       --find-links "$2" --target "$3" $PACKAGES

@@ -12,29 +12,25 @@ pytest.importorskip("jax")
 ROOT = Path(__file__).parents[1]
 
 
-def run_benchmark(*arguments: str) -> subprocess.CompletedProcess:
-    variables = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "benchmarks.gpu", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
-
-
 @pytest.mark.slow
 def test_two_steps_of_two_models(tmp_path: Path) -> None:
-    options = ["--steps", "2", "--models", "dense", "lstm", "--batches", "256", "--output", str(tmp_path)]
-    done = run_benchmark(*options)
-    assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "gpu.json").read_text())
+    output = tmp_path / "gpu.json"
+    options = ["--steps", "2", "--models", "dense", "gru", "--batches", "--unroll", "2", "--output", output]
+    variables = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "benchmarks.gpu", *map(str, options)]
+    process = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    results = json.loads(output.read_text())
     assert results["missing"] == {}
-    (check,) = results["check"]
-    assert check["difference"] == 0  # from the losses of another process on the same processor
-    dense, lstm = results["models"]["dense"], results["models"]["lstm"]
-    assert sorted(dense["step ms"]) == ["128", "256"] and min(dense["step ms"].values()) > 0
-    # 240 steps, 14 columns, 32 units: forwards, to the gradients of both kernels, and back through time.
-    assert lstm["FLOP a window"] == pytest.approx(240 * 2 * 4 * 32 * (2 * 14 + 3 * 32), rel=0.01)
-    page = (tmp_path / "gpu.md").read_text()
-    assert "| lstm | 128 |" in page and page in done.stdout
+    assert [row["difference"] for row in results["check"]] == [0, 0]  # both trainings ran on the CPU
+    cases = [(row["model"], row["batch"], row["unroll"]) for row in results["steps"]]
+    assert cases == [("dense", 128, 1), ("gru", 128, 1), ("gru", 128, 2)]
+    # 240 time steps, 14 columns, 32 units, 3 gates; forward, the gradients of both kernels, back through time.
+    for row in results["steps"][1:]:
+        assert row["GFLOP a window"] == pytest.approx(240 * 2 * 3 * 32 * (2 * 14 + 3 * 32) / 1e9, rel=0.01)
+    assert results["training"]["epochs"] == 20 and results["training"]["steps an epoch"] == 2
 
 
 def test_wheels_script_says_what_it_takes() -> None:
-    done = subprocess.run([ROOT / "benchmarks/gpu_wheels.sh", "fetch"], capture_output=True, text=True)
-    assert done.returncode == 2 and "found `fetch`" in done.stderr
+    process = subprocess.run([ROOT / "benchmarks/gpu_wheels.sh", "fetch"], capture_output=True, text=True)
+    assert process.returncode == 2 and "found `fetch`" in process.stderr
