@@ -18,15 +18,17 @@ from stages.lib.reports.leftovers import check_leftovers
 REPOSITORY = Path(__file__).parents[1]
 COMMITTED = YAML(typ="safe").load(REPOSITORY / "params.yaml")
 VALID = {
-    "dataset": {
-        **{"source": "sample", "size": None, "sha256": None},
-        **{"time": "t", "format": "%Y-%m-%d", "encoding": "utf-8", "target": "T", "sentinels": []},
+    "records": {
+        "jena": {
+            **{"source": "sample", "size": None, "sha256": None},
+            **{"time": "t", "format": "%Y-%m-%d", "encoding": "utf-8", "target": "T", "sentinels": []},
+        },
     },
-    "split": {"train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 8},
+    "split": {"record": "jena", "train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 8},
     "inputs": {"hourly": {"lookback": 12, "step": 6, "delay": 1}},
-    "clean": {"max_gap": 3, "wind": None, "checks": {}},
+    "clean": {"max_gap": 3, "checks": {}},
     "periods": {"train": "2009-01-01", "val": "2012-01-01", "test": "2014-01-01", "end": None},
-    "clock": {"station": {"every": 1, "lookback": 72, "leads": 48}},
+    "clock": {"station": {"record": "jena", "every": 1, "lookback": 72, "leads": 48}},
     "reviews": {"source": "sample", "size": None, "sha256": None, "vocabulary": 9},
     "tokens": {"words": {"words": 10, "length": 5, "reverse": False, "val": 0.2}},
     "training": {"batch_size": 4, "learning_rate": 0.01, "max_epochs": None, "seed": 1, "threads": 1},
@@ -103,6 +105,8 @@ def test_no_library_that_is_slow_to_import_is_taken(root):
     "changes",
     [
         [("models", "flat", "bias", False)],
+        [("records", "second", VALID["records"]["jena"])],
+        [("records", "second", VALID["records"]["jena"]), ("clock", "station", "record", "second")],
         [("models", "flat", REMOVED)],
         [("models", "borrowed", {"task": "forecast", "inputs": "hourly", "epochs": 0, "anything": 1})],
         [("training", "learning_rate", 1)],
@@ -121,8 +125,12 @@ LINE = {"task": "forecast", "inputs": "hourly", "epochs": 0}
     ("change", "expected"),  # the message about the changed setting
     [
         (("traning", {}), "no such setting; did you mean training?"),
-        (("extra", {}), "no such setting; expected one of dataset, split, inputs, "),
-        (("split", REMOVED), "expected settings (train, val, test, val_batch), found nothing; add it"),
+        (("extra", {}), "no such setting; expected one of records, split, inputs, "),
+        (("split", REMOVED), "expected settings (record, train, val, test, val_batch), found nothing; add it"),
+        (("records", "reviews", VALID["records"]["jena"]), "expected another name for a record, as `./run"),
+        (("split", "record", "gena"), "expected a name in records, found gena; did you mean jena?"),
+        (("split", "record", "other"), "expected a name in records, found other; expected one of jena"),
+        (("clock", "station", "record", "gena"), "expected a name in records, found gena; did you mean jena?"),
         (("training", REMOVED), "expected the settings that models share, found nothing; add it"),
         (("training", None), "expected settings (batch_size, learning_rate, max_epochs, "),
         (("models", None), "expected names with their settings, found null"),
@@ -211,7 +219,7 @@ def test_a_key_given_twice_is_named_with_its_line(project, text):
 @pytest.mark.parametrize("text", ["", "5", "[1, 2]", "text"])
 def test_a_file_that_holds_no_sections(project, text):
     Path("params.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"^params\.yaml: expected settings \(dataset, split, "):
+    with pytest.raises(UserError, match=r"^params\.yaml: expected settings \(records, split, "):
         stage.check()
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from stages import clean as stage
 from stages.lib.errors import UserError
 from stages.lib.settings.clean import Clean
+from stages.lib.settings.records import Sensors
 from stages.lib.weather.cleaning import clean_record
 from stages.lib.weather.gaps import find_short_gaps, interpolate_short_gaps
 
@@ -32,7 +33,7 @@ NONE = {1: [-9999], 2: [-9999, 0]}  # what stands for no temperature, and no hum
 
 def make_settings(**changes):
     """Return the section `clean` with `changes`."""
-    return Clean.model_validate({"max_gap": 3, "wind": None, "checks": CHECKS} | changes)
+    return Clean.model_validate({"max_gap": 3, "checks": CHECKS} | changes)
 
 
 def make_record(times, **columns):
@@ -42,8 +43,9 @@ def make_record(times, **columns):
     return {"Date Time": np.array(times, "M8[s]"), **table}
 
 
-def run_clean(table, target="T (degC)", **changes):
-    return clean_record(table, make_settings(**changes), [-9999], target, "a record")
+def run_clean(table, target="T (degC)", wind=None, **changes):
+    sensors = Sensors.model_validate({"target": target, "sentinels": [-9999], "wind": wind})
+    return clean_record(table, make_settings(**changes), sensors, "a record", "records.jena")
 
 
 def make_times(minutes, count, start=START):
@@ -213,12 +215,12 @@ def test_the_wind_is_a_vector_that_points_where_it_blows_to():
 def test_wind_columns_that_are_not_there(column):
     rows = make_record(make_times(60, 2), T=[1, 2], wv=[1, 1], wd=[1, 1])
     del rows[column]
-    with pytest.raises(UserError, match=rf"clean.wind.(speed|direction): .* found '{column}'; .* `wind: null`"):
+    with pytest.raises(UserError, match=rf"records.jena.wind.(speed|direction): .* found '{column}'; .* `wind: null`"):
         run_clean(rows, wind=WIND)
 
 
 def test_a_direction_is_no_target():
-    with pytest.raises(UserError, match=r"clean.wind.direction: expected another column than records.jena.target"):
+    with pytest.raises(UserError, match=r"records.jena.wind.direction: expected another column than the target"):
         run_clean(make_record(make_times(60, 2), wv=[1, 1], wd=[1, 1]), target="wd", wind=WIND)
 
 
@@ -248,17 +250,20 @@ def test_long_gaps_stay_whole_where_pandas_would_fill_their_first_hours():
 
 
 def test_the_stage_writes_the_grid_and_its_report(root, capsys):
-    Path("data").mkdir()
+    Path("data/records/jena").mkdir(parents=True)
     times = np.array([*make_times(10, 3), *make_times(10, 3, START + timedelta(hours=1))], "M8[s]")
     table = {"Date Time": pa.array(times), "T (degC)": pa.array([1.0, 2, -9999, 4, 5, 6])}
-    pq.write_table(pa.table(table), "data/records/jena/record.parquet")
-    dataset = {"target": "T (degC)", "sentinels": [-9999]}
-    settings = {"max_gap": 3, "wind": None, "checks": CHECKS}
-    Path("params.yaml").write_text(json.dumps({"dataset": dataset, "clean": settings}))
-    stage.clean()
+    source = {"source": "a test", "synthetic": False}
+    metadata = {"source": json.dumps(source)}
+    pq.write_table(pa.table(table, metadata=metadata), "data/records/jena/record.parquet")
+    record = {"target": "T (degC)", "sentinels": [-9999]}
+    settings = {"max_gap": 3, "checks": CHECKS}
+    Path("params.yaml").write_text(json.dumps({"records": {"jena": record}, "clean": settings}))
+    stage.clean("jena")
     result = pq.read_table("data/records/jena/clean.parquet")
     assert result.schema.types == [pa.timestamp("ms"), pa.float64()] and result["T (degC)"].null_count == 0
     np.testing.assert_array_equal(result["T (degC)"], [1, 2, np.nan, np.nan, np.nan, np.nan, 4, 5, 6])
+    assert json.loads(result.schema.metadata[b"source"]) == source
     report = json.loads(Path("data/records/jena/clean.json").read_text())
     assert report["columns"]["T (degC)"]["interpolated"] == 4
     assert "1 gaps of 3 points" in capsys.readouterr().out

@@ -24,6 +24,7 @@ from stages.lib.weather.hourly import CALENDAR, to_hourly_rows
 from stages.lib.weather.record import to_numpy
 from stages.lib.windows.input_set import load_input_set
 
+SOURCE = {"source": "a test", "synthetic": False}
 TARGET, START = "T (degC)", datetime(2009, 12, 31)
 OPTIONS = settings(max_examples=60)
 PERIODS = {"train": "2009-01-01", "val": "2009-12-31 20:00", "test": "2010-01-01 07:00", "end": None}
@@ -240,12 +241,13 @@ def cleaned(root):
     hour = np.arange(240.0)
     T = hour.copy()
     T[[100, 101, 200]] = np.nan
-    Path("data").mkdir()
+    Path("data/records/jena").mkdir(parents=True)
     times = pa.array(hour.astype("M8[h]").astype("M8[s]"))
     columns = {"Date Time": times, TARGET: pa.array(T), "p": pa.array(hour)}
-    pq.write_table(pa.table(columns), "data/records/jena/clean.parquet")
+    metadata = {"source": json.dumps(SOURCE | {"files": []})}
+    pq.write_table(pa.table(columns, metadata=metadata), "data/records/jena/clean.parquet")
     return {
-        "dataset": {"target": TARGET},
+        "records": {"jena": {"target": TARGET}},
         "clean": {"max_gap": 1},
         "periods": {"train": "1970-01-01", "val": "1970-01-04", "test": "1970-01-08", "end": None},
         "clock": set_window(1, 24, 3),
@@ -253,7 +255,7 @@ def cleaned(root):
 
 
 def set_window(every, lookback, leads):
-    return {"station": {"every": every, "lookback": lookback, "leads": leads}}
+    return {"station": {"record": "jena", "every": every, "lookback": lookback, "leads": leads}}
 
 
 def run_clock(params, **changes):
@@ -270,6 +272,7 @@ def test_the_input_set(cleaned, capsys):
     assert inputs.shape == (24, 4) and inputs.rows.dtype == np.float32
     meta = inputs.meta
     assert (meta.time, meta.leads, meta.every, meta.target, meta.std, meta.unit) == (24, 3, 1, 0, 1, "degc")
+    assert (meta.record, meta.source) == ("jena", SOURCE)
     for split in (inputs.train, inputs.val, inputs.test):
         assert split.targets.shape == (len(split.windows), 3) and split.targets.dtype == np.float32
         assert split.targets.flags.c_contiguous
@@ -287,9 +290,9 @@ def test_the_input_set(cleaned, capsys):
         ("periods", {"test": "1970-01-11"}, r"periods.test: .* to the end, found none; .* to 1970-01-10T23:00:00"),
         ("periods", {"val": "1970-01-09"}, r"periods.test: expected a date after periods.val"),
         (
-            "dataset",
-            {"target": "T"},
-            r"records.jena.target: expected a column of data/records/jena/clean.parquet, found 'T'",
+            "records",
+            {"jena": {"target": "T"}},
+            r"records.jena.target: expected a column of the cleaned record, found 'T'",
         ),
         ("clock", set_window(2, 25, 2), r"clock.station.lookback: .* multiple"),
     ],
@@ -320,8 +323,8 @@ def test_a_new_file_becomes_rows_without_the_pipeline(tmp_path):
     section = Record.model_validate(section | {"separator": ";", "leave_out": ["no"]})
     table = read_csv_files([tmp_path / "new.csv"], section)
     record = {name: to_numpy(table[name]) for name in table.column_names}
-    clean = Clean.model_validate({"max_gap": 3, "wind": None, "checks": {}})
-    grid, _ = cleaned_grid(record, clean, [], "T", "new.csv")
+    clean = Clean.model_validate({"max_gap": 3, "checks": {}})
+    grid, _ = cleaned_grid(record, clean, section, "new.csv", "records.new")
     result = to_hourly_rows(grid, "T", 1, 3)
     assert result.columns == ["T", *CALENDAR] and result.rows.shape == (335, 3)
     np.testing.assert_allclose(result.rows[:, 0], np.arange(6, 2016, 6) / 100, rtol=1e-6)

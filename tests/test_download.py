@@ -137,25 +137,32 @@ def find_closed_port() -> int:
         return taken.getsockname()[1]
 
 
-def run(source: object, section: str = "dataset", **settings: object) -> dict:
+def get_folder(name: str) -> Path:
+    """Return the folder that the stage writes for the record `name`, or for the reviews."""
+    return Path("data/raw/reviews") if name == "reviews" else Path("data/records", name, "raw")
+
+
+def run(source: object, name: str = "jena", **settings: object) -> dict:
     """Run the stage with these settings, return its source.json."""
-    YAML().dump({section: {"source": source, "size": None, "sha256": None} | settings}, Path("params.yaml"))
-    stage.download(section)
-    return json.loads(Path("data/raw", section, "source.json").read_text())
+    section = {"source": source, "size": None, "sha256": None} | settings
+    YAML().dump({"reviews": section} if name == "reviews" else {"records": {name: section}}, Path("params.yaml"))
+    stage.download(name)
+    return json.loads((get_folder(name) / "source.json").read_text())
 
 
-def run_and_fail(source: object, section: str = "dataset", **settings: object) -> str:
+def run_and_fail(source: object, name: str = "jena", **settings: object) -> str:
     """Run the stage with settings that must fail, return the message; nothing may be left behind."""
     with pytest.raises(UserError) as caught:
-        run(source, section, **settings)
-    assert list(Path().glob("data/raw/*")) == []
-    assert list(Path().glob("data/raw/.*")) == []
+        run(source, name, **settings)
+    parent = get_folder(name).parent
+    assert list(parent.glob("*")) == []
+    assert list(parent.glob(".*")) == []
     return str(caught.value)
 
 
-def read_raw(name: str, section: str = "dataset") -> bytes:
+def read_raw(file: str, name: str = "jena") -> bytes:
     """Return the bytes of a file that the stage wrote."""
-    return Path("data/raw", section, name).read_bytes()
+    return (get_folder(name) / file).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -404,19 +411,19 @@ def test_failed_run_keeps_an_earlier_download(server: Server) -> None:
     with pytest.raises(UserError):
         run(server.serve("/b.csv", answer_with_status(404)))
     assert read_raw("a.csv") == CSV
-    assert [path.name for path in Path("data/raw").iterdir()] == ["dataset"]
+    assert [path.name for path in Path("data/records/jena").iterdir()] == ["raw"]
 
 
 def test_interrupted_download_leaves_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
-        (file,) = Path("data/raw").glob(".dataset*/a.csv")
+        (file,) = Path("data/records/jena").glob(".raw*/a.csv")
         assert file.stat().st_size == len(CSV)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stage, "check_file", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(server.serve("/a.csv", answer_with(CSV)))
-    assert list(Path("data/raw").iterdir()) == []
+    assert list(Path("data/records/jena").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -473,7 +480,7 @@ def test_only_a_file_is_copied(root: Path) -> None:
         file.truncate(archives.LIMIT + 1)
     (root / "link.csv").symlink_to("mine.csv")
     (root / "mine.csv").write_bytes(CSV)
-    assert "dataset.source: gone/away.csv: no such file" in run_and_fail(["mine.csv", "gone/away.csv"])
+    assert "records.jena.source: gone/away.csv: no such file" in run_and_fail(["mine.csv", "gone/away.csv"])
     assert "folder.csv: expected a file, found a directory" in run_and_fail("folder.csv")
     assert "pipe.csv: expected a file, found a device, pipe or socket" in run_and_fail("pipe.csv")
     assert "endless.csv: expected a file, found a device, pipe or socket" in run_and_fail("endless.csv")
@@ -494,7 +501,7 @@ def test_only_a_file_is_copied(root: Path) -> None:
 def test_bad_file_is_named(root: Path, name: str, content: bytes, reason: str) -> None:
     (root / name).write_bytes(content)
     message = run_and_fail(name)
-    assert f"dataset.source: {name}: " in message
+    assert f"records.jena.source: {name}: " in message
     assert reason in message
 
 
@@ -502,7 +509,7 @@ def test_wrong_size_of_a_path_says_what_to_do(root: Path) -> None:
     (root / "mine.csv").write_bytes(CSV)
     message = run_and_fail("mine.csv", size=7)
     assert f"expected 7 bytes, got {len(CSV)}" in message
-    assert "correct dataset.size and dataset.sha256, or set them to null" in message
+    assert "correct records.jena.size and records.jena.sha256, or set them to null" in message
 
 
 @pytest.mark.parametrize("source", ["sample", ["sample"]])
@@ -516,11 +523,12 @@ def test_sample_is_generated_and_said_to_be_synthetic(source: object, capsys) ->
 
 
 def test_wrong_settings_are_named() -> None:
-    message = run_and_fail(source="a.csv", section="reviews", sha256="abc")
+    message = run_and_fail(source="a.csv", name="reviews", sha256="abc")
     assert "params.yaml: reviews.source: a.csv: expected a name that ends in .npz" in message
     assert "params.yaml: reviews.sha256: expected 64 hexadecimal digits" in message
 
 
-def test_unknown_section_is_named() -> None:
-    with pytest.raises(UserError, match="dataset or reviews"):
+def test_unknown_record_is_named() -> None:
+    YAML().dump({"records": {"jena": {"source": "a.csv"}}}, Path("params.yaml"))
+    with pytest.raises(UserError, match="no `films` in records; it has jena"):
         stage.download("films")

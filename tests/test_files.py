@@ -256,13 +256,13 @@ def test_what_is_no_damage_passes(error):
 def list_stage_files():
     """What reads each file, and the stage that makes it; all of them are made by the fixture `weather`."""
     return {
-        "data/records/jena/record.parquet": (record.read_record, "parse"),
+        "data/records/jena/record.parquet": (lambda: record.read_record("jena"), "parse@jena"),
         "data/normalization.json": (lambda: inputs("tiny"), "normalize"),
         **{
             f"data/inputs/tiny/{name}": (lambda: load_input_set("data/inputs/tiny"), "inputs@tiny")
             for name in ("meta.json", "rows.npy", "train.npy", "val.npy", "test.npy")
         },
-        "data/records/jena/raw/source.json": (parse, "download@jena"),
+        "data/records/jena/raw/source.json": (lambda: parse("jena"), "download@jena"),
         "data/raw/reviews/source.json": (lambda: tokens("any"), "download_reviews"),
     }
 
@@ -276,10 +276,10 @@ def made(weather):
     weather.params |= {"tokens": {"any": {"words": 9, "length": 2, "reverse": False, "val": 0.5}}}
     weather.params |= {"reviews": {"sha256": None, "vocabulary": 9}}
     weather.write_params()
-    for name in ("dataset", "reviews"):
-        Path("data/raw", name).mkdir(parents=True)
+    for folder in ("data/records/jena/raw", "data/raw/reviews"):
+        Path(folder).mkdir(parents=True)
         note = {"source": "x", "synthetic": False, "files": [{"name": "x"}]}
-        Path("data/raw", name, "source.json").write_text(json.dumps(note))
+        Path(folder, "source.json").write_text(json.dumps(note))
     return weather
 
 

@@ -73,13 +73,14 @@ def run_inputs(problem, columns=3, seed=0):
     times = np.cumsum(random.integers(1, 2000, count)).astype("M8[s]")
     names = [f"c{i} (K)" for i in range(columns)]
     mean, std = random.normal(9, 7, columns), random.uniform(0.1, 9, columns)
-    Path("data").mkdir(exist_ok=True)
+    Path("data/records/jena").mkdir(parents=True, exist_ok=True)
     table = {"Date Time": pa.array(times)} | dict(zip(names, map(pa.array, rows.T), strict=True))
     pq.write_table(pa.table(table), "data/records/jena/record.parquet", row_group_size=17)
     statistics = {name: {"mean": m, "std": s} for name, m, s in zip(names, mean, std, strict=True)}
     Path("data/normalization.json").write_text(json.dumps({"columns": statistics}))
     window = {"lookback": lookback, "step": step, "delay": delay}
-    sections = {"inputs": {"any": window}, "split": split, "dataset": {"target": names[1]}}
+    split, records = {"record": "jena", **split}, {"jena": {"target": names[1]}}
+    sections = {"inputs": {"any": window}, "split": split, "records": records}
     Path("params.yaml").write_text(json.dumps(sections))
     stage.inputs("any")
     return load_input_set("data/inputs/any"), (rows - mean) / std, times
@@ -108,7 +109,7 @@ def test_equals_a_plain_loop(root, problem):
 
 def test_the_notebooks_sizes():
     split = {"train": [0, 200_000], "val": [200_001, 300_000], "test": [300_001, None], "val_batch": 128}
-    rows = stage.choose_forecast_rows(420_551, Split(**split), lookback=1440, delay=144)
+    rows = stage.choose_forecast_rows(420_551, Split(record="jena", **split), lookback=1440, delay=144)
     assert {name: len(row) for name, row in rows.items()} == {"train": 198_560, "val": 98_432, "test": 118_965}
     assert [(row[0], row[-1]) for row in rows.values()] == [(1440, 199_999), (201_441, 299_872), (301_441, 420_405)]
 
@@ -119,9 +120,9 @@ def test_validation_is_what_the_notebooks_steps_reach():
         expected = list_validation_rows(*split["val"], 5, 6)
         if windows < 6:
             with pytest.raises(UserError, match=r"split\.val"):
-                stage.choose_forecast_rows(60, Split(**split), lookback=5, delay=2)
+                stage.choose_forecast_rows(60, Split(record="jena", **split), lookback=5, delay=2)
         else:
-            assert stage.choose_forecast_rows(60, Split(**split), lookback=5, delay=2)["val"].tolist() == expected
+            assert stage.choose_forecast_rows(60, Split(record="jena", **split), lookback=5, delay=2)["val"].tolist() == expected
             assert len(expected) == {6: 6, 12: 6, 18: 12, 24: 18}.get(windows, windows // 6 * 6)
 
 
@@ -158,7 +159,7 @@ def test_the_same_bytes_again(weather):
         ("split", None, {"test": [279, None]}, ["split.test [279, 295)", "no window"]),
         ("split", None, {"test": [181, 297]}, ["split.test", "row 297", "4 rows on", "300 rows", "longer record"]),
         ("split", None, {"val": [121, 5000], "test": [5000, None]}, ["split.val", "row 5,000", "smaller splits"]),
-        ("dataset", None, {"target": "T (K)"}, ["records.jena.target", "T (K)", "p (mbar), T (degC), wv (m/s)"]),
+        ("records", "jena", {"target": "T (K)"}, ["records.jena.target", "T (K)", "p (mbar), T (degC), wv (m/s)"]),
     ],
 )
 def test_mistakes(weather, section, key, change, expected):
@@ -181,7 +182,7 @@ def test_an_unknown_name_lists_the_known(weather):
         stage.inputs("hourly")
 
 
-@pytest.mark.parametrize("lacking", ["record.parquet", "normalization.json"])
+@pytest.mark.parametrize("lacking", ["records/jena/record.parquet", "normalization.json"])
 def test_a_missing_input(weather, lacking):
     Path("data", lacking).unlink()
     with pytest.raises(UserError, match=f"data/{lacking}: not found"):
@@ -190,14 +191,16 @@ def test_a_missing_input(weather, lacking):
 
 
 def test_the_record_at_hand(root, shared):
-    split = {"train": [0, 200_000], "val": [200_001, 300_000], "test": [300_001, None], "val_batch": 128}
+    split = {"record": "jena", "train": [0, 200_000], "val": [200_001, 300_000], "test": [300_001, None]}
+    split["val_batch"] = 128
     source = str(shared / "data" / "jena_climate_2009_2016_rebuilt.csv.zip")
-    dataset = {"source": source, "size": None, "sha256": None, "target": "T (degC)", "sentinels": [-9999]}
-    dataset |= {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "encoding": "utf-8"}
+    record = {"source": source, "size": None, "sha256": None, "target": "T (degC)", "sentinels": [-9999]}
+    record |= {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "encoding": "utf-8"}
     hourly = {"lookback": 1440, "step": 6, "delay": 144}
-    Path("params.yaml").write_text(json.dumps({"dataset": dataset, "split": split, "inputs": {"hourly": hourly}}))
-    download.download("dataset")
-    parse.parse()
+    sections = {"records": {"jena": record}, "split": split, "inputs": {"hourly": hourly}}
+    Path("params.yaml").write_text(json.dumps(sections))
+    download.download("jena")
+    parse.parse("jena")
     normalize.normalize()
     stage.inputs("hourly")
     result = load_input_set("data/inputs/hourly")

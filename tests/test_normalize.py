@@ -15,7 +15,8 @@ from hypothesis.extra.numpy import arrays
 from stages import normalize as stage
 from stages.lib.errors import UserError
 
-SPLIT = {"train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 1}
+RECORD = Path("data/records/jena/record.parquet")
+SPLIT = {"record": "jena", "train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 1}
 OPTIONS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 tables = arrays(
     np.float64, st.tuples(st.integers(9, 60), st.integers(1, 5)), elements=st.floats(-1e4, 1e4), fill=st.nothing()
@@ -30,11 +31,13 @@ def root(tmp_path, monkeypatch):
 
 def run_normalize(rows, split=SPLIT):
     """Run the stage on a record of `rows` (rows, columns), named a, b, ...; return what it wrote."""
-    stage.RECORD.parent.mkdir(exist_ok=True)
+    RECORD.parent.mkdir(parents=True, exist_ok=True)
     columns = {"Date Time": pa.array(np.arange(len(rows)) * 600, pa.timestamp("s"))}
     columns |= {chr(ord("a") + i): pa.array(column) for i, column in enumerate(np.asarray(rows, float).T)}
-    pq.write_table(pa.table(columns), stage.RECORD, row_group_size=7)  # columns in several chunks
-    Path("params.yaml").write_text(json.dumps({"split": split, "dataset": {"sentinels": [-9999]}}))
+    pq.write_table(pa.table(columns), RECORD, row_group_size=7)  # columns in several chunks
+    record = {"target": "a", "sentinels": [-9999]}
+    sections = {"split": {"record": "jena", **split}, "records": {"jena": record}}
+    Path("params.yaml").write_text(json.dumps(sections))
     stage.NORMALIZATION.unlink(missing_ok=True)
     stage.normalize()
     return json.loads(stage.NORMALIZATION.read_text())
@@ -46,7 +49,7 @@ def assert_refused(rows, split, *expected):
         run_normalize(rows, split)
     for text in expected:
         assert text in str(raised.value), str(raised.value)
-    assert [path.name for path in Path("data").iterdir()] == ["record.parquet"]
+    assert [path for path in Path("data").rglob("*") if path.is_file()] == [RECORD]
 
 
 def compute_notebook_statistics(data, n):
@@ -159,7 +162,7 @@ def test_a_split_is_three_ranges_one_after_another_within_the_record(root, split
 
 def test_missing_record(root):
     Path("params.yaml").write_text(json.dumps({"split": SPLIT}))
-    with pytest.raises(UserError, match=r"data/record\.parquet: not found; make it with `dvc repro parse`"):
+    with pytest.raises(UserError, match=r"data/records/jena/record\.parquet: not found; make it with `dvc repro parse@jena`"):
         stage.normalize()
 
 

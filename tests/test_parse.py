@@ -32,6 +32,8 @@ ROWS = [
     "01.01.2009 00:30:00,996.42,-7.69",
 ]
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+FOLDER = Path("data/records/jena")
+RAW, RECORD, QUALITY = FOLDER / "raw", FOLDER / "record.parquet", FOLDER / "quality.json"
 OPTIONS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -48,35 +50,35 @@ def document(rows=ROWS, header=HEADER, end="\n"):
 
 def place(contents, **changes):
     """Write data/records/jena/raw as the download stage does, from {name: text or bytes}, and params.yaml."""
-    stage.RAW.mkdir(parents=True, exist_ok=True)
+    RAW.mkdir(parents=True, exist_ok=True)
     files = []
     for name, content in contents.items():
         data = content if isinstance(content, bytes) else content.encode()
-        (stage.RAW / name).write_bytes(data)
+        (RAW / name).write_bytes(data)
         files.append({"name": name, "size": len(data), "sha256": "0" * 64})
     source = {"source": "a test", "synthetic": False, "files": files}
-    (stage.RAW / "source.json").write_text(json.dumps(source))
+    (RAW / "source.json").write_text(json.dumps(source))
     section = {"time": "Date Time", "format": FORMAT, "encoding": "utf-8", "target": "T (degC)"}
     section |= {"sentinels": [-9999]} | changes
-    Path("params.yaml").write_text(json.dumps({"dataset": section}))  # JSON is YAML
+    Path("params.yaml").write_text(json.dumps({"records": {"jena": section}}))  # JSON is YAML
 
 
 def parsed(contents, **changes):
     """Run the stage on `contents`; return the table and the report."""
     place(contents, **changes)
-    stage.parse()
-    return pq.read_table(stage.RECORD), json.loads(stage.QUALITY.read_text())
+    stage.parse("jena")
+    return pq.read_table(RECORD), json.loads(QUALITY.read_text())
 
 
 def refused(contents, *expected, **changes):
     """Assert that the stage refuses `contents` with every text of `expected`, and leaves nothing behind."""
     place(contents, **changes)
     with pytest.raises(UserError) as raised:
-        stage.parse()
+        stage.parse("jena")
     message = str(raised.value)
     for text in expected:
         assert text in message, message
-    assert [path.name for path in Path("data").iterdir()] == ["raw"]
+    assert [path.name for path in FOLDER.iterdir()] == ["raw"]
     return message
 
 
@@ -94,7 +96,7 @@ def test_types_order_and_source(root):
     table, _ = parsed({"a.csv": document(rows, '"p (mbar)","Date Time","T (degC)"')})
     assert table.column_names == ["Date Time", "p (mbar)", "T (degC)"]
     assert table.schema.types == [pa.timestamp("ms"), pa.float64(), pa.float64()]
-    assert table.schema.metadata[b"source"] == (stage.RAW / "source.json").read_bytes()
+    assert table.schema.metadata[b"source"] == (RAW / "source.json").read_bytes()
     assert table["Date Time"].to_pylist() == [datetime(2009, 1, 1, 0, 10), datetime(2009, 1, 1, 0, 20)]
     assert table["T (degC)"].to_pylist() == [-8.02, -7.83]
 
@@ -139,8 +141,8 @@ def test_a_field_is_read_as_float_or_named(root, field):
     plain = re.fullmatch(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*", field, re.ASCII)
     if plain and math.isfinite(float(field)):
         assert parsed(contents)[0]["T (degC)"][1].as_py() == float(field)
-        stage.RECORD.unlink()
-        stage.QUALITY.unlink()
+        RECORD.unlink()
+        QUALITY.unlink()
     else:
         refused(contents, "a.csv, line 3")
 
@@ -171,8 +173,8 @@ def test_an_irregular_time_in_any_block(root, monkeypatch, irregular):
     rows = [f"{stamp:{FORMAT}},1,2" for stamp in stamps]
     rows[irregular] = rows[irregular].replace("09.12.2009 05:07:0", "9.12.2009 5:7:")
     assert parsed({"a.csv": document(rows)})[0]["Date Time"].to_pylist() == stamps
-    stage.RECORD.unlink()
-    stage.QUALITY.unlink()
+    RECORD.unlink()
+    QUALITY.unlink()
     rows[irregular] = "31.11.2009 05:07:00,1,2"
     refused({"a.csv": document(rows)}, f"line {irregular + 2}, column 'Date Time'", "'31.11.2009 05:07:00'")
 
@@ -220,8 +222,8 @@ def test_harmless_differences(root, content):
 )
 def test_packings(root, name, pack):
     assert parsed({name: pack(document())})[0].num_rows == 3
-    stage.RECORD.unlink()
-    stage.QUALITY.unlink()
+    RECORD.unlink()
+    QUALITY.unlink()
     refused({name: pack(document([*ROWS, "01.01.2009 00:40:00,x,1"]))}, name, "line 5, column 'p (mbar)'", "'x'")
 
 
@@ -253,7 +255,7 @@ def bad_line(line):
     [
         (
             document(header="Time,p (mbar),T (degC)"),
-            ["line 1", "'Date Time'", "dataset.time", "'Time', 'p (mbar)'"],
+            ["line 1", "'Date Time'", "records.jena.time", "'Time', 'p (mbar)'"],
         ),
         (
             document(header="Date Time,p (mbar),T"),
@@ -273,7 +275,7 @@ def bad_line(line):
         (bad_line("01.01.2009 00:20:60,1,2"), ["line 3, column 'Date Time'", "'01.01.2009 00:20:60'"]),
         (
             bad_line("2009-01-01 00:20,1,2"),
-            ["line 3, column 'Date Time'", "31.01.2009 00:10:00", "dataset.format"],
+            ["line 3, column 'Date Time'", "31.01.2009 00:10:00", "records.jena.format"],
         ),
         (bad_line(",1,2"), ["line 3, column 'Date Time'", "a time", "an empty field"]),
         (bad_line('01.01.2009 00:20:00,"1,2'), ["line 3", "3 fields"]),
@@ -320,11 +322,11 @@ def test_a_format_that_does_not_match_names_line_2(root):
 
 def test_bytes_outside_the_encoding(root):
     header = "Date Time,T (degC),SWDR (W/m²)".encode("cp1252")
-    refused({"a.csv": header + b"\n"}, "a.csv, line 1", "utf-8", "0xb2", "dataset.encoding", "cp1252")
+    refused({"a.csv": header + b"\n"}, "a.csv, line 1", "utf-8", "0xb2", "records.jena.encoding", "cp1252")
     field = document().encode().replace(b"-7.83", b"\xff")
-    refused({"a.csv": field}, "a.csv, line 3", "utf-8", "0xff", "dataset.encoding")
+    refused({"a.csv": field}, "a.csv, line 3", "utf-8", "0xff", "records.jena.encoding")
     time = document().encode().replace(b"00:20", b"\xe90:20")
-    refused({"a.csv": time}, "a.csv, line 3", "0xe9", "dataset.encoding")
+    refused({"a.csv": time}, "a.csv, line 3", "0xe9", "records.jena.encoding")
 
 
 def test_several_files_that_do_not_fit(root):
@@ -353,29 +355,29 @@ def test_damaged_and_missing_files(root):
         refused({"a.zip": data}, "data/records/jena/raw/a.zip", "cannot be read", "dvc repro -f download@jena")
     refused({"a.gz": gzip.compress(document(ROWS * 50).encode())[:-20]}, "a.gz", "cannot be read")
     place({"a.csv": document()})
-    (stage.RAW / "a.csv").unlink()
+    (RAW / "a.csv").unlink()
     with pytest.raises(UserError, match=r"data/records/jena/raw/a\.csv: .*`dvc repro (-f )?download@jena`"):
-        stage.parse()
-    (stage.RAW / "source.json").unlink()
+        stage.parse("jena")
+    (RAW / "source.json").unlink()
     with pytest.raises(UserError, match=r"source\.json: not found; .*`dvc repro download@jena`"):
-        stage.parse()
+        stage.parse("jena")
 
 
 def test_an_older_record_survives_a_failure(root):
     parsed({"a.csv": document()})
-    before = stage.RECORD.read_bytes(), stage.QUALITY.read_bytes()
+    before = RECORD.read_bytes(), QUALITY.read_bytes()
     place({"a.csv": bad_line("x")})
     with pytest.raises(UserError):
-        stage.parse()
-    assert (stage.RECORD.read_bytes(), stage.QUALITY.read_bytes()) == before
+        stage.parse("jena")
+    assert (RECORD.read_bytes(), QUALITY.read_bytes()) == before
 
 
 def test_neither_output_where_the_report_cannot_be_written(root, monkeypatch):
     place({"a.csv": document()})
     monkeypatch.setattr(stage.json, "dumps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        stage.parse()
-    assert [path.name for path in Path("data").iterdir()] == ["raw"]
+        stage.parse("jena")
+    assert [path.name for path in FOLDER.iterdir()] == ["raw"]
 
 
 def plain_quality(stamps, columns, sentinels):
@@ -490,14 +492,14 @@ def test_another_separator_and_columns_that_are_no_measurement(root):
         "rain",
     ]
     bad = content.replace("-8;x;1.5", "-8;y;z")
-    for path in (stage.RECORD, stage.QUALITY):
+    for path in (RECORD, QUALITY):
         path.unlink()
     refused({"a.csv": bad}, "line 3, column 'rain'", "'z'", "leave_out", **options, leave_out=["no", "station"])
     refused({"a.csv": content}, "line 2, column 'station'", "'Ulm'", "leave_out", **options, leave_out=["no"])
     refused({"a.csv": content}, "line 1", "columns 'No', 'x'", "leave_out", **options, leave_out=["No", "x", "no"])
     refused({"a.csv": content}, "line 1", "columns 'No'", "rename", **options, rename={"No": "n"}, leave_out=["no"])
     options["separator"] = ","
-    refused({"a.csv": content.replace(",", "")}, "line 1", "dataset.separator, ','", **options)
+    refused({"a.csv": content.replace(",", "")}, "line 1", "records.jena.separator, ','", **options)
 
 
 def test_texts_that_stand_for_nothing_measured(root):
@@ -511,10 +513,10 @@ def test_texts_that_stand_for_nothing_measured(root):
     np.testing.assert_array_equal(table["p (mbar)"], [np.nan, np.nan, 5, np.nan])
     np.testing.assert_array_equal(table["T (degC)"], [1, np.nan, 3, 3])
     assert report["columns"]["p (mbar)"] == {"sentinels": 0, "missing": 3, "min": 5, "max": 5, "mean": 5}
-    for path in (stage.RECORD, stage.QUALITY):
+    for path in (RECORD, QUALITY):
         path.unlink()
-    refused({"a.csv": document(rows)}, "line 2, column 'p (mbar)'", 'dataset.missing: [""]', missing=["NA"])
-    refused({"a.csv": document(rows)}, "line 3, column 'p (mbar)'", 'dataset.missing: ["NA"]', missing=[""])
+    refused({"a.csv": document(rows)}, "line 2, column 'p (mbar)'", 'records.jena.missing: [""]', missing=["NA"])
+    refused({"a.csv": document(rows)}, "line 3, column 'p (mbar)'", 'records.jena.missing: ["NA"]', missing=[""])
     refused({"a.csv": document(['01.01.2009 00:20:00,1,"5,5"'])}, "line 2, column 'T (degC)'", "decimal commas")
 
 
@@ -539,7 +541,7 @@ def test_a_row_out_of_order_is_let_through_only_where_it_equals_an_earlier_one(r
 def test_a_repeated_block_is_counted_and_a_step_back_is_named(root):
     table, report = parsed({"a.csv": document([*ROWS, *ROWS[1:], *ROWS[2:]])})
     assert table.num_rows == 6 and (report["duplicates"], report["out_of_order"]) == (3, 1)
-    for path in (stage.RECORD, stage.QUALITY):
+    for path in (RECORD, QUALITY):
         path.unlink()
     autumn = ["25.10.2009 02:50:00,1,2", "25.10.2009 02:00:00,1,3"]
     refused({"a.csv": document(autumn)}, "line 3", "comes twice in autumn, use standard time")
@@ -556,6 +558,6 @@ def test_a_few_rows_of_one_time_are_counted_and_told_and_many_are_two_stations(r
     _, report = parsed({"a.csv": document(twice[:48])})
     assert (report["conflicts"], report["duplicates"]) == (24, 0)
     assert "warning: 24 rows share the time of another" in capsys.readouterr().out
-    for path in (stage.RECORD, stage.QUALITY):
+    for path in (RECORD, QUALITY):
         path.unlink()
     refused({"a.csv": document(twice)}, "line 3", "01T00:00:00 again", "29 more such rows", "two stations")

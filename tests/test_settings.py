@@ -27,17 +27,18 @@ RECORD = {
     "encoding": "utf-8",
     "target": "T",
     "sentinels": [-9999],
+    "wind": {"speed": "wv", "direction": "wd"},
 }
-CLEAN = {"max_gap": 3, "wind": {"speed": "wv", "direction": "wd"}, "checks": {"warm": {"columns": ["T"]}}}
+CLEAN = {"max_gap": 3, "checks": {"warm": {"columns": ["T"]}}}
 VALID = {
     RecordSource: {"source": "a.csv", "size": None, "sha256": None},
     ReviewsSource: {"source": ["http://host/a.npz"], "size": 5, "sha256": "0f" * 32},
     Record: RECORD,
-    Split: {"train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 8},
+    Split: {"record": "jena", "train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 8},
     Window: {"lookback": 12, "step": 6, "delay": 0},
     Clean: CLEAN,
     Periods: {"train": "2009-01-01", "val": "2012-10-21 06:00", "test": "2014-09-22", "end": None},
-    Clock: {"every": 3, "lookback": 72, "leads": 48},
+    Clock: {"record": "jena", "every": 3, "lookback": 72, "leads": 48},
     Reviews: {"sha256": None, "vocabulary": 9},
     Tokens: {"words": 10, "length": 5, "reverse": False, "val": 0.2},
 }
@@ -74,7 +75,7 @@ WRONG = [  # what is expected of a setting, and values that are not that
     (Window, "step", f"{WHOLE} 1", [1.5, True]),
     (Window, "delay", f"{WHOLE} 0", [-1]),
     (Clean, "max_gap", "expected a number of hours from 0", [-1]),
-    (Clean, "wind", "expected {speed: COLUMN, direction: COLUMN}, or null", ["wv"]),
+    (Record, "wind", "expected {speed: COLUMN, direction: COLUMN}, or null", ["wv"]),
     (Clean, "checks", "expected names with their settings", [[]]),
     (Periods, "train", 'expected a date in quotes, such as "2012-10-21"', ["1.1.2009", "2009-01-01T00:00Z"]),
     (Periods, "val", "expected a date after periods.train, 2009-01-01", ["2008-01-01"]),
@@ -191,9 +192,9 @@ PARTS = [
 def test_with_a_format_that_is_taken_a_moment_comes_back_as_far_as_it_goes(year, format):
     """Whatever is refused, there is no other error."""
     try:
-        validate_settings(Record, RECORD | {"format": format}, "dataset")
+        validate_settings(Record, RECORD | {"format": format}, "records", "jena")
     except UserError as error:
-        assert str(error).startswith("params.yaml: dataset.format: expected ")
+        assert str(error).startswith("params.yaml: records.jena.format: expected ")
         return
     moment = datetime(year, 11, 30, 13, 47, 5, tzinfo=UTC if "%z" in format.replace("%%", "") else None)
     back = datetime.strptime(moment.strftime(format), format)
@@ -206,17 +207,17 @@ def test_with_a_format_that_is_taken_a_moment_comes_back_as_far_as_it_goes(year,
     ["%d.%m.%Y %H:%M:%S", "%Y-%j", "%y%m%d %H", "%d %b %Y %I %p", "%Y-%m-%d %H:%M:%S.%f %z", "ISO8601", "epoch"],
 )
 def test_such_formats_are_taken(format):
-    validate_settings(Record, RECORD | {"format": format}, "dataset")
+    validate_settings(Record, RECORD | {"format": format}, "records", "jena")
 
 
 def test_only_what_a_stage_asks_for_is_looked_at(root):
-    Path("params.yaml").write_text(json.dumps({"dataset": RECORD | {"source": 5}}))
-    assert read_settings(Record, "dataset").target == "T"
+    Path("params.yaml").write_text(json.dumps({"records": {"jena": RECORD | {"source": 5}}}))
+    assert read_settings(Record, "records", "jena").target == "T"
     with pytest.raises(
-        UserError, match=r"params\.yaml: dataset\.source: expected URLs, .*\nparams\.yaml: dataset\.size: "
+        UserError, match=r"params\.yaml: records\.jena\.source: expected URLs, .*\nparams\.yaml: records\.jena\.size: "
     ):
-        read_settings(RecordSource, "dataset")
-    with pytest.raises(UserError, match="no `reviews` in the top level; it has dataset"):
+        read_settings(RecordSource, "records", "jena")
+    with pytest.raises(UserError, match="no `reviews` in the top level; it has records"):
         read_settings(Reviews, "reviews")
 
 

@@ -55,11 +55,16 @@ class Sensors(Section):
     wind: Annotated[Wind | None, Field(description="{speed: COLUMN, direction: COLUMN}, or null")] = None
 
 
-class Record(Sensors):
-    """Names as in pandas.read_csv where it has them."""
+class Times(Section):
+    """The columns that hold the time, and its format."""
 
     time: Annotated[Text | list[Text], Field(description="a column name, or a list of them")]
     format: Text
+
+
+class Record(Sensors, Times):  # the fields of Times come first, as check_target needs them
+    """Names as in pandas.read_csv where it has them."""
+
     encoding: Text = "utf-8"
     separator: Annotated[
         str, Field(pattern=r"^[^\"\r\n0-9+.-]$", description='one character, such as "," or ";"')
