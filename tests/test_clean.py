@@ -215,7 +215,9 @@ def test_the_wind_is_a_vector_that_points_where_it_blows_to():
 def test_wind_columns_that_are_not_there(column):
     rows = make_record(make_times(60, 2), T=[1, 2], wv=[1, 1], wd=[1, 1])
     del rows[column]
-    with pytest.raises(UserError, match=rf"records.jena.wind.(speed|direction): .* found '{column}'; .* `wind: null`"):
+    with pytest.raises(
+        UserError, match=rf"records.jena.wind.(speed|direction): .* found '{column}'; .* `wind: null`"
+    ):
         run_clean(rows, wind=WIND)
 
 

@@ -122,7 +122,10 @@ def test_validation_is_what_the_notebooks_steps_reach():
             with pytest.raises(UserError, match=r"split\.val"):
                 stage.choose_forecast_rows(60, Split(record="jena", **split), lookback=5, delay=2)
         else:
-            assert stage.choose_forecast_rows(60, Split(record="jena", **split), lookback=5, delay=2)["val"].tolist() == expected
+            assert (
+                stage.choose_forecast_rows(60, Split(record="jena", **split), lookback=5, delay=2)["val"].tolist()
+                == expected
+            )
             assert len(expected) == {6: 6, 12: 6, 18: 12, 24: 18}.get(windows, windows // 6 * 6)
 
 

@@ -162,7 +162,9 @@ def test_a_split_is_three_ranges_one_after_another_within_the_record(root, split
 
 def test_missing_record(root):
     Path("params.yaml").write_text(json.dumps({"split": SPLIT}))
-    with pytest.raises(UserError, match=r"data/records/jena/record\.parquet: not found; make it with `dvc repro parse@jena`"):
+    with pytest.raises(
+        UserError, match=r"data/records/jena/record\.parquet: not found; make it with `dvc repro parse@jena`"
+    ):
         stage.normalize()
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import shutil
 import zipfile
 from collections import Counter
 from datetime import datetime, timedelta
@@ -16,8 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dvc.repo import Repo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from stages import parse as stage
 from stages.lib.errors import UserError
@@ -31,7 +34,8 @@ ROWS = [
     "01.01.2009 00:20:00,996.45,-7.83",
     "01.01.2009 00:30:00,996.42,-7.69",
 ]
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+REPOSITORY = Path(__file__).parents[1]
+SHARED = REPOSITORY.parent / "shared" / "data"
 FOLDER = Path("data/records/jena")
 RAW, RECORD, QUALITY = FOLDER / "raw", FOLDER / "record.parquet", FOLDER / "quality.json"
 OPTIONS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -561,3 +565,43 @@ def test_a_few_rows_of_one_time_are_counted_and_told_and_many_are_two_stations(r
     for path in (RECORD, QUALITY):
         path.unlink()
     refused({"a.csv": document(twice)}, "line 3", "01T00:00:00 again", "29 more such rows", "two stations")
+
+
+# --- Two records -------------------------------------------------------------------------------------
+
+
+def test_a_second_record_has_its_own_settings_folder_and_messages(root):
+    place({"a.csv": document()})
+    sections = json.loads(Path("params.yaml").read_text())
+    second = sections["records"]["jena"] | {"separator": ";", "target": "t", "time": "when"}
+    Path("params.yaml").write_text(json.dumps({"records": {**sections["records"], "second": second}}))
+    shutil.copytree(RAW, FOLDER.with_name("second") / "raw")
+    stage.parse("jena")
+    file = FOLDER.with_name("second") / "raw/a.csv"
+    file.write_text(document().replace(",", ";"))
+    with pytest.raises(UserError, match=r"records/second/raw/a\.csv, line 1: .*'when' \(records\.second\.time"):
+        stage.parse("second")
+    file.write_text("when;t\n01.01.2009 00:10:00;5\n")
+    stage.parse("second")
+    assert pq.read_table(FOLDER.with_name("second") / "record.parquet")["t"].to_pylist() == [5]
+    assert pq.read_table(RECORD)["T (degC)"].to_pylist() == [-8.02, -7.83, -7.69]
+    file.unlink()
+    with pytest.raises(UserError, match=r"`dvc repro (-f )?download@second`"):
+        stage.parse("second")
+
+
+def test_a_second_record_has_its_own_stages(root):
+    params = YAML(typ="safe").load(REPOSITORY / "params.yaml")
+    params["records"]["second"] = params["records"]["jena"]
+    Path("params.yaml").write_text(json.dumps(params))
+    shutil.copy(REPOSITORY / "dvc.yaml", "dvc.yaml")
+    stages = {result.name: result for result in Repo.init(no_scm=True).index.stages}
+    raw, record, clean = (f"data/records/second/{name}" for name in ("raw", "record.parquet", "clean.parquet"))
+    for name, needed, made in (("download", None, raw), ("parse", raw, record), ("clean", record, clean)):
+        result = stages[f"{name}@second"]
+        assert result.cmd == f"./run {name} second"
+        assert made in [out.def_path for out in result.outs]
+        assert needed is None or needed in [dep.def_path for dep in result.deps]
+        keys = [key for dep in result.deps if dep.def_path == "params.yaml" for key in dep.params]
+        assert any(key.startswith("records.second") for key in keys)
+        assert not any(key.startswith("records.jena") for key in keys)

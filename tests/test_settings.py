@@ -174,6 +174,13 @@ def test_a_wrong_value_is_named(kind, change, expected):
     assert "\n" not in str(raised.value)
 
 
+def test_settings_that_contradict_each_other_are_named():
+    with pytest.raises(UserError) as raised:
+        validate_settings(Record, RECORD | {"decimal": ","}, "a", "b")
+    expected = "params.yaml: a.b: expected another separator than the decimal mark, found ',' for both"
+    assert str(raised.value) == expected
+
+
 @pytest.mark.parametrize("kind", VALID)
 def test_all_that_is_wrong_is_listed_a_line_each(kind):
     with pytest.raises(UserError) as raised:
@@ -214,7 +221,8 @@ def test_only_what_a_stage_asks_for_is_looked_at(root):
     Path("params.yaml").write_text(json.dumps({"records": {"jena": RECORD | {"source": 5}}}))
     assert read_settings(Record, "records", "jena").target == "T"
     with pytest.raises(
-        UserError, match=r"params\.yaml: records\.jena\.source: expected URLs, .*\nparams\.yaml: records\.jena\.size: "
+        UserError,
+        match=r"params\.yaml: records\.jena\.source: expected URLs, .*\nparams\.yaml: records\.jena\.size: ",
     ):
         read_settings(RecordSource, "records", "jena")
     with pytest.raises(UserError, match="no `reviews` in the top level; it has records"):

@@ -126,7 +126,8 @@ def iter_errors(
             if details["type"] == WORDED_MISSING and path[-1] in optional:
                 continue
             section = origins.get(path[0], keys) if path else keys
-            yield format_error(details["msg"], *section, *path)
+            text = details["msg"].removeprefix("Value error, ")  # of a model validator
+            yield format_error(text, *section, *path)
 
 
 def format_error(text: str, *keys: Any) -> str:

@@ -137,7 +137,7 @@ def iter_schedule_errors(name: str, model: Any, tasks: Any, training: Any) -> It
     if isinstance(task, str) and task in tasks:
         errors += iter_errors(Shared, tasks[task], "tasks", task, optional=shared)
     elif isinstance(task, str):
-        text = f"expected a task, found {format_value(task)}{suggest_name(task, tasks)}"
+        text = f"expected a name in tasks, found {format_value(task)}{suggest_name(task, tasks)}"
         errors.append(format_error(text, *keys, "task"))
     schedule = {key: value for key, value in model.items() if key in SCHEDULE}
     options = {key: value for key, value in model.items() if key not in SCHEDULE}
