@@ -1,6 +1,6 @@
 """Check that a change of params.yaml reruns only `check` and the stages that depend on it.
 
-A changed input set reruns its own stage, its models, their reports and the index. A record that is added, or changed,
+A changed input set reruns its own stage, its models, their reports and the index. A record that is added or changed
 reruns its own stages. The check runs in demo/ and derives the expected stages from demo/params.yaml, so that it
 survives changes of models and input sets.
 """
