@@ -274,6 +274,9 @@ def test_models_that_cannot_answer(project: Path) -> None:
     with pytest.raises(UserError, match=r"model.json: not found; make it with `dvc repro train@ridge`"):
         command.read_description("ridge")
     Path("data/models/station/ridge").mkdir(parents=True)
+    Path("data/models/station/ridge/model.json").write_text(json.dumps({"target": "T (degC)"}))
+    with pytest.raises(UserError, match=r"model.json: cannot be read .*'record'.*`dvc repro -f train@ridge`"):
+        command.read_description("ridge")
     Path("data/models/station/ridge/model.json").write_text(json.dumps({"record": "jena", "target": "Tdew (degC)"}))
     with pytest.raises(UserError, match=r"expected a model of 'T .*found one of 'Tdew"):
         command.read_description("ridge")

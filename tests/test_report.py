@@ -228,7 +228,8 @@ def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from
     write("params.yaml", json.dumps(params | {"periods": periods}))
     description = {"record": "jena", "target": "T (degC)", "source": {"source": "some.csv", "synthetic": False}}
     for name in scores:
-        write(f"data/models/station/{name}/model.json", json.dumps(description))
+        path = Path("data/models/station", name, "model.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | description))
     texts, figures = station.build_report(*read_results("station"))
     text = texts["station.md"]
     order = sorted(scores, key=scores.__getitem__)
