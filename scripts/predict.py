@@ -101,7 +101,7 @@ def read_description(name: str) -> Description:
         )
     with open_input(f"data/models/station/{name}/model.json", f"train@{name}") as path:
         description = json.loads(path.read_text(encoding="utf-8"))
-    record = description["record"]
+        record = description["record"]  # here, where a file without it is refused in one sentence
     target = get_param("records", record, "target")
     if description["target"] != target:
         raise UserError(

@@ -12,7 +12,7 @@ from stages.lib.settings.split import Split
 from stages.lib.windows.input_set import Meta, load_input_set, save_input_set
 
 LOOKBACK, STEP, DELAY = 12, 3, 5
-SPLIT = Split(train=[0, 300], val=[301, 700], test=[701, None], val_batch=128)
+SPLIT = Split(record="jena", train=[0, 300], val=[301, 700], test=[701, None], val_batch=128)
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     np.save("plain.npy", rows)
     Path("params.yaml").write_text(
         f"inputs: {{short: {{lookback: {LOOKBACK}, step: {STEP}, delay: {DELAY}}}}}\n"
-        "split: {train: [0, 300], val: [301, 700], test: [701, null]}\n"
+        "split: {record: jena, train: [0, 300], val: [301, 700], test: [701, null]}\n"
     )
     splits = {
         name: (locate_windows(row, len(rows), LOOKBACK, STEP), rows[row + DELAY, 1], None)

@@ -101,10 +101,12 @@ TOLERANCE |= {"val_skill": {"abs": 0.03}, "parameters": {"abs": 0}, "epochs": {"
 
 # The demo's settings of some forecasting models, whatever params.yaml says today.
 PARAMS = demo.SETTINGS | {
-    "dataset": demo.SETTINGS["dataset"]
-    | {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "encoding": "utf-8", "target": "T (degC)"}
-    | {"sentinels": [-9999], "separator": ",", "rename": {}, "leave_out": [], "missing": []},
-    "split": demo.SETTINGS["split"] | {"val_batch": 128},
+    "records": {
+        "jena": demo.SETTINGS["records"]["jena"]
+        | {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "encoding": "utf-8", "target": "T (degC)"}
+        | {"sentinels": [-9999], "separator": ",", "rename": {}, "leave_out": [], "missing": []}
+    },
+    "split": demo.SETTINGS["split"] | {"record": "jena", "val_batch": 128},
     "inputs": {"hourly": {"lookback": 1440, "step": 6, "delay": 144}},
     "training": {"batch_size": 128, "learning_rate": 0.001, "max_epochs": 2, "seed": 1, "threads": 1},
     "tasks": {"forecast": {"loss": "mae", "metric": "mae", "monitor": "val_loss", "steps_per_epoch": 50}},
@@ -117,8 +119,8 @@ PARAMS = demo.SETTINGS | {
 }
 RUN = """
 from stages import download, evaluate, inputs, normalize, parse, train
-download.download("dataset")
-parse.parse()
+download.download("jena")
+parse.parse("jena")
 normalize.normalize()
 inputs.inputs("hourly")
 for name in MODELS:

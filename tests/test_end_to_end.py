@@ -26,28 +26,31 @@ LIMIT = 900  # seconds that no command here may need
 
 # The whole sample, but hours instead of days to look back and models of a few weights.
 PARAMS = {
-    "dataset": {
-        "source": "sample",
-        "size": None,
-        "sha256": None,
-        "time": "Date Time",
-        "format": "%d.%m.%Y %H:%M:%S",
-        "encoding": "utf-8",
-        "target": "T (degC)",
-        "sentinels": [-9999],
-        "separator": ",",
-        "rename": {},
-        "leave_out": [],
-        "missing": [],
+    "records": {
+        "jena": {
+            "source": "sample",
+            "size": None,
+            "sha256": None,
+            "time": "Date Time",
+            "format": "%d.%m.%Y %H:%M:%S",
+            "encoding": "utf-8",
+            "target": "T (degC)",
+            "sentinels": [-9999],
+            "separator": ",",
+            "rename": {},
+            "leave_out": [],
+            "missing": [],
+            "wind": None,
+        },
     },
-    "split": {"train": [0, 6000], "val": [6001, 9000], "test": [9001, 12000], "val_batch": 128},
+    "split": {"record": "jena", "train": [0, 6000], "val": [6001, 9000], "test": [9001, 12000], "val_batch": 128},
     "inputs": {
         "hourly": {"lookback": 144, "step": 6, "delay": 24},
         "half_hourly": {"lookback": 144, "step": 3, "delay": 24},
     },
-    "clean": {"max_gap": 3, "wind": None, "checks": {"wind": {"columns": ["wv (m/s)"], "limits": [0, 75]}}},
+    "clean": {"max_gap": 3, "checks": {"wind": {"columns": ["wv (m/s)"], "limits": [0, 75]}}},
     "periods": {"train": "2009-01-01", "val": "2009-06-01", "test": "2009-09-01", "end": None},
-    "clock": {"station": {"every": 1, "lookback": 24, "leads": 24}},
+    "clock": {"station": {"record": "jena", "every": 1, "lookback": 24, "leads": 24}},
     "reviews": {"source": "sample", "size": None, "sha256": None, "vocabulary": 88584},
     "tokens": {"reviews": {"words": 1000, "length": 50, "reverse": False, "val": 0.2}},
     "training": {"batch_size": 128, "learning_rate": 0.001, "max_epochs": 1, "seed": 1, "threads": 1},
@@ -74,7 +77,7 @@ PARAMS = {
 }
 
 DENSE = {"train@dense", "evaluate@dense"}
-FORECAST = {"download@jena", "parse", "normalize", "inputs@hourly", *DENSE, "report_forecast"}
+FORECAST = {"download@jena", "parse@jena", "normalize", "inputs@hourly", *DENSE, "report_forecast"}
 REVIEWS = {"download_reviews", "tokens@reviews", "train@imdb_conv1d", "evaluate@imdb_conv1d", "report_reviews"}
 REPORTS = {"report_forecast", "report_reviews", "report_station", "index"}
 
@@ -84,8 +87,8 @@ REACHED = [
     ({"tasks": {"forecast": {"steps_per_epoch": 4}}}, DENSE),
     ({"split": {"test": [9001, 11000]}}, {"normalize", "inputs", "report_forecast"}),
     (
-        {"dataset": {"target": "p (mbar)"}},
-        {"parse", "inputs", "clean", "clock", "report_forecast", "report_station"},
+        {"records": {"jena": {"target": "p (mbar)"}}},
+        {"parse", "normalize", "inputs", "clean", "clock", "report_forecast"},
     ),
     ({"reviews": {"vocabulary": 90000}}, {"tokens"}),
     ({"tokens": {"reviews": {"length": 40}}}, {"tokens"}),
@@ -194,10 +197,10 @@ def test_the_graph_from_end_to_end(clone):
     # The forecasts need no reviews, the reviews no weather; then the rest follows.
     clone.edit({"reviews": {"source": "/nowhere/imdb.npz"}})
     assert clone.repro("report_forecast") == FORECAST
-    clone.edit({"reviews": {"source": "sample"}, "dataset": {"source": "/nowhere/jena.csv"}})
+    clone.edit({"reviews": {"source": "sample"}, "records": {"jena": {"source": "/nowhere/jena.csv"}}})
     assert clone.repro("report_reviews") == REVIEWS
     clone.edit(PARAMS)
-    assert {"clean", "clock@station", "train@persistence", "evaluate@persistence"} <= clone.repro()
+    assert {"clean@jena", "clock@station", "train@persistence", "evaluate@persistence"} <= clone.repro()
     assert "synthetic" in (clone.path / "metrics/forecast.md").read_text().lower()
     assert "synthetic" in (clone.path / "metrics/reviews.md").read_text().lower()
 
@@ -217,10 +220,13 @@ def test_the_graph_from_end_to_end(clone):
         clone.edit(PARAMS)
 
     # A sentinel that does not occur and a comment in a model change no result, so nothing downstream reruns.
-    clone.edit({"dataset": {"sentinels": [-9999, -8888]}})
+    clone.edit({"records": {"jena": {"sentinels": [-9999, -8888]}}})
     with (clone.path / "stages/models/dense.py").open("a") as file:
         file.write("# A comment that changes no weight.\n")
-    assert clone.repro() - {"index"} == {"parse", "normalize", "clean", "train@dense", "report_forecast"}
+    assert clone.repro() - {"index"} == {
+        *{"parse@jena", "normalize", "inputs@hourly", "inputs@half_hourly", "clean@jena", "clock@station"},
+        *{"train@dense", "report_forecast"},
+    }
 
     # DVC runs an experiment with a narrower model and shows it.
     output = clone.run(DVC, "exp", "run", "--name", "narrow", "--set-param=models.dense.units=3")
@@ -316,9 +322,9 @@ def test_a_training_that_is_stopped_leaves_no_output_and_is_resumed(clone):
 def test_a_bad_file_is_named_and_leaves_nothing(clone):
     text = '"Date Time","T (degC)"\n01.01.2009 00:10:00,1.5\n01.01.2009 00:20:00,warm\n'
     (clone.path / "x.csv").write_text(text)
-    clone.edit({"dataset": {"source": "x.csv"}})
-    output = clone.run(DVC, "repro", "parse", code=None)
-    assert "x.csv, line 3" in output and "failed to reproduce 'parse'" in output
+    clone.edit({"records": {"jena": {"source": "x.csv"}}})
+    output = clone.run(DVC, "repro", "parse@jena", code=None)
+    assert "x.csv, line 3" in output and "failed to reproduce 'parse@jena'" in output
     assert "Traceback" not in output
     assert (
         not (clone.path / "data/records/jena/record.parquet").exists()

@@ -22,6 +22,7 @@ from stages.lib.errors import UserError
 from stages.lib.reports import prediction
 from stages.lib.settings.base import validate_settings
 from stages.lib.settings.clean import Clean
+from stages.lib.settings.records import Sensors, Wind
 from stages.lib.weather import latest
 from stages.lib.weather.cleaning import clean_record
 from stages.lib.weather.hourly import CALENDAR, to_hourly_rows
@@ -33,6 +34,7 @@ T, WIND = COLUMNS[1:]
 LOOKBACK, LEADS = 24, 6
 DESCRIPTION = {
     "model": "station_gru",
+    "record": "jena",
     "columns": [*COLUMNS, *CALENDAR],
     "target": "T (degC)",
     "every_hours": 1,
@@ -62,12 +64,11 @@ def write(table: pd.DataFrame, path: str = "latest.csv") -> str:
 def project(root: Path) -> Path:
     """The committed settings but for a record without wind direction, and what `clean` and `train` leave."""
     sections = YAML(typ="safe").load(ROOT / "params.yaml")
-    sections["dataset"]["missing"] = [""]
-    sections["clean"]["wind"] = None
-    sections["clock"] = {"station": {"every": 1, "lookback": LOOKBACK, "leads": LEADS}}
+    sections["records"]["jena"] |= {"missing": [""], "wind": None}
+    sections["clock"] = {"station": {"record": "jena", "every": 1, "lookback": LOOKBACK, "leads": LEADS}}
     sections["periods"] = {"train": "2009-01-01", "val": "2009-01-16", "test": "2009-01-21", "end": None}
     Path("params.yaml").write_text(json.dumps(sections))
-    Path("data").mkdir()
+    Path("data/records/jena").mkdir(parents=True)
     Path("data/records/jena/clean.json").write_text(json.dumps({"interval_minutes": 60.0, "phase_minutes": 0.0}))
     return root
 
@@ -111,7 +112,7 @@ def test_the_hours_are_those_of_the_training_data(project: Path) -> None:
 def test_a_window_is_that_of_the_training_data_to_the_last_bit(data: st.DataObject) -> None:
     """Whatever part of a record with gaps is in the file, as long as the window is in it."""
     table = make_weather(120)
-    wind = {"speed": "wv (m/s)", "direction": "wd (deg)"} if data.draw(st.booleans()) else None
+    wind = Wind(speed="wv (m/s)", direction="wd (deg)") if data.draw(st.booleans()) else None
     if wind:
         table["wd (deg)"] = np.random.default_rng(1).uniform(0, 360, len(table)).round(1)
     for _ in range(data.draw(st.integers(0, 5))):
@@ -119,10 +120,11 @@ def test_a_window_is_that_of_the_training_data_to_the_last_bit(data: st.DataObje
         table.iloc[first : first + data.draw(st.integers(1, 5)), data.draw(st.integers(0, 2))] = np.nan
     lost = data.draw(st.lists(st.integers(1, 118), max_size=4))
     table = table.drop(table.index[lost])
-    clean = validate_settings(Clean, {"max_gap": 3, "wind": wind, "checks": {}}, "clean")
+    clean = validate_settings(Clean, {"max_gap": 3, "checks": {}}, "clean")
+    sensors = Sensors(target="T (degC)", wind=wind)
     record = {"Date Time": table.index.to_numpy().astype("datetime64[s]")}
     record |= {name: table[name].to_numpy() for name in table}
-    grid, _ = clean_record(record, clean, [], "T (degC)", "record", (3600, 0))
+    grid, _ = clean_record(record, clean, sensors, "record", "records.jena", (3600, 0))
     expected = to_hourly_rows(grid, "T (degC)", 1, clean.max_gap)
     windows = find_window_starts(expected, LOOKBACK, 1, np.datetime64("2009-01-01"), None)
     event("windows" if len(windows) else "no windows")
@@ -134,7 +136,7 @@ def test_a_window_is_that_of_the_training_data_to_the_last_bit(data: st.DataObje
             continue  # the file begins with hours that are missing
         cut = {"Date Time": part.index.to_numpy().astype("datetime64[s]")}
         cut |= {name: part[name].to_numpy() for name in table}
-        grid, _ = clean_record(cut, clean, [], "T (degC)", "part", (3600, 0))
+        grid, _ = clean_record(cut, clean, sensors, "part", "records.jena", (3600, 0))
         if before and np.isnan(grid.iloc[0]).any():
             continue  # a gap that the whole record fills from both sides
         outcome = latest.select_window(grid, cut, DESCRIPTION, clean, [], origin, "part")
@@ -198,13 +200,11 @@ def test_an_unfit_file_is_refused(project: Path, change: Any, message: str) -> N
 
 
 def test_a_file_without_the_direction_that_the_model_knows_is_refused() -> None:
-    clean = validate_settings(
-        Clean, {"max_gap": 3, "wind": {"speed": "wv (m/s)", "direction": "wd (deg)"}, "checks": {}}, ""
-    )
+    wind = Wind(speed="wv (m/s)", direction="wd (deg)")
     description = DESCRIPTION | {"columns": ["p (mbar)", "T (degC)", *latest.WIND_VECTOR, *CALENDAR]}
-    latest.check_names([*COLUMNS, "wd (deg)"], description, clean, "latest.csv")
+    latest.check_names([*COLUMNS, "wd (deg)"], description, wind, "latest.csv")
     with pytest.raises(UserError, match=r"line 1: expected the columns .* found none called 'wd \(deg\)'"):
-        latest.check_names(COLUMNS, description, clean, "latest.csv")
+        latest.check_names(COLUMNS, description, wind, "latest.csv")
 
 
 def test_a_damaged_file_is_refused_without_advice_on_the_record(project: Path) -> None:
@@ -274,7 +274,10 @@ def test_models_that_cannot_answer(project: Path) -> None:
     with pytest.raises(UserError, match=r"model.json: not found; make it with `dvc repro train@ridge`"):
         command.read_description("ridge")
     Path("data/models/station/ridge").mkdir(parents=True)
-    Path("data/models/station/ridge/model.json").write_text(json.dumps({"target": "Tdew (degC)"}))
+    Path("data/models/station/ridge/model.json").write_text(json.dumps({"target": "T (degC)"}))
+    with pytest.raises(UserError, match=r"model.json: cannot be read .*'record'.*`dvc repro -f train@ridge`"):
+        command.read_description("ridge")
+    Path("data/models/station/ridge/model.json").write_text(json.dumps({"record": "jena", "target": "Tdew (degC)"}))
     with pytest.raises(UserError, match=r"expected a model of 'T .*found one of 'Tdew"):
         command.read_description("ridge")
     with pytest.raises(UserError, match="expected the scores of a station's model, found none"):
@@ -341,7 +344,8 @@ def trained(project: Path) -> pd.DataFrame:
     sections["models"] = {"station_mlp": {**sections["models"]["station_mlp"], **small}}
     Path("params.yaml").write_text(json.dumps(sections))
     columns = {"Date Time": table.index.to_numpy()} | {name: table[name].to_numpy() for name in COLUMNS}
-    pq.write_table(pa.table(columns), "data/records/jena/clean.parquet")
+    source = json.dumps({"source": "some.csv", "synthetic": False})
+    pq.write_table(pa.table(columns, metadata={"source": source}), "data/records/jena/clean.parquet")
     clock("station")
     train("station_mlp")
     evaluate("station_mlp")

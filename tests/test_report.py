@@ -25,7 +25,7 @@ from stages.report import read_results, report
 ROOT = Path(__file__).parents[1]
 SCORES = {"naive": 0.29, "mine": 0.31, "gru": 0.26}  # validation MAE; the notebooks have no `mine`
 FIGURES = {"temperature.png", "first_ten_days.png", "losses.png", "forecast.png", "mae.png"}
-SPLIT = {"train": [0, 100], "val": [101, 150], "test": [160, None], "val_batch": 8}
+SPLIT = {"record": "jena", "train": [0, 100], "val": [101, 150], "test": [160, None], "val_batch": 8}
 WINDOW = {"lookback": 12, "step": 2, "delay": 3}
 SENTINELS = 8  # rows after the first that is tested
 
@@ -38,8 +38,8 @@ def write(path: str, text: str) -> None:
 def write_models(task: str, metrics: dict[str, dict], histories: dict[str, list[list[dict]]]) -> None:
     """Write params.yaml, and what train and evaluate leave of the models."""
     models = {name: {"task": task, "inputs": "tiny"} for name in metrics}
-    dataset = {"target": "p (mbar)", "sentinels": [-9999]}
-    params = {"dataset": dataset, "split": SPLIT, "inputs": {"tiny": WINDOW}, "models": models}
+    records = {"jena": {"target": "p (mbar)", "sentinels": [-9999]}}
+    params = {"records": records, "split": SPLIT, "inputs": {"tiny": WINDOW}, "models": models}
     write("params.yaml", json.dumps(params))
     for name in metrics:
         write(f"metrics/{task}/{name}.json", json.dumps(metrics[name]))
@@ -224,10 +224,12 @@ def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from
         pd.DataFrame({"hour": range(24), "mae": 1.0}).to_parquet(folder / "by_hour.parquet")
     write_models("station", metrics, {name: [[]] for name in scores})
     params = json.loads(Path("params.yaml").read_text())
-    params["dataset"]["target"] = "T (degC)"
     periods = {"train": "2010-01-01", "val": "2014-01-01", "test": "2016-01-01", "end": None}
     write("params.yaml", json.dumps(params | {"periods": periods}))
-    write("data/records/jena/quality.json", json.dumps({"source": {"source": "some.csv", "synthetic": False}}))
+    description = {"record": "jena", "target": "T (degC)", "source": {"source": "some.csv", "synthetic": False}}
+    for name in scores:
+        path = Path("data/models/station", name, "model.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | description))
     texts, figures = station.build_report(*read_results("station"))
     text = texts["station.md"]
     order = sorted(scores, key=scores.__getitem__)
@@ -271,7 +273,8 @@ def test_windows_with_a_sentinel_are_those_of_the_generator(root: Path, step: in
     random = np.random.default_rng(step)
     record = {"Date Time": np.arange(120), **{name: random.normal(size=120) for name in ("p (mbar)", "T (degC)")}}
     record["T (degC)" if target else "p (mbar)"][random.integers(0, 120, 4)] = -9999
-    write("params.yaml", json.dumps({"dataset": {"target": "T (degC)", "sentinels": [-9999, -999]}}))
+    records = {"jena": {"target": "T (degC)", "sentinels": [-9999, -999]}}
+    write("params.yaml", json.dumps({"records": records, "split": {"record": "jena"}}))
     rows = np.arange(12, 115)
     result = forecast.find_windows_with_sentinels(record, rows, Window(lookback=12, step=step, delay=5))
     data = np.column_stack([record["p (mbar)"], record["T (degC)"]])
@@ -374,8 +377,8 @@ READ = {
     "data/evaluations/forecast/gru/forecast.parquet": "evaluate@gru",
     "data/models/forecast/gru/history.csv": "train@gru",
     "data/models/forecast/gru/model.json": "train@gru",
-    "data/records/jena/record.parquet": "parse",
-    "data/records/jena/quality.json": "parse",
+    "data/records/jena/record.parquet": "parse@jena",
+    "data/records/jena/quality.json": "parse@jena",
 }
 
 

@@ -13,7 +13,6 @@ from stages.report_backtest import report_backtest
 FOLDS = ["2011-01-01", "2011-07-01", "2012-01-01"]
 SCALE = {"persistence": [2.0, 2.0, 2.0], "ridge": [1.6, 1.8, 1.4], "mlp": [1.0, 1.5, 1.2]}
 PARAMS = {
-    "dataset": {"target": "T (degC)"},
     "backtest": {
         **{"inputs": "station", "models": list(SCALE), "folds": FOLDS, "months": 6, "val": 12, "train": None},
         "seeds": [1, 2],
@@ -24,10 +23,10 @@ PARAMS = {
 @pytest.fixture
 def tables(root) -> dict[tuple[str, str], pd.DataFrame]:
     Path("params.yaml").write_text(json.dumps(PARAMS))
-    Path("data").mkdir()
-    Path("data/records/jena/quality.json").write_text(
-        json.dumps({"source": {"source": "x.csv", "synthetic": False}})
-    )
+    Path("data/inputs/station").mkdir(parents=True)
+    source = {"source": "x.csv", "synthetic": False}
+    meta = {"columns": ["p (mbar)", "T (degC)"], "target": 1, "record": "jena", "source": source}
+    Path("data/inputs/station/meta.json").write_text(json.dumps(meta))
     random, made = np.random.default_rng(5), {}
     for name, scales in SCALE.items():
         for fold, scale in zip(FOLDS, scales, strict=True):

@@ -211,7 +211,7 @@ def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, 
     class Stage(SimpleNamespace):
         __hash__ = object.__hash__
 
-    names = ("download@jena", "parse")
+    names = ("download@jena", "parse@jena")
     lost, parse = (Stage(name=name, addressing=name, path_in_repo="dvc.yaml") for name in names)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stdout=b""))
     monkeypatch.setattr(repro, "Repo", contextlib.nullcontext)
@@ -221,19 +221,18 @@ def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, 
     monkeypatch.setattr(repro, "connect_client", lambda *_: pytest.fail("nothing is left to run"))
     assert repro.repro("", 1, "tcp://127.0.0.1:9") == 1
     assert capsys.readouterr().err == (
-        "error: download@jena failed: see above\nerror: parse: not run, because a stage it depends on failed\n"
+        "error: download@jena failed: see above\nerror: parse@jena: not run, because a stage it depends on failed\n"
     )
 
 
 def test_what_machines_have_made_joins_what_is_there(tmp_path):
-    dump_yaml(
-        tmp_path / "dvc.lock", {"schema": "2.0", "stages": {"parse": {"cmd": "old"}, "clean": {"cmd": "kept"}}}
-    )
-    first = {"dvc.lock": {"parse": {"cmd": "new"}}, "metrics/forecast/gru.json": "{}\n"}
+    stages = {"parse@jena": {"cmd": "old"}, "clean@jena": {"cmd": "kept"}}
+    dump_yaml(tmp_path / "dvc.lock", {"schema": "2.0", "stages": stages})
+    first = {"dvc.lock": {"parse@jena": {"cmd": "new"}}, "metrics/forecast/gru.json": "{}\n"}
     repro.merge_results(tmp_path, first, {"dvc.lock": {"normalize": {"cmd": "more"}}})
     assert repro.read_lock_entries(tmp_path, "dvc.lock") == {
-        "parse": {"cmd": "new"},
-        "clean": {"cmd": "kept"},
+        "parse@jena": {"cmd": "new"},
+        "clean@jena": {"cmd": "kept"},
         "normalize": {"cmd": "more"},
     }
     assert (tmp_path / "metrics/forecast/gru.json").read_text() == "{}\n"
@@ -255,6 +254,11 @@ def test_other_machines_need_a_remote_and_a_commit(monkeypatch, core, changed, w
 
 def test_long_trainings_go_first_and_what_they_wait_for_before_them():
     models = {"short": {"epochs": 2}, "long": {"epochs": 30}, "ridge": {"epochs": 0}}
-    commands = ["./run train short", "./run backtest ridge 2012-01-01", "./run train long", "./run parse"]
+    commands = ["./run train short", "./run backtest ridge 2012-01-01", "./run train long", "./run parse jena"]
     result = sorted(commands, key=lambda command: get_priority(SimpleNamespace(cmd=command), models), reverse=True)
-    assert result == ["./run parse", "./run train long", "./run train short", "./run backtest ridge 2012-01-01"]
+    assert result == [
+        "./run parse jena",
+        "./run train long",
+        "./run train short",
+        "./run backtest ridge 2012-01-01",
+    ]

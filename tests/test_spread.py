@@ -15,7 +15,7 @@ from scripts import spread
 
 def commit(seed, scores, settings=None, others=None):
     """The files of a commit as `runs` reads them; `scores` maps a model to its metrics."""
-    stages = {"parse": {"params": {}}}
+    stages = {"parse@jena": {"params": {}}}
     files = {}
     for name, metrics in scores.items():
         params = {"training": {"seed": seed, "threads": 1}, f"models.{name}": {"units": 32} | (settings or {})}
