@@ -35,12 +35,12 @@ from stages.lib.weather.guesses import (
     guess_time,
     guess_zone,
     is_header,
-    parse,
-    score_times,
+    parse_plausible_times,
+    rate_times,
     split_line,
 )
 from stages.lib.weather.quality import assess_quality, describe_quality
-from stages.lib.weather.times import TimeError, parse_clock
+from stages.lib.weather.times import TimeError, parse_strptime
 
 KEY = "records.station"  # where params.yaml has the settings; the name is to be replaced
 NAMES = {"entity_id", "parameter", "variable", "sensor", "element", "datatype", "quantity", "measurement"}
@@ -65,7 +65,7 @@ def describe(
     if entry:
         settings["entry"] = entry
     summary = try_settings(path, settings, remarks)
-    print(format_section({"source": str(path), **settings}, remarks, summary))
+    print(format_record_section({"source": str(path), **settings}, remarks, summary))
 
 
 def guess_settings(data: bytes, name: str) -> tuple[Settings, dict[str, str]]:
@@ -91,7 +91,7 @@ def guess_settings(data: bytes, name: str) -> tuple[Settings, dict[str, str]]:
         if len(fields) != width:
             return False
         try:
-            parse_clock(pa.array([" ".join(fields[position] for position in positions)]), format)
+            parse_strptime(pa.array([" ".join(fields[position] for position in positions)]), format)
         except (TimeError, ValueError, OverflowError):
             return False
         return True
@@ -119,7 +119,7 @@ def guess_settings(data: bytes, name: str) -> tuple[Settings, dict[str, str]]:
     decimal = guess_decimal(texts, separator)
     settings["decimal"] = decimal
     written = [" ".join(row[position] for position in positions) for row in rows]
-    settings |= guess_clock(written, format, " ".join(names), text[:2000], remarks)
+    settings |= guess_zone_setting(written, format, " ".join(names), text[:2000], remarks)
     settings |= guess_pivot(texts, header, width)
     if pivot := settings.get("pivot"):
         sensors = texts[pivot["columns"]]
@@ -128,13 +128,13 @@ def guess_settings(data: bytes, name: str) -> tuple[Settings, dict[str, str]]:
             sensor: [value for value, s in zip(texts[pivot["values"]], sensors, strict=True) if s == sensor]
             for sensor in dict.fromkeys(sensors)
         }
-        times = parse(written, format)
+        times = parse_plausible_times(written, format)
         own = np.array(sensors)
-        regular = [score_times(times[own == sensor]) for sensor in texts] if times is not None else [1.0]
+        regular = [rate_times(times[own == sensor]) for sensor in texts] if times is not None else [1.0]
     else:
         others = []
-        times = parse(written, format)
-        regular = [score_times(np.sort(times))] if times is not None else [1.0]
+        times = parse_plausible_times(written, format)
+        regular = [rate_times(np.sort(times))] if times is not None else [1.0]
     guess = guess_columns(texts, dict.fromkeys(("wspd", "wpgt"), "km/h") if header is METEOSTAT else {})
     settings |= guess.settings
     settings["leave_out"] = [*others, *settings["leave_out"]]
@@ -201,9 +201,9 @@ def guess_decimal(columns: dict[str, list[str]], separator: str) -> str:
     return "," if separator != "," and counts[","] > counts["."] else "."
 
 
-def guess_clock(texts: list[str], format: str, names: str, head: str, remarks: dict[str, str]) -> Settings:
+def guess_zone_setting(texts: list[str], format: str, names: str, head: str, remarks: dict[str, str]) -> Settings:
     """Return the `zone`, where the times need one, and ask for what they do not tell."""
-    times, offsets = parse_clock(pa.array(texts), format)
+    times, offsets = parse_strptime(pa.array(texts), format)
     if offsets is not None:
         changing = bool((offsets != offsets[0]).any())
         return {"zone": "UTC"} if changing else {}
@@ -250,7 +250,7 @@ def try_settings(path: Path, settings: Settings, remarks: dict[str, str]) -> lis
     return lines
 
 
-def format_section(settings: Settings, remarks: dict[str, str], summary: list[str]) -> str:
+def format_record_section(settings: Settings, remarks: dict[str, str], summary: list[str]) -> str:
     """Return `settings`, with the defaults of all others, as a section of params.yaml.
 
     `remarks` stand behind the settings, `summary` above them, as comments.

@@ -11,7 +11,7 @@ from pydantic import Field
 from stages.lib.errors import UserError
 from stages.lib.files import atomic_output, watch_file
 from stages.lib.params import get_param
-from stages.lib.reports.leftovers import check_leftovers
+from stages.lib.reports.leftovers import check_removed_models
 from stages.lib.settings.backtest import Backtest
 from stages.lib.settings.base import Name, Section, format_error, format_value, iter_errors, suggest_name
 from stages.lib.settings.clean import Clean
@@ -175,7 +175,7 @@ def check() -> None:
             errors += iter_backtest_errors(values)
     if errors:
         raise UserError("\n".join(dict.fromkeys(errors)))
-    check_leftovers(values["models"])
+    check_removed_models(values["models"])
     with atomic_output("data/checked") as path:
         path.write_text("params.yaml is valid\n")
     count = sum(len(values[section]) for section in INPUTS.values())

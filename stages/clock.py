@@ -52,7 +52,7 @@ def clock(name: str) -> None:
     target, max_gap = get_param("records", settings.record, "target"), read_settings(Gaps, "clean").max_gap
     record = read_record(settings.record, "clean")
     source = read_source(settings.record, "clean")
-    origin: dict[str, Any] = {
+    provenance: dict[str, Any] = {
         "record": settings.record,
         "source": {key: source[key] for key in ("source", "synthetic")},
     }
@@ -69,7 +69,7 @@ def clock(name: str) -> None:
     all_starts = find_window_starts(hourly, lookback, leads, hourly.start[0], None)
     splits["all"] = (all_starts, None, hourly.time[all_starts + lookback - 1])
     position = hourly.columns.index(target)
-    meta = Meta(lookback, hourly.columns, position, leads=leads, every=settings.every, **origin)
+    meta = Meta(lookback, hourly.columns, position, leads=leads, every=settings.every, **provenance)
     with atomic_output(Path("data/inputs", name)) as directory:
         save_input_set(directory, hourly.rows, splits, meta, hourly.targets)
     print(f"{name}: " + ", ".join(f"{key} {len(splits[key][0]):,}" for key in SPLITS) + " windows")

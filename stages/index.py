@@ -30,7 +30,7 @@ def select_columns(text: str) -> str:
     return "\n".join(lines)
 
 
-def format_leaderboard(task: str) -> str:
+def format_short_leaderboard(task: str) -> str:
     """Return metrics/TASK.md as HTML with fewer columns and with headings two levels deeper."""
     path = Path(f"metrics/{task}.md")
     text = require_input(path, f"report_{task}").read_text(encoding="utf-8")
@@ -53,7 +53,7 @@ def format_figure(path: Path, task: str) -> str:
     return f'<figure><a href="{link}"><img alt="{name}" src="data:image/png;base64,{data}"></a></figure>'
 
 
-def format_section(task: str, title: str) -> str:
+def format_report_section(task: str, title: str) -> str:
     """Return the section of `task`: the leaderboard, the figures, and links to the learning curves."""
     folder = REPORTS / task
     curves = sorted(folder.glob("*/*.csv"))
@@ -62,7 +62,7 @@ def format_section(task: str, title: str) -> str:
         for path in curves
     )
     return (
-        f'<section id="{task}">\n<h2>{title}</h2>\n{format_leaderboard(task)}'
+        f'<section id="{task}">\n<h2>{title}</h2>\n{format_short_leaderboard(task)}'
         + "\n".join(format_figure(path, task) for path in sorted(folder.glob("*.png")))
         + (f'\n<p class="note">Learning curves as tables: {links}</p>' if links else "")
         + "\n</section>"
@@ -75,7 +75,7 @@ def index() -> None:
     if not titles:
         raise UserError(f"{REPORTS}: expected a report, found none; make one with `dvc repro report_station`")
     links = " · ".join(f'<a href="#{task}">{title}</a>' for task, title in titles.items())
-    sections = "\n".join(format_section(task, title) for task, title in titles.items())
+    sections = "\n".join(format_report_section(task, title) for task, title in titles.items())
     with atomic_output(REPORTS / "index.html") as path:
         path.write_text(
             format_page("How good is it?", f"<h1>How good is it?</h1>\n<p>{links}</p>\n{sections}"),

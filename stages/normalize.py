@@ -27,7 +27,7 @@ def compute_statistics(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, (rows - mean).std(axis=0)
 
 
-def check_fits(split: Split, count: int) -> None:
+def check_split_fits(split: Split, count: int) -> None:
     """Raise UserError if a range of `split` begins or ends beyond a record of `count` rows."""
     for key, (first, last) in split.model_dump(include={"train", "val", "test"}).items():
         required = first + 1 if last is None else last
@@ -37,7 +37,7 @@ def check_fits(split: Split, count: int) -> None:
             )
 
 
-def check_spread(rows: np.ndarray, names: list[str], first: int, last: int, label: str) -> None:
+def check_not_constant(rows: np.ndarray, names: list[str], first: int, last: int, label: str) -> None:
     """Raise UserError naming the constant columns of `rows`, the training rows.
 
     Compares minimum and maximum: the mean of many equal values is rounded, so their deviation may differ from 0.
@@ -75,11 +75,11 @@ def normalize() -> None:
     split = read_settings(Split, "split")
     times, *names = columns = read_record(split.record)
     label = str(FOLDER / split.record / "record.parquet")
-    check_fits(split, len(columns[times]))
+    check_split_fits(split, len(columns[times]))
     first, last = split.train
     rows = np.column_stack([columns[name][first:last] for name in names])
     check_measured({name: columns[name] for name in names}, label)
-    check_spread(rows, names, first, last, label)
+    check_not_constant(rows, names, first, last, label)
     warn_about_sentinels(rows, names, read_settings(Sensors, "records", split.record).sentinels)
     mean, std = compute_statistics(rows)
     scales = {name: {"mean": float(m), "std": float(s)} for name, m, s in zip(names, mean, std, strict=True)}

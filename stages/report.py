@@ -13,7 +13,7 @@ from stages.lib.nn.history import read_history
 from stages.lib.params import get_param
 from stages.lib.reports.figures import STYLE
 from stages.lib.reports.leaderboard import read_json
-from stages.lib.reports.leftovers import check_leftovers
+from stages.lib.reports.leftovers import check_removed_models
 
 TASKS = ("forecast", "reviews", "station")
 
@@ -54,7 +54,7 @@ def report(task: str) -> None:
     """
     if task not in TASKS:
         raise UserError(f"{task!r}: no such report; expected {' or '.join(TASKS)}")
-    check_leftovers(get_param("models"))
+    check_removed_models(get_param("models"))
     metrics, histories = read_results(task)
     with matplotlib.style.context(["default", STYLE]):
         texts, figures = importlib.import_module(f"stages.lib.reports.{task}").build_report(metrics, histories)

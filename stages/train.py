@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.lib.files import atomic_output
 from stages.lib.nn.environment import describe_machine, set_threads
 from stages.lib.nn.fitting import fit_members, get_loss_unit
-from stages.lib.nn.history import write_history
+from stages.lib.nn.history import write_description, write_history
 from stages.lib.nn.resume import Checkpoint
 from stages.lib.nn.saving import save_model
 from stages.lib.settings.training import INPUTS, read_schedule
@@ -29,6 +29,7 @@ def train(name: str) -> None:
     with atomic_output(Path("data/models", schedule["task"], name)) as directory:
         directory.mkdir()
         save_model(model, directory / "model.keras")
-        write_history(directory, histories, columns, describe_machine(schedule["threads"]) | description)
+        write_history(directory, histories, columns)
+        write_description(directory, histories, describe_machine(schedule["threads"]) | description)
     for label in labels:
         Checkpoint(label, "").path.unlink(missing_ok=True)

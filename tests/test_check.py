@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from stages import check as stage
 from stages.lib.errors import UserError
-from stages.lib.reports.leftovers import check_leftovers
+from stages.lib.reports.leftovers import check_removed_models
 
 REPOSITORY = Path(__file__).parents[1]
 COMMITTED = YAML(typ="safe").load(REPOSITORY / "params.yaml")
@@ -286,4 +286,4 @@ def test_results_of_models_that_are_no_more(project):
     assert message.startswith("results of models that params.yaml does not name")
     assert commands == ["  rm -r data/models/forecast/gru metrics/forecast/free.json", "  git add -u metrics"]
     subprocess.run(commands[0].split(), check=True)
-    check_leftovers(VALID["models"])
+    check_removed_models(VALID["models"])

@@ -15,7 +15,7 @@ from stages.inputs import inputs
 from stages.lib import files, params
 from stages.lib.errors import UserError
 from stages.lib.files import atomic_output, open_input, require_input, watch_file
-from stages.lib.nn.history import read_history, write_history
+from stages.lib.nn.history import read_history, write_description, write_history
 from stages.lib.weather import record
 from stages.lib.windows.input_set import load_input_set
 from stages.parse import parse
@@ -306,7 +306,8 @@ def test_a_cut_or_replaced_file_is_one_line(made, data):
 @given(st.data())
 def test_a_history_that_is_cut_anywhere_is_named(data):
     history = [{"epoch": n + 1, "loss": 1 / (n + 3), "val_loss": 0.25} for n in range(3)]
-    write_history(Path(), [history], [], {"threads": 1})
+    write_history(Path(), [history], [])
+    write_description(Path(), [history], {"threads": 1})
     assert read_history(Path(), "train@x") == history
     for name in ("history.csv", "model.json"):
         text = Path(name).read_bytes()

@@ -202,9 +202,9 @@ def test_an_unfit_file_is_refused(project: Path, change: Any, message: str) -> N
 def test_a_file_without_the_direction_that_the_model_knows_is_refused() -> None:
     wind = Wind(speed="wv (m/s)", direction="wd (deg)")
     description = DESCRIPTION | {"columns": ["p (mbar)", "T (degC)", *latest.WIND_VECTOR, *CALENDAR]}
-    latest.check_names([*COLUMNS, "wd (deg)"], description, wind, "latest.csv")
+    latest.check_required_columns([*COLUMNS, "wd (deg)"], description, wind, "latest.csv")
     with pytest.raises(UserError, match=r"line 1: expected the columns .* found none called 'wd \(deg\)'"):
-        latest.check_names(COLUMNS, description, wind, "latest.csv")
+        latest.check_required_columns(COLUMNS, description, wind, "latest.csv")
 
 
 def test_a_damaged_file_is_refused_without_advice_on_the_record(project: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from stages.lib.errors import UserError
-from stages.lib.nn.history import write_history
+from stages.lib.nn.history import write_description, write_history
 from stages.lib.reports import forecast, reviews, station
 from stages.lib.reports.figures import draw_first_days, draw_forecast, draw_losses, draw_record
 from stages.lib.reports.forecast import get_split_times
@@ -45,7 +45,8 @@ def write_models(task: str, metrics: dict[str, dict], histories: dict[str, list[
         write(f"metrics/{task}/{name}.json", json.dumps(metrics[name]))
         directory = Path("data/models", task, name)
         directory.mkdir(parents=True, exist_ok=True)
-        write_history(directory, histories[name], ["epoch", "loss", "val_loss"], {})
+        write_history(directory, histories[name], ["epoch", "loss", "val_loss"])
+        write_description(directory, histories[name], {})
 
 
 def write_forecasts(*names: str, rows: int = 3000, synthetic=False, test=2.0, sentinels=0) -> None:

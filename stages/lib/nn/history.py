@@ -15,10 +15,14 @@ def find_best_epoch(history: list[dict], monitor: str) -> dict:
     return choose(history, key=lambda row: row[monitor])
 
 
-def write_history(
-    directory: Path, histories: list[list[dict]], columns: list[str], description: dict[str, Any]
-) -> None:
-    """Write `histories`, one per member of a model, to history.csv and the training's `description` to model.json.
+def write_description(directory: Path, histories: list[list[dict]], description: dict[str, Any]) -> None:
+    """Write model.json: the numbers of members and epochs of `histories`, and the `description` of the model."""
+    counts = {"members": len(histories), "epochs": len(histories[0])}
+    (directory / "model.json").write_text(json.dumps(counts | description, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_history(directory: Path, histories: list[list[dict]], columns: list[str]) -> None:
+    """Write `histories`, one per member of a model, to history.csv.
 
     If there are several members, history.csv has a column `member`. `columns` are the header of a model that is
     trained without epochs.
@@ -30,8 +34,6 @@ def write_history(
         writer = csv.DictWriter(file, rows[0] if rows else columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    counts = {"members": len(histories), "epochs": len(histories[0])}
-    (directory / "model.json").write_text(json.dumps(counts | description, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_history(directory: Path, stage: str) -> list[dict[str, float]]:

@@ -6,7 +6,7 @@ from typing import Any
 from stages.lib.errors import UserError
 
 
-def check_leftovers(models: dict[str, dict[str, Any]]) -> None:
+def check_removed_models(models: dict[str, dict[str, Any]]) -> None:
     """Raise UserError if there are results of models that are not among `models`.
 
     The reports depend on whole folders, so that DVC would hash these results too and `dvc status` would differ

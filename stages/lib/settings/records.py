@@ -21,7 +21,7 @@ def has_offset(format: str) -> bool:
     return "%z" in format.replace("%%", "")
 
 
-def is_plain(format: str) -> bool:
+def is_strptime_format(format: str) -> bool:
     """Tell whether `parse_times` reads `format`: strptime's, without offsets and fractions of a second."""
     return format not in (ISO, *EPOCH) and not has_offset(format) and "%f" not in format.replace("%%", "")
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from stages.lib.errors import UserError
-from stages.lib.settings.records import Record, is_plain
+from stages.lib.settings.records import Record, is_strptime_format
 from stages.lib.weather.archives import UnpackError, read_packed_csv
 from stages.lib.weather.fields import describe_bad_number, describe_bad_time, parse_numbers
 from stages.lib.weather.layout import (
@@ -35,7 +35,7 @@ from stages.lib.weather.reshaping import (
     pivot_to_columns,
     resample_to_grid,
 )
-from stages.lib.weather.times import TimeError, convert_to_utc, parse_clock, parse_times
+from stages.lib.weather.times import TimeError, convert_to_utc, parse_strptime, parse_times
 from stages.lib.weather.units import COMPASS, convert, get_unit
 
 FEW = 24  # rows of one time with different values that a file may hold, or one in a hundred
@@ -63,7 +63,7 @@ class Rows(NamedTuple):
 def is_plain_layout(settings: Record) -> bool:
     """Tell whether Arrow alone can read the rows: one time that strptime reads, and plain numbers."""
     special = settings.pivot or settings.flags or COMPASS in settings.units.values()
-    return not special and isinstance(settings.time, str) and is_plain(settings.format)
+    return not special and isinstance(settings.time, str) and is_strptime_format(settings.format)
 
 
 def read_plain_rows(body: Body, columns: list[str], settings: Record) -> Rows:
@@ -105,7 +105,7 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
     written = join_times([texts[column] for column in settings.times])
     label = " ".join(settings.times)
     try:
-        moments, offsets = parse_clock(written, settings.format)
+        moments, offsets = parse_strptime(written, settings.format)
     except TimeError as error:
         text = written[error.row].as_py()
         message = describe_bad_time(text, str(error), settings)
@@ -144,7 +144,7 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
         moments, spread, first = pivot_to_columns(
             moments, sensors.astype(str), to_numpy(numbers[settings.pivot.values])
         )
-        table = name_sensors(spread, settings, name)
+        table = rename_pivoted_columns(spread, settings, name)
         return Rows(moments, table, lines[first], True)
     return Rows(moments, pa.table(numbers), lines, offsets is not None)
 
@@ -154,7 +154,7 @@ def join_times(columns: list[pa.StringArray]) -> pa.StringArray:
     return pc.binary_join_element_wise(*columns, " ") if len(columns) > 1 else columns[0]
 
 
-def name_sensors(columns: dict[str, np.ndarray], settings: Record, name: str) -> pa.Table:
+def rename_pivoted_columns(columns: dict[str, np.ndarray], settings: Record, name: str) -> pa.Table:
     """Return the columns of a file with one value a line, renamed; UserError where one is missing."""
     known = [*columns, *settings.times, settings.pivot.columns, settings.pivot.values, *settings.leave_out]
     check_names(known, settings, f"{name}, column {settings.pivot.columns!r}")
@@ -268,7 +268,7 @@ def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarr
         )
 
 
-def shape_rows(rows: Rows, name: str, settings: Record) -> pa.Table:
+def to_record_table(rows: Rows, name: str, settings: Record) -> pa.Table:
     """Return `rows` of the file `name` as a table: times as timestamp[s], then the columns.
 
     Irregular rows are put on their grid. Raises UserError where the rows are not in time order.
@@ -306,7 +306,7 @@ def read_csv_files(files: list[Path], settings: Record, key: str = "records") ->
     raw = set[str]()
     for path in files:
         name, rows, columns = read_csv_file(path, settings)
-        table = shape_rows(rows, name, settings)
+        table = to_record_table(rows, name, settings)
         raw.update(columns)
         group = tuple(table.column_names) if settings.side_by_side or not tables else next(iter(tables))
         if group in tables:

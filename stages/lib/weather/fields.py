@@ -16,7 +16,7 @@ NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 COMMA_NUMBER = NUMBER.replace(r"\.", ",")
 
 
-def to_mask(array: pa.BooleanArray) -> np.ndarray:
+def to_numpy_mask(array: pa.BooleanArray) -> np.ndarray:
     """Return `array`, which has no nulls, for numpy; its own to_numpy() would import pandas."""
     return to_numpy(array.cast(pa.uint8())).astype(bool)
 
@@ -34,7 +34,7 @@ def parse_numbers(
         index = pc.index_in(pc.utf8_upper(texts), pa.array(POINTS))
         degrees = pc.fill_null(pc.multiply(index.cast(pa.float64()), 22.5), np.nan)
         bad = pc.and_not(pc.is_null(index), missing)
-        return degrees, to_mask(bad)
+        return degrees, to_numpy_mask(bad)
     digits = COMMA_NUMBER if settings.decimal == "," else NUMBER
     if settings.flags:
         flags = "|".join(re.escape(flag) for flag in sorted(settings.flags, key=len, reverse=True))
@@ -49,7 +49,7 @@ def parse_numbers(
     numbers = numeric.cast(pa.float64())
     right = pc.and_(right, pc.fill_null(pc.is_finite(numbers), False))
     bad = pc.invert(pc.or_(right, missing))
-    return pc.fill_null(numbers, np.nan), to_mask(bad)
+    return pc.fill_null(numbers, np.nan), to_numpy_mask(bad)
 
 
 def describe_bad_time(field: str, reason: str, settings: Record) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages.lib.settings.records import ISO
-from stages.lib.weather.times import TimeError, parse_clock
+from stages.lib.weather.times import TimeError, parse_strptime
 from stages.lib.weather.units import COMPASS, POINTS, find_conversion, get_unit
 
 SAMPLE = 2000  # rows that guesses are made from
@@ -83,17 +83,17 @@ def guess_separator(lines: list[str]) -> tuple[str, int]:
     return best
 
 
-def parse(texts: list[str], format: str) -> np.ndarray | None:
+def parse_plausible_times(texts: list[str], format: str) -> np.ndarray | None:
     """Return `texts` read as times of `format`, or None where they are none of the last two centuries."""
     try:
-        times, _ = parse_clock(pa.array(texts, pa.string()), format)
+        times, _ = parse_strptime(pa.array(texts, pa.string()), format)
     except (TimeError, ValueError, OverflowError):
         return None
     years = times.astype("M8[Y]").astype(int) + 1970
     return times if len(times) and years.min() > 1800 and years.max() < 2100 else None
 
 
-def score_times(times: np.ndarray) -> float:
+def rate_times(times: np.ndarray) -> float:
     """Return how much `times` look like those of a record: the share of steps that are the most common one."""
     steps = np.abs(np.diff(times).astype(np.int64))
     if not len(steps) or not steps.any():
@@ -111,18 +111,18 @@ def guess_time(rows: list[list[str]]) -> tuple[list[int], str] | None:
     def consider(positions: list[int], format: str, bonus: float) -> None:
         nonlocal best
         texts = [" ".join(row[position] for position in positions) for row in rows]
-        if parse(texts[:1], format) is None:
+        if parse_plausible_times(texts[:1], format) is None:
             return
-        if (times := parse(texts, format)) is None:
+        if (times := parse_plausible_times(texts, format)) is None:
             return
-        score = bonus + score_times(times)
+        score = bonus + rate_times(times)
         if best is None or score > best[0] + 1e-9:
             best = score, positions, format
 
     first = [column[0] for column in columns]
     for position, text in enumerate(first):
         digits = len(re.sub(r"\D", "", text))
-        if re.fullmatch(r"\d{9,10}", text) and parse([text], "%Y%m%d%H") is None:
+        if re.fullmatch(r"\d{9,10}", text) and parse_plausible_times([text], "%Y%m%d%H") is None:
             consider([position], "epoch", 3)
         if re.fullmatch(r"\d{12,13}", text):
             consider([position], "epoch_ms", 3)
@@ -138,7 +138,7 @@ def guess_time(rows: list[list[str]]) -> tuple[list[int], str] | None:
                 consider([position], ISO, 1.9)
         if digits in (6, 7, 8):
             for day in DATES:
-                if parse(list(columns[position][:3]), day) is None:
+                if parse_plausible_times(list(columns[position][:3]), day) is None:
                     continue
                 consider([position], day, 0)
                 for other, clock_text in enumerate(first):
@@ -239,7 +239,7 @@ def inspect_column(texts: list[str]) -> Column:
     counts = Counter(texts)
     missing = {text for text in counts if text in MISSING}
     rest = {text: times for text, times in counts.items() if text not in MISSING}
-    if rest and all(text.upper() in POINTS for text in rest) and not all(map(to_number_known, rest)):
+    if rest and all(text.upper() in POINTS for text in rest) and not all(map(is_number, rest)):
         return Column(np.array([]), missing, set(), set(), True, None)
     values = {text: to_number(text) for text in rest}
     strays = [text for text, value in values.items() if math.isnan(value)]
@@ -255,7 +255,7 @@ def inspect_column(texts: list[str]) -> Column:
     return Column(numbers, missing, flags, sentinels, False, None if len(numbers) else "")
 
 
-def to_number_known(text: str) -> bool:
+def is_number(text: str) -> bool:
     return not math.isnan(to_number(text))
 
 

@@ -52,9 +52,9 @@ def read_latest_window(path: Path, description: Description, origin: np.datetime
     record = {name: to_numpy(table[name]) for name in table.column_names}
     interval, phase = read_training_grid(name)
     check_interval(record, interval, description, label)
-    check_names(table.column_names[1:], description, settings.wind, label)
+    check_required_columns(table.column_names[1:], description, settings.wind, label)
     grid, _ = clean_record(record, clean, settings, label, f"records.{name}", (interval, phase))
-    check_order(list(grid.columns), description, label)
+    check_column_order(list(grid.columns), description, label)
     return select_window(grid, record, description, clean, settings.sentinels, origin, label)
 
 
@@ -75,7 +75,7 @@ def check_interval(record: dict[str, np.ndarray], interval: int, description: De
         )
 
 
-def check_names(columns: list[str], description: Description, wind: Wind | None, label: str) -> None:
+def check_required_columns(columns: list[str], description: Description, wind: Wind | None, label: str) -> None:
     """Raise UserError if the file lacks a column of the model."""
     required = [name for name in description["columns"][: -len(CALENDAR)] if name not in WIND_VECTOR]
     if wind is not None and WIND_VECTOR[0] in description["columns"]:
@@ -87,7 +87,7 @@ def check_names(columns: list[str], description: Description, wind: Wind | None,
         )
 
 
-def check_order(columns: list[str], description: Description, label: str) -> None:
+def check_column_order(columns: list[str], description: Description, label: str) -> None:
     """Raise UserError unless the cleaned `columns` are those of the model, in the same order."""
     required, model = description["columns"][: -len(CALENDAR)], description["model"]
     if missing := [column for column in required if column not in columns]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from stages.lib.settings.records import EPOCH, ISO, is_plain
+from stages.lib.settings.records import EPOCH, ISO, is_strptime_format
 from stages.lib.weather.record import to_numpy
 
 BLOCK = 8192  # texts that are read again together where not all can be read at once
@@ -51,7 +51,7 @@ def parse_times(texts: pa.StringArray, format: str) -> pa.Array:
     return pa.array([datetime.strptime(text, format) for text in texts.to_pylist()], pa.timestamp("s"))
 
 
-def parse_clock(texts: pa.StringArray, format: str) -> tuple[np.ndarray, np.ndarray | None]:
+def parse_strptime(texts: pa.StringArray, format: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Return `texts` as datetime64[s] and, where they name one, their offsets from UTC in seconds.
 
     With offsets the times are UTC, else as written. `format` is one of strptime, ISO8601 (as datetime.fromisoformat
@@ -61,17 +61,17 @@ def parse_clock(texts: pa.StringArray, format: str) -> tuple[np.ndarray, np.ndar
     if format in EPOCH:
         return parse_epoch(texts, EPOCH[format]), np.zeros(len(texts), np.int64)
     late = np.zeros(len(texts), bool)
-    if is_plain(format):
+    if is_strptime_format(format):
         with contextlib.suppress(ValueError):
             return to_numpy(parse_times(texts, format)), None
-    if pattern := compile_hour_24(format):
+    if pattern := make_hour_24_pattern(format):
         late = np.array(pc.match_substring_regex(texts, pattern).to_pylist(), bool)
     if late.any():
         texts = pc.replace_substring_regex(texts, pattern, r"\1" "00" r"\2")
-        if is_plain(format):
+        if is_strptime_format(format):
             with contextlib.suppress(ValueError):
                 return to_numpy(parse_times(texts, format)) + late * DAY, None
-    times, offsets = parse_each(texts.to_pylist(), format)
+    times, offsets = parse_one_by_one(texts.to_pylist(), format)
     return times + late * DAY, offsets
 
 
@@ -84,7 +84,7 @@ def parse_epoch(texts: pa.StringArray, counts: int) -> np.ndarray:
     return (numbers // counts).astype("datetime64[s]")
 
 
-def parse_each(texts: list[str], format: str) -> tuple[np.ndarray, np.ndarray | None]:
+def parse_one_by_one(texts: list[str], format: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Return as `parse_clock` does, one text after the other in Python."""
     if format == ISO:
         parse = datetime.fromisoformat
@@ -106,7 +106,7 @@ def parse_each(texts: list[str], format: str) -> tuple[np.ndarray, np.ndarray | 
     return np.array(utc, "M8[s]"), offsets
 
 
-def compile_hour_24(format: str) -> str | None:
+def make_hour_24_pattern(format: str) -> str | None:
     """Return the regular expression of times in `format` at hour 24, split around it; None where it has no hour."""
     if format == ISO:
         return r"^(.*[T ])24((?::?00(?::?00(?:\.0+)?)?)?(?:Z|[+-].*)?)$"
