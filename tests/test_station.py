@@ -212,6 +212,20 @@ def test_margins_hold_what_the_quantiles_promise_and_no_more(data):
         assert max(below, above) >= outside - 1
 
 
+@given(arrays(np.float64, st.integers(1, 9), elements=st.floats(0, 9)))
+def test_smoothing_takes_twice_the_mean_of_a_lead_and_its_neighbours(widths):
+    plain = list(widths)
+    for _ in range(2):
+        padded = [plain[0], *plain, plain[-1]]
+        plain = [(a + 2 * b + c) / 4 for a, b, c in zip(padded, padded[1:], padded[2:], strict=False)]
+    np.testing.assert_allclose(widths @ calibration.make_smoothing_matrix(len(widths)), plain, atol=1e-12)
+    outputs = np.stack([5 - widths, np.full(len(widths), 5.0), 5 + 2 * widths], -1)[None].astype(np.float32)
+    smooth = np.asarray(calibration.smooth_widths(outputs, len(widths)))[0]
+    np.testing.assert_allclose(smooth[:, 1] - smooth[:, 0], plain, atol=1e-5)
+    np.testing.assert_allclose(smooth[:, 2] - smooth[:, 1], 2 * np.array(plain), atol=1e-5)
+    assert (smooth[:, 1] == 5).all()
+
+
 MLP = {"units": 4, "noise": 0.1, "dropout": 0.1}
 
 

@@ -8,7 +8,12 @@ from keras import layers
 
 from stages.lib.nn.batches import predict_in_batches
 from stages.lib.nn.compiling import compile_learner, count_steps
-from stages.lib.tasks.station.calibration import apply_margins, conformal_margins
+from stages.lib.tasks.station.calibration import (
+    apply_margins,
+    conformal_margins,
+    make_smoothing_matrix,
+    smooth_widths,
+)
 from stages.lib.tasks.station.features import subsample
 from stages.lib.tasks.station.quantiles import QUANTILES, make_pinball_loss
 from stages.lib.tasks.station.references import build_persistence
@@ -55,9 +60,10 @@ def finish_model(
     window = keras.Input(inputs.shape, name="window")
     outputs = [member(window) for member in members]
     mean = outputs[0] if len(outputs) == 1 else layers.Average()(outputs)
+    mean = smooth_widths(mean, inputs.meta.leads)
     average = keras.Model(window, mean)
     validation = predict_in_batches(average, inputs, inputs.val)
-    margins = conformal_margins(inputs.val.targets, validation)
+    margins = conformal_margins(inputs.val.targets, validation) @ make_smoothing_matrix(inputs.meta.leads)
     model = keras.Model(window, apply_margins(mean, margins), name=name)
     return model, describe_model(name, validation[:, :, 1], inputs, schedule)
 
