@@ -4,6 +4,7 @@ import copy
 import gc
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,12 +85,16 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def restore_state() -> Iterator[None]:
-    """Undo what a test read, watched, or set in the environment."""
+    """Undo what a test read, watched, imported, or set in the environment."""
     before = dict(os.environ)
     yield
     params._history.clear()
     files._input_states.clear()
     files._code_states.clear()
+    for name, module in list(sys.modules.items()):  # made by a test, such as an architecture in a folder of its own
+        file = getattr(module, "__file__", None)
+        if name.startswith("stages.") and file and not Path(file).is_relative_to(REPOSITORY):
+            del sys.modules[name]
     os.environ.clear()
     os.environ.update(before)
 
