@@ -39,9 +39,11 @@ from stages.lib.weather.guesses import (
     rate_times,
     split_line,
 )
+from stages.lib.weather.latest import check_is_file
 from stages.lib.weather.quality import assess_quality, describe_quality
 from stages.lib.weather.times import TimeError, parse_strptime
 
+WIND = {"speed": "wv (m/s)", "direction": "wd (deg)"}  # becomes a vector
 KEY = "records.station"  # where params.yaml has the settings; the name is to be replaced
 NAMES = {"entity_id", "parameter", "variable", "sensor", "element", "datatype", "quantity", "measurement"}
 VALUES = {"state", "value", "wert", "reading", "measurement_value"}
@@ -55,8 +57,7 @@ def describe(
 ) -> None:
     """Print the section of params.yaml that reads FILE, with questions where the file leaves something open."""
     path = resolve_path(file)
-    if not path.is_file():
-        raise UserError(f"{path}: not found; expected a file of weather data")
+    check_is_file(path)
     try:
         _, data = read_packed_csv(path, entry or None, "--entry")
     except (OSError, UnpackError) as error:
@@ -137,6 +138,9 @@ def guess_settings(data: bytes, name: str) -> tuple[Settings, dict[str, str]]:
         regular = [rate_times(np.sort(times))] if times is not None else [1.0]
     guess = guess_columns(texts, dict.fromkeys(("wspd", "wpgt"), "km/h") if header is METEOSTAT else {})
     settings |= guess.settings
+    new_names = {name: new if isinstance(new, str) else new[0] for name, new in settings["rename"].items()}
+    if {new_names.get(column, column) for column in texts} >= set(WIND.values()):
+        settings["wind"] = WIND
     settings["leave_out"] = [*others, *settings["leave_out"]]
     remarks |= guess.remarks
     if min(regular) < 0.5:

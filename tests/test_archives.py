@@ -139,8 +139,8 @@ def test_the_table_among_other_files(names, pattern, expected):
             None,
             "expected one CSV in the zip archive, found 2; it holds a.csv, b.csv; name it in x",
         ),
-        (("a.csv", "b.csv"), "*.csv", "fits '*.csv' (x in params.yaml), found 2; it holds a.csv, b.csv"),
-        (("a.csv", "b.csv"), "c", "fits 'c' (x in params.yaml), found 0; it holds a.csv, b.csv"),
+        (("a.csv", "b.csv"), "*.csv", "fits '*.csv' (x), found 2; it holds a.csv, b.csv"),
+        (("a.csv", "b.csv"), "c", "fits 'c' (x), found 0; it holds a.csv, b.csv"),
     ],
 )
 def test_no_table_or_two_are_refused(names, pattern, expected):

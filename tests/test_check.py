@@ -164,6 +164,10 @@ def test_a_mistake_is_named(project, change, expected):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        (
+            ("records", "jena", "decimal", ","),
+            "records.jena: expected another separator than the decimal mark, found ',' for both",
+        ),
         (("inputs", {}), "models.naive.inputs: expected an input set of inputs, for the task is forecast, found "),
         (
             ("inputs", "half", {"step": 1}),

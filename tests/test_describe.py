@@ -113,3 +113,17 @@ def test_a_damaged_file_is_described_or_refused_without_a_traceback(folder, data
     Path(file).write_bytes(b"\n".join(lines))
     with contextlib.suppress(UserError):
         describe(file)
+
+
+def test_a_line_beyond_what_csv_takes_is_no_traceback(folder):
+    Path("long.csv").write_text("time,T\n" + "x" * 300_000 + "\n")
+    with pytest.raises(UserError, match=r"long\.csv: expected a table with a time in every row"):
+        describe("long.csv")
+
+
+def test_wind_speed_and_direction_become_a_vector(folder, capsys):
+    rows = "".join(f"2024-01-01 {hour:02}:00,{hour},{10 * hour}\n" for hour in range(24))
+    _, section = described("time,wv (m/s),wd (deg)\n" + rows, capsys)
+    assert section["wind"] == {"speed": "wv (m/s)", "direction": "wd (deg)"}
+    _, section = described("time,wv (m/s),T (degC)\n" + rows, capsys)
+    assert section["wind"] is None

@@ -60,8 +60,11 @@ class Section(BaseModel):
             return WORDED, path, f"no such setting{suggest_name(key, cls.model_fields)}"
         if kind == "invalid_key":
             return WORDED, path, "expected a text as the setting's name"
-        if kind == "value_error":
-            return WORDED, (key,), str(details["ctx"]["error"])
+        if (
+            kind == "value_error"
+        ):  # at a name of a dict[Name, Section] if a validator of that whole section raised it
+            keys = path if all(isinstance(part, str) for part in path) else (key,)
+            return WORDED, keys, str(details["ctx"]["error"])
         if kind in (WORDED, WORDED_MISSING) and len(path) > 1:
             return kind, path, details["msg"]
         if path[-1] == "[key]" and not cls.model_fields[str(key)].description:  # of a dict[Name, ...]

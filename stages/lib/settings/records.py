@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections import Counter
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
@@ -196,6 +197,13 @@ class Record(Sensors, Times):  # the fields of Times come first, as check_target
             raise ValueError(
                 f"format: {self.format} counts in UTC, in one column: take out `zone`, name one `time`"
             )
+        if both := self.rename.keys() & set(self.leave_out):
+            raise ValueError(
+                f"leave_out: expected other columns than those of `rename`, found {min(both)!r} in both"
+            )
+        twice = [name for name, count in Counter(self.names.values()).items() if count > 1]
+        if twice and not self.side_by_side:
+            raise ValueError(f"rename: expected a new name of its own for each column, found {twice[0]!r} again")
         if not self.times or len(set(self.times)) < len(self.times):
             raise ValueError(f"time: expected each time column once, found {self.time}")
         if self.resample and self.label == "start":

@@ -75,10 +75,10 @@ def choose_table(names: list[str], pattern: str | None, key: str) -> str:
     """Return which of the entries `names` of a .zip is its table, or fits the `pattern` of the setting `key`."""
     if pattern is None:
         tables, kind = find_tables(names), "one CSV in the zip archive"
-        hint = f"; name it in {key} of params.yaml" if len(tables) > 1 else ""
+        hint = f"; name it in {key}" if len(tables) > 1 else ""
     else:
         tables = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(Path(name).name, pattern)]
-        kind, hint = f"one file in the zip archive that fits {pattern!r} ({key} in params.yaml)", ""
+        kind, hint = f"one file in the zip archive that fits {pattern!r} ({key})", ""
     if len(tables) != 1:
         raise UnpackError(f"expected {kind}, found {len(tables)}; it holds {format_names(tables or names)}{hint}")
     return tables[0]

@@ -44,9 +44,10 @@ FEW = 24  # rows of one time with different values that a file may hold, or one 
 def read_bytes(path: Path, settings: Record) -> tuple[str, bytes]:
     """Return the name to show for the CSV at `path` (.csv, .zip or .gz) and its bytes; UserError if damaged."""
     try:
-        return read_packed_csv(path, settings.entry, f"{settings.key}.entry")
+        return read_packed_csv(path, settings.entry, f"{settings.key}.entry in params.yaml")
     except (OSError, UnpackError) as error:
         ours = path.is_relative_to("data") and "raw" in path.parts  # not the file that `predict` reads
+        ours &= not str(error).startswith("expected one")  # then it is whole, but holds something else
         hint = f"; fetch it again with `dvc repro -f download@{settings.key.split('.')[-1]}`" if ours else ""
         raise UserError(f"{path}: cannot be read ({error}){hint}") from None
 

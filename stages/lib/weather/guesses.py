@@ -57,9 +57,13 @@ class Guess(NamedTuple):
 
 
 def split_line(line: str, separator: str) -> list[str]:
+    """Return the fields of `line`; a line that is no CSV is one field."""
     if separator == " ":
         return line.split()
-    return [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
+    except csv.Error:  # such as a field of more than 131,072 characters
+        return [line]
 
 
 def guess_encoding(data: bytes) -> str:

@@ -230,8 +230,8 @@ def check_limits(
             row = is_outside.argmax()
             raise UserError(
                 f"{label}, column {name!r}: expected values from {low:g} to {high:g} (clean.checks in "
-                f"params.yaml) in the window, found {values[row]:g} at {times[row]}; correct it or "
-                "leave out the row"
+                f"params.yaml) in the window, found {values[row]:g} at {times[row]}; correct it, "
+                "leave out the row or, if it stands for nothing measured, add it to `missing` of the check"
             )
 
 
