@@ -130,8 +130,8 @@ def guess_settings(data: bytes, name: str) -> tuple[Settings, dict[str, str]]:
             for sensor in dict.fromkeys(sensors)
         }
         times = parse_plausible_times(written, format)
-        own = np.array(sensors)
-        regular = [rate_times(times[own == sensor]) for sensor in texts] if times is not None else [1.0]
+        sensor_names = np.array(sensors)
+        regular = [rate_times(times[sensor_names == sensor]) for sensor in texts] if times is not None else [1.0]
     else:
         others = []
         times = parse_plausible_times(written, format)
@@ -237,7 +237,7 @@ def try_settings(path: Path, settings: Settings, remarks: dict[str, str]) -> lis
     except UserError as error:
         return [f"Not read yet: {line}" for line in str(error).splitlines()]
     report = assess_quality(table, record.sentinels)
-    said = notes.getvalue().splitlines()
+    printed = notes.getvalue().splitlines()
     interval = report["interval_minutes"]
     summary = [f"a row every {interval:g} minutes" if interval else "one row"]
     quality = describe_quality(report, path).splitlines()[0].rsplit("; all of it", 1)[0]
@@ -247,7 +247,7 @@ def try_settings(path: Path, settings: Settings, remarks: dict[str, str]) -> lis
         check = find_check(column, clean.checks)
         name = next((name for name, other in clean.checks.items() if other is check), "none")
         checks.setdefault(name, []).append(column)
-    lines = [quality, *summary, *said]
+    lines = [quality, *summary, *printed]
     lines += [f"clean.checks.{name}: {', '.join(columns)}" for name, columns in checks.items() if name != "none"]
     if columns := checks.get("none"):
         lines.append(f"no check in clean.checks: {', '.join(columns)}; add one with its limits")

@@ -157,8 +157,8 @@ def join_times(columns: list[pa.StringArray]) -> pa.StringArray:
 
 def rename_pivoted_columns(columns: dict[str, np.ndarray], settings: Record, name: str) -> pa.Table:
     """Return the columns of a file with one value a line, renamed; UserError where one is missing."""
-    known = [*columns, *settings.times, settings.pivot.columns, settings.pivot.values, *settings.leave_out]
-    check_names(known, settings, f"{name}, column {settings.pivot.columns!r}")
+    all_names = [*columns, *settings.times, settings.pivot.columns, settings.pivot.values, *settings.leave_out]
+    check_names(all_names, settings, f"{name}, column {settings.pivot.columns!r}")
     names = [settings.names.get(column, column) for column in columns]
     if not settings.side_by_side and settings.target not in names:
         raise UserError(
@@ -250,16 +250,16 @@ def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarr
     label = f"column {table.column_names[0]!r}: expected"
     latest = np.maximum.accumulate(stamps)
     back = np.flatnonzero(stamps < latest)
-    before, known = set(back.tolist()), set()
+    before, seen = set(back.tolist()), set()
     rows = np.flatnonzero(np.isin(stamps, stamps[back]))
     for row, *values in zip(rows.tolist(), *fields(rows), strict=True):
-        if row in before and tuple(values) not in known:
+        if row in before and tuple(values) not in seen:
             raise UserError(
                 f"{name}, line {lines[row]}, {label} a time not before {latest[row]} of an earlier row, found "
                 f"{stamps[row]}; sort the rows by time; if an hour comes twice in autumn, use standard time, or "
                 "name the time zone in `zone`"
             )
-        known.add(tuple(values))
+        seen.add(tuple(values))
     twice = np.flatnonzero(stamps[1:] == stamps[:-1]) + 1
     differing = twice[np.any([a != b for a, b in zip(fields(twice), fields(twice - 1), strict=True)], axis=0)]
     if not many and len(differing) > max(FEW, len(stamps) // 100):

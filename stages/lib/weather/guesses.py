@@ -175,7 +175,7 @@ def is_header(fields: list[str], width: int) -> bool:
 def find_unit(name: str) -> str | None:
     """Return the unit that a column's name carries in brackets, after a dash, or as a letter at its end."""
     for pattern in (r"[(\[]\s*([^()\[\]]+?)\s*[)\]]\s*$", r" - ([^-]+)$", r"\s(\S+)$"):
-        if (found := re.search(pattern, name)) and (unit := UNIT_WORDS.get(found[1].lower())):
+        if (match := re.search(pattern, name)) and (unit := UNIT_WORDS.get(match[1].lower())):
             return unit
     if re.fullmatch(r"(tmp|dwp|temp|.*_)f", name, re.I):
         return "degF"
@@ -183,8 +183,8 @@ def find_unit(name: str) -> str | None:
 
 
 def to_number(text: str) -> float:
-    found = FLAGGED.fullmatch(text)
-    text = found[1] if found else text
+    match = FLAGGED.fullmatch(text)
+    text = match[1] if match else text
     return float(text.replace(",", ".")) if NUMBER.fullmatch(text) else math.nan
 
 
@@ -213,8 +213,8 @@ def guess_unit(quantity: str, numbers: np.ndarray, american: bool, tenths: bool)
 
 def guess_zone(times: np.ndarray, text: str) -> tuple[str | None, str]:
     """Return the zone of local `times` in file order that step back an hour in autumn, and a remark."""
-    if found := re.search(r"\b(Africa|America|Asia|Atlantic|Australia|Europe|Pacific)/[A-Z]\w+", text):
-        named = found[0]
+    if match := re.search(r"\b(Africa|America|Asia|Atlantic|Australia|Europe|Pacific)/[A-Z]\w+", text):
+        named = match[0]
     else:
         named = None
     steps = np.diff(times).astype(np.int64)
@@ -249,7 +249,7 @@ def inspect_column(texts: list[str]) -> Column:
     strays = [text for text, value in values.items() if math.isnan(value)]
     if strays or not rest:
         return Column(np.array([]), missing, set(), set(), False, strays[0] if strays else "")
-    flags = {found[4] for text in rest if (found := FLAGGED.fullmatch(text))}
+    flags = {match[4] for text in rest if (match := FLAGGED.fullmatch(text))}
     numbers = np.array([values[text] for text in texts if text in rest])
     common = numbers[~np.isin(numbers, SENTINELS)]
     low, high = (common.min(), common.max()) if len(common) else (0, 0)

@@ -85,7 +85,7 @@ def parse_epoch(texts: pa.StringArray, counts: int) -> np.ndarray:
 
 
 def parse_one_by_one(texts: list[str], format: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return as `parse_clock` does, one text after the other in Python."""
+    """Return what `parse_strptime` does, one text after the other in Python."""
     if format == ISO:
         parse = datetime.fromisoformat
     else:

@@ -60,11 +60,11 @@ def parse_unit(text: str) -> tuple[Fraction, Any]:
 @functools.cache
 def find_conversion(unit: str, target: str) -> tuple[int, int, int]:
     """Return (a, b, c) so that `unit` becomes `target` by (a x + b) / c, exactly; ValueError if it cannot."""
-    factor, found = parse_unit(unit)
+    factor, source = parse_unit(unit)
     _, expected = parse_unit(target)
     registry = load_registry()
     try:
-        zero, one = (registry.Quantity(number, found).to(expected).magnitude for number in (Fraction(0), factor))
+        zero, one = (registry.Quantity(number, source).to(expected).magnitude for number in (Fraction(0), factor))
     except Exception:  # DimensionalityError
         raise ValueError(f"expected a unit that converts to {target}, found {unit!r}") from None
     slope, offset = Fraction(one) - Fraction(zero), Fraction(zero)
