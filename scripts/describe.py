@@ -207,7 +207,10 @@ def guess_decimal(columns: dict[str, list[str]], separator: str) -> str:
 
 def guess_zone_setting(texts: list[str], format: str, names: str, head: str, remarks: dict[str, str]) -> Settings:
     """Return the `zone`, where the times need one, and ask for what they do not tell."""
-    times, offsets = parse_strptime(pa.array(texts), format)
+    try:
+        times, offsets = parse_strptime(pa.array(texts), format)
+    except TimeError:  # in a damaged row, which `try_settings` names
+        return {}
     if offsets is not None:
         changing = bool((offsets != offsets[0]).any())
         return {"zone": "UTC"} if changing else {}
