@@ -74,7 +74,8 @@ def make_predictor(model: keras.Model, inputs: Inputs) -> Callable[[Split], np.n
     """
     learner = wrap_with_gather(model, inputs)
     windows = sum(len(split.windows) for split in (inputs.val, inputs.test))  # what is evaluated
-    learner.compile(jit_compile=choose_jit_compile(model, get_device(), windows // EVALUATION_BATCH))
+    steps = 8 * windows // EVALUATION_BATCH  # a batch here takes as long as eight of a training's size
+    learner.compile(jit_compile=choose_jit_compile(model, get_device(), steps))
 
     def predict(split: Split) -> np.ndarray:
         arguments = make_batches(split.windows.starts, split.targets, EVALUATION_BATCH)
