@@ -328,7 +328,7 @@ def join_tables(tables: list[pa.Table], names: list[str], columns: list[str], se
     joined_columns = [column for table in tables for column in table.column_names[1:]]
     if twice := sorted({column for column in joined_columns if joined_columns.count(column) > 1}):
         raise UserError(
-            f"{label}: expected every column in one of the files beside each other, found {twice[0]!r} in several; "
+            f"{label}: expected each column in one file only, found {twice[0]!r} in several; "
             f"name it in {settings.key}.leave_out of params.yaml"
         )
     if settings.target not in joined_columns:

@@ -88,7 +88,7 @@ def split_file(data: bytes, name: str, settings: Record) -> Body:
 def name_columns(body: Body, settings: Record, whole: bool = True) -> list[str]:
     """Return the names of the columns of `body`, renamed; UserError if they will not do.
 
-    `whole`: whether the record has no other columns, as those of a file beside it.
+    `whole`: whether all columns of the record are in this file, not some in other files.
     """
     columns = body.columns
     if whole:
