@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 
-from scripts.predict import resolve_path
 from stages.lib.errors import UserError
+from stages.lib.files import check_is_file, resolve_path
 from stages.lib.params import load_params
 from stages.lib.settings.base import validate_settings
 from stages.lib.settings.clean import Clean
@@ -39,7 +39,6 @@ from stages.lib.weather.guesses import (
     rate_times,
     split_line,
 )
-from stages.lib.weather.latest import check_is_file
 from stages.lib.weather.quality import assess_quality, describe_quality
 from stages.lib.weather.times import TimeError, parse_strptime
 

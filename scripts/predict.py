@@ -4,7 +4,6 @@ A command, not a stage of DVC. The file goes through the same code as the traini
 """
 
 import json
-import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -14,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from stages.lib.errors import UserError
-from stages.lib.files import open_input
+from stages.lib.files import check_is_file, open_input, resolve_path
 from stages.lib.params import get_param
 from stages.lib.reports.prediction import format_screen, summarize_forecast, write_forecast
 from stages.lib.settings.training import read_schedule
-from stages.lib.weather.latest import Description, check_is_file, read_latest_window, warn_about_age
+from stages.lib.weather.latest import Description, read_latest_window, warn_about_age
 
 
 def predict(
@@ -49,13 +48,6 @@ def predict(
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"\nWritten to {folder}: forecast.csv, forecast.json and, to look at, {folder / 'forecast.html'}")
-
-
-def resolve_path(path: str) -> Path:
-    """Return `path` relative to the folder in which `./run` was called; it runs in that of the repository."""
-    called_from = Path(os.environ.get("CALLED_FROM", "."))
-    expanded = Path(path).expanduser()
-    return expanded if called_from.resolve() == Path.cwd() else called_from / expanded
 
 
 def parse_time(at: str) -> np.datetime64 | None:

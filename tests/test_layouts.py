@@ -322,7 +322,7 @@ def test_a_compass_point_that_is_none():
     assert read(text.replace("NNX", "s"), **options)[1]["wd (deg)"].tolist() == [337.5, 180]
 
 
-def beside(folder, *texts, **changes):
+def read_side_by_side(folder, *texts, **changes):
     settings = {"time": "time", "format": FORMAT, "encoding": "utf-8", "target": "T", "sentinels": []}
     record = validate_settings(Record, settings | {"side_by_side": True} | changes, "records.x")
     paths = [folder / f"{n}.csv" for n in range(len(texts))]
@@ -334,7 +334,7 @@ def beside(folder, *texts, **changes):
 def test_files_side_by_side(tmp_path):
     later = GOOD.replace("2024-01-01", "2024-01-02")
     humidity = "time,U\n2024-01-01 01:00,50\n2024-01-02 00:00,60\n"
-    table = beside(tmp_path, GOOD, later, humidity)
+    table = read_side_by_side(tmp_path, GOOD, later, humidity)
     assert [time.day for time in table["time"].to_pylist()] == [1, 1, 2, 2]
     np.testing.assert_array_equal(to_numpy(table["T"]), [1, 2, 1, 2])
     np.testing.assert_array_equal(to_numpy(table["U"]), [np.nan, 50, 60, np.nan])
@@ -350,4 +350,4 @@ def test_files_side_by_side(tmp_path):
 )
 def test_files_that_do_not_fit_side_by_side(tmp_path, texts, expected):
     with pytest.raises(UserError, match=expected):
-        beside(tmp_path, *texts)
+        read_side_by_side(tmp_path, *texts)

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from scripts import predict as command
 from stages.clock import clock
 from stages.lib.errors import UserError
+from stages.lib.files import check_is_file
 from stages.lib.reports import prediction
 from stages.lib.settings.base import validate_settings
 from stages.lib.settings.clean import Clean
@@ -444,6 +445,6 @@ def test_the_command_takes_a_file_from_where_it_is_called(tmp_path: Path) -> Non
 def test_a_directory_or_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match=f"^{tmp_path}: is a directory; expected a station's CSV file$"):
-        latest.check_is_file(tmp_path)
+        check_is_file(tmp_path)
     with pytest.raises(UserError, match=r"pipe: is not a regular file; expected a station's CSV file$"):
-        latest.check_is_file(tmp_path / "pipe")
+        check_is_file(tmp_path / "pipe")

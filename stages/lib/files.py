@@ -67,6 +67,21 @@ def check_unchanged() -> None:
         raise UserError(f"{', '.join(changes)}: changed while this ran; nothing was written: run it again")
 
 
+def resolve_path(path: str) -> Path:
+    """Return `path` relative to the folder in which `./run` was called; it runs in that of the repository."""
+    called_from = Path(os.environ.get("CALLED_FROM", "."))
+    expanded = Path(path).expanduser()
+    return expanded if called_from.resolve() == Path.cwd() else called_from / expanded
+
+
+def check_is_file(path: Path) -> None:
+    """Raise UserError unless `path` is a regular file: reading from a pipe or a device might never end."""
+    if path.is_file():
+        return
+    problem = "is a directory" if path.is_dir() else "is not a regular file" if path.exists() else "not found"
+    raise UserError(f"{path}: {problem}; expected a station's CSV file")
+
+
 def require_input(path: str | Path, stage: str) -> Path:
     """Return `path`, watched; raise UserError naming the `stage` that makes it if there is no such file."""
     path = Path(path)

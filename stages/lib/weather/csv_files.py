@@ -36,7 +36,7 @@ from stages.lib.weather.reshaping import (
     resample_to_grid,
 )
 from stages.lib.weather.times import TimeError, convert_to_utc, parse_strptime, parse_times
-from stages.lib.weather.units import COMPASS, convert, get_unit
+from stages.lib.weather.units import COMPASS, convert_unit, get_unit
 
 FEW = 24  # rows of one time with different values that a file may hold, or one in a hundred
 
@@ -195,7 +195,7 @@ def convert_units(table: pa.Table, settings: Record) -> pa.Table:
     for column, unit in settings.units.items():
         if column in table.column_names:
             numbers = to_numpy(table[column])
-            changed = convert(numbers, unit, get_unit(column))
+            changed = convert_unit(numbers, unit, get_unit(column))
             changed = np.where(np.isin(numbers, settings.sentinels), numbers, changed)
             table = table.set_column(table.column_names.index(column), column, pa.array(changed))
     return table
@@ -276,14 +276,14 @@ def to_record_table(rows: Rows, name: str, settings: Record) -> pa.Table:
     """
     time = " ".join(settings.times)
 
-    def assemble(moments: np.ndarray, columns: dict[str, Any]) -> pa.Table:
+    def make_table(moments: np.ndarray, columns: dict[str, Any]) -> pa.Table:
         return pa.table({time: pa.array(moments.astype("M8[s]")), **columns})
 
     columns = {column: rows.table[column] for column in rows.table.column_names}
-    table = assemble(rows.moments, columns)
+    table = make_table(rows.moments, columns)
     check_time_order(table, name, rows.lines, many=settings.resample is not None)
     if not settings.resample:
-        return assemble(label_interval_end(rows.moments), columns) if settings.label == "start" else table
+        return make_table(label_interval_end(rows.moments), columns) if settings.label == "start" else table
     minutes, by = settings.resample.minutes, settings.resample.by
     arrays = {column: to_numpy(values) for column, values in columns.items()}
     bits = [rows.moments.view(np.int64), *(values.view(np.int64) for values in arrays.values())]
@@ -291,7 +291,7 @@ def to_record_table(rows: Rows, name: str, settings: Record) -> pa.Table:
     arrays = {column: values[first] for column, values in arrays.items()}
     points, arrays = resample_to_grid(rows.moments[first], arrays, minutes, by, settings.sentinels)
     print(f"{name}: {len(rows.moments):,} rows put on {len(points):,} points every {minutes:g} minutes, by {by}")
-    return assemble(points, {column: pa.array(values) for column, values in arrays.items()})
+    return make_table(points, {column: pa.array(values) for column, values in arrays.items()})
 
 
 def read_csv_files(files: list[Path], settings: Record, key: str = "records") -> pa.Table:

@@ -33,14 +33,6 @@ class Latest(NamedTuple):
     warnings: list[str]
 
 
-def check_is_file(path: Path) -> None:
-    """Raise UserError unless `path` is a regular file: reading from a pipe or a device might never end."""
-    if path.is_file():
-        return
-    problem = "is a directory" if path.is_dir() else "is not a regular file" if path.exists() else "not found"
-    raise UserError(f"{path}: {problem}; expected a station's CSV file")
-
-
 def read_latest_window(path: Path, description: Description, origin: np.datetime64 | None) -> Latest:
     """Return the window up to `origin`, or to the last complete hour of the file, for the model of `description`.
 

@@ -72,7 +72,7 @@ def find_conversion(unit: str, target: str) -> tuple[int, int, int]:
     return int(slope * common), int(offset * common), common
 
 
-def convert(numbers: np.ndarray, unit: str, target: str) -> np.ndarray:
+def convert_unit(numbers: np.ndarray, unit: str, target: str) -> np.ndarray:
     """Return `numbers` in `unit` as `target`; those of compass points are degrees already."""
     if unit == COMPASS:
         return numbers
