@@ -79,14 +79,49 @@ def iter_record_errors(values: dict[str, Any]) -> Iterator[str]:
             "records",
             "reviews",
         )
-    users = {("split",): values.get("split")} | {
-        ("clock", name): line for name, line in get_section(values, "clock").items()
-    }
-    for keys, settings in users.items():
-        record = settings.get("record") if isinstance(settings, dict) else None
-        if isinstance(record, str) and record not in records:
-            text = f"expected a name in records, found {record}"
-            yield format_error(text + suggest_name(record, records), *keys, "record")
+    users = [(("split",), values.get("split"))]
+    users += [(("clock", name), line) for name, line in get_section(values, "clock").items()]
+    for keys, settings in users:
+        for key, names in list_named_records(settings).items():
+            for name in names:
+                if name not in records:
+                    text = f"expected a name in records, found {name}"
+                    yield format_error(text + suggest_name(name, records), *keys, key)
+                    continue
+                issued = records[name].get("issued") if isinstance(records[name], dict) else None
+                if key == "ahead" and issued is None:
+                    yield format_error(
+                        f"expected records of forecasts, found {name}, whose rows are measured; set "
+                        f"records.{name}.issued",
+                        *keys,
+                        key,
+                    )
+                if key != "ahead" and issued is not None:
+                    yield format_error(
+                        f"expected a record of measurements, found {name}, which has `issued`; name it in clock's "
+                        "`ahead`",
+                        *keys,
+                        key,
+                    )
+                every = settings.get("every")
+                if isinstance(issued, int | float) and isinstance(every, int) and issued < every:
+                    yield format_error(
+                        f"expected forecasts issued {every} hours before their time or earlier, as the first lead is "
+                        f"{every} hours, found {issued:g} in records.{name}.issued",
+                        *keys,
+                        key,
+                    )
+
+
+def list_named_records(settings: Any) -> dict[str, list[str]]:
+    """Return the records that a line of `clock`, or `split`, names, by key."""
+    names: dict[str, list[str]] = {}
+    for key in ("record", "neighbours", "ahead") if isinstance(settings, dict) else ():
+        value = settings.get(key, [])
+        listed = value if isinstance(value, list) else [value]
+        flat = [name for item in listed for name in (item if isinstance(item, list) else [item])]
+        names[key] = [name for name in flat if isinstance(name, str)]
+    return names
 
 
 def iter_backtest_errors(values: dict[str, Any]) -> Iterator[str]:
@@ -132,11 +167,15 @@ def read_build_signature(path: Path) -> ast.arguments | None:
 
 
 def iter_architecture_errors(name: str, model: dict[str, Any]) -> Iterator[str]:
-    """Yield a line if stages/models/NAME.py is missing, and for each argument that its `build` lacks or refuses."""
-    path = Path("stages/models", f"{name}.py")
+    """Yield a line if the file of the architecture is missing, and for each argument that its `build` lacks or refuses."""
+    architecture = model.get("architecture")
+    if not isinstance(architecture, str):
+        return  # `iter_schedule_errors` reports it
+    path = Path("stages/models", f"{architecture}.py")
     if not path.is_file():
-        architectures = (file.stem for file in path.parent.glob("*.py"))
-        yield format_error(f"expected a file {path}, found none{suggest_name(name, architectures)}", "models", name)
+        names = (file.stem for file in path.parent.glob("*.py"))
+        text = f"expected a file {path}, found none{suggest_name(architecture, names)}"
+        yield format_error(text, "models", name, "architecture")
         return
     try:
         arguments = read_build_signature(path)

@@ -1,4 +1,4 @@
-"""Put the record on a regular grid of measured values, and report what was removed."""
+"""Remove impossible values from a record, put measurements on a regular grid, and report what was changed."""
 
 import json
 
@@ -9,19 +9,21 @@ from stages.lib.files import atomic_output
 from stages.lib.settings.base import read_settings
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.records import Sensors
-from stages.lib.weather.cleaning import clean_record, describe_cleaning
-from stages.lib.weather.record import FOLDER, read_record, read_source
+from stages.lib.weather.cleaning import clean_forecasts, clean_record, describe_cleaning
+from stages.lib.weather.record import get_record_path, read_note, read_record
 
 
 def clean(name: str) -> None:
-    """Write clean.parquet and clean.json of the record NAME to data/records/NAME."""
+    """Write NAME.parquet and NAME.json of the record NAME to data/clean."""
     settings, sensors = read_settings(Clean, "clean"), read_settings(Sensors, "records", name)
-    folder = FOLDER / name
-    label, key = str(folder / "record.parquet"), f"records.{name}"
-    grid, report = clean_record(read_record(name), settings, sensors, label, key)
-    with atomic_output(folder / "clean.parquet") as path, atomic_output(folder / "clean.json") as report_path:
-        columns = {name: column.to_numpy() for name, column in grid.reset_index().items()}
-        table = pa.table(columns, metadata={"source": json.dumps(read_source(name))})
+    label, key = str(get_record_path(name, "parse")), f"records.{name}"
+    clean_rows = clean_record if sensors.issued is None else clean_forecasts
+    frame, report = clean_rows(read_record(name), settings, sensors, label, key)
+    output = get_record_path(name, "clean")
+    with atomic_output(output) as path, atomic_output(output.with_suffix(".json")) as report_path:
+        columns = {column: values.to_numpy() for column, values in frame.reset_index().items()}
+        description = {"source": json.dumps(read_note(name, "source", "parse")), "target": json.dumps(sensors.target)}
+        table = pa.table(columns, metadata=description)
         pq.write_table(table, path)  # not from_pandas, which makes nulls of NaN
         report_path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{name}: {describe_cleaning(report)}")

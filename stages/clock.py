@@ -1,75 +1,107 @@
-"""Input sets by the clock: hourly values of the cleaned record, with the next hours of the target."""
+"""Input sets by the clock: hourly values of the cleaned records, with the next hours of the target."""
 
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stages.lib.errors import UserError
 from stages.lib.files import atomic_output
-from stages.lib.params import get_param
 from stages.lib.settings.base import read_settings
 from stages.lib.settings.clean import Gaps
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.periods import Periods
-from stages.lib.weather.hourly import HourlyRows, to_hourly_rows
-from stages.lib.weather.record import read_record, read_source
+from stages.lib.weather.neighbours import check_common_hours, warn_about_shift
+from stages.lib.weather.record import read_note, read_record
+from stages.lib.windows.clock_rows import (
+    CleanRecord,
+    ClockRows,
+    assemble_clock_rows,
+    calculate_reach,
+    check_target_is_unknown,
+    find_window_starts,
+    warn_about_perfect_forecasts,
+)
 from stages.lib.windows.input_set import SPLITS, Meta, save_input_set
-from stages.lib.windows.splits_by_date import find_window_starts
+
+
+def read_clean_record(name: str) -> CleanRecord:
+    """Return the record `name` as `clean` left it."""
+    record = read_record(name, "clean")
+    return CleanRecord(pd.DataFrame(record).set_index(next(iter(record))), read_note(name, "target"))
 
 
 def choose_windows(
-    hourly: HourlyRows, lookback: int, leads: int, bounds: list[np.datetime64 | None]
+    clock_rows: ClockRows, settings: Clock, bounds: list[np.datetime64 | None]
 ) -> dict[str, tuple[np.ndarray, None, np.ndarray]]:
-    """Return (starts, None, origins) for each split: its windows of `lookback` rows and `leads` targets.
+    """Return (starts, None, origins) for each split: its windows.
 
     Raises UserError if a split has no window, or no measured target at one of the leads.
     """
-    splits = {}
+    splits, hourly, lookback = {}, clock_rows.hourly, settings.lookback_rows
     for name, start, end in zip(SPLITS, bounds, bounds[1:], strict=False):
-        starts = find_window_starts(hourly, lookback, leads, start, end)
+        starts = find_window_starts(clock_rows, settings, start, end)
         if not len(starts):
             raise UserError(
-                f"params.yaml: periods.{name}: expected a window of {lookback} rows and {leads} targets without a "
-                f"gap from {start} to {end or 'the end'}, found none; the record goes from {hourly.time[0]} to "
-                f"{hourly.time[-1]}; choose other dates, or a shorter lookback or fewer leads in clock"
+                f"params.yaml: periods.{name}: expected a window of {lookback} rows and {settings.lead_rows} targets "
+                f"without a gap from {start} to {end or 'the end'}, found none; the record goes from "
+                f"{hourly.time[0]} to {hourly.time[-1]}; choose other dates, or a shorter lookback, fewer leads or a "
+                "larger max_missing in clock"
             )
-        empty_leads = [lead for lead in range(leads) if np.isnan(hourly.targets[starts + lookback + lead]).all()]
+        empty_leads = [
+            lead for lead in range(settings.lead_rows) if np.isnan(hourly.targets[starts + lookback + lead]).all()
+        ]
         if empty_leads:
             raise UserError(
                 f"params.yaml: periods.{name}: expected a measured target at each lead, found none at "
-                f"{len(empty_leads)} of {leads}, the first of them {empty_leads[0] + 1}; choose other dates, or, "
-                "where the target is measured less often than `every` in clock, a longer `every`"
+                f"{len(empty_leads)} of {settings.lead_rows}, the first of them {empty_leads[0] + 1}; choose other "
+                "dates, or, where the target is measured less often than `every` in clock, a longer `every`"
             )
         splits[name] = (starts, None, hourly.time[starts + lookback - 1])
     return splits
 
 
+def check_records(settings: Clock, records: dict[str, CleanRecord], clock_rows: ClockRows) -> None:
+    """Raise UserError if a record does not fit the station's; warn on stderr about what is doubtful."""
+    target = pd.Series(clock_rows.hourly.targets)
+    warnings = warn_about_perfect_forecasts(clock_rows)
+    for name, (first, _) in clock_rows.neighbours.items():
+        position = first + list(records[name].frame.columns).index(records[name].target)
+        neighbour = pd.Series(clock_rows.rows[:, position])
+        check_common_hours(target, neighbour, name, settings.record)
+        warnings += warn_about_shift(target, neighbour, name, settings.record, settings.every)
+    check_target_is_unknown(clock_rows, records[settings.record].target)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
 def clock(name: str) -> None:
     """Write the input set `name` of params.yaml `clock` to data/inputs/NAME."""
     settings, bounds = read_settings(Clock, "clock", name), read_settings(Periods, "periods").get_bounds()
-    target, max_gap = get_param("records", settings.record, "target"), read_settings(Gaps, "clean").max_gap
-    record = read_record(settings.record, "clean")
-    source = read_source(settings.record, "clean")
-    provenance: dict[str, Any] = {
-        "record": settings.record,
-        "source": {key: source[key] for key in ("source", "synthetic")},
-    }
-    grid = pd.DataFrame(record).set_index(next(iter(record)))
-    if target not in grid:
-        raise UserError(
-            f"params.yaml: records.{settings.record}.target: expected a column of the cleaned record, found "
-            f"{target!r}; it has "
-            f"{', '.join(map(repr, grid.columns))}"
-        )
-    hourly = to_hourly_rows(grid, target, settings.every, max_gap, bounds)
-    lookback, leads = settings.lookback // settings.every, settings.leads // settings.every
-    splits = choose_windows(hourly, lookback, leads, bounds)
-    all_starts = find_window_starts(hourly, lookback, leads, hourly.start[0], None)
-    splits["all"] = (all_starts, None, hourly.time[all_starts + lookback - 1])
-    position = hourly.columns.index(target)
-    meta = Meta(lookback, hourly.columns, position, leads=leads, every=settings.every, **provenance)
+    max_gap = read_settings(Gaps, "clean").max_gap
+    records = {record: read_clean_record(record) for record in settings.records}
+    clock_rows = assemble_clock_rows(settings, records, max_gap, bounds)
+    check_records(settings, records, clock_rows)
+    splits = choose_windows(clock_rows, settings, bounds)
+    hourly, origin = clock_rows.hourly, settings.lookback_rows - 1
+    all_starts = find_window_starts(clock_rows, settings, hourly.start[0], None)
+    splits["all"] = (all_starts, None, hourly.time[all_starts + origin])
+    source = read_note(settings.record, "source")
+    meta = Meta(
+        settings.lookback_rows,
+        clock_rows.columns,
+        clock_rows.columns.index(records[settings.record].target),
+        leads=settings.lead_rows,
+        every=settings.every,
+        record=settings.record,
+        source={key: source[key] for key in ("source", "synthetic")},
+        clock=settings.model_dump(),
+        neighbours=clock_rows.neighbours,
+        ahead_columns=clock_rows.ahead_columns,
+        ahead_targets=clock_rows.ahead_targets,
+        reach=calculate_reach(clock_rows, splits["test"][0] + origin),
+    )
     with atomic_output(Path("data/inputs", name)) as directory:
-        save_input_set(directory, hourly.rows, splits, meta, hourly.targets)
+        save_input_set(directory, clock_rows.rows, splits, meta, hourly.targets, clock_rows.ahead)
     print(f"{name}: " + ", ".join(f"{key} {len(splits[key][0]):,}" for key in SPLITS) + " windows")

@@ -20,7 +20,7 @@ def parse(name: str) -> None:
         source = json.loads(note)
         files = [require_input(folder / "raw" / file["name"], stage) for file in source["files"]]
     table = read_csv_files(files, settings, f"records.{name}")
-    report = {"source": source, **assess_quality(table, settings.sentinels)}
+    report = {"source": source, **assess_quality(table, settings.sentinels, settings.issue_column)}
     with atomic_output(folder / "record.parquet") as record, atomic_output(folder / "quality.json") as report_path:
         # Parquet has no timestamp[s]; the times are stored as timestamp[ms].
         pq.write_table(table.replace_schema_metadata({"source": note}), record)

@@ -60,7 +60,7 @@ def find_reached_files(file: Path, argument: str) -> Iterator[Path]:
     What an f-string puts into the name of a module is the command's `argument`, its task, or its sample.
     """
     names = []
-    values = {"task": read_models().get(argument, {}).get("task", argument)}
+    values = {key: read_models().get(argument, {}).get(key, argument) for key in ("task", "architecture")}
     values["sample"] = "reviews" if argument == "reviews" else "weather"
     for node in list_nodes(file):
         match node:

@@ -4,17 +4,17 @@ import keras
 import numpy as np
 from keras import layers
 
-from stages.lib.tasks.station.features import climatological_normal, last_value
+from stages.lib.tasks.station.features import climatological_normal, last_target, make_window
 from stages.lib.tasks.station.quantiles import build_point_model
 from stages.lib.tasks.station.references import fit_ridge
 from stages.lib.windows.input_set import Inputs
 
 
 def build(inputs: Inputs) -> keras.Model:
-    window = keras.Input(inputs.shape)
-    anomaly = last_value(window, inputs.meta.target) - climatological_normal(window, inputs, [0])
+    window = make_window(inputs)
+    anomaly = last_target(window, inputs) - climatological_normal(window, inputs, [0])
     normal = climatological_normal(window, inputs, np.arange(1, inputs.meta.leads + 1))
     slopes = layers.Dense(inputs.meta.leads, use_bias=False, trainable=False)
     median = normal + slopes(anomaly)
-    slopes.set_weights([fit_ridge(keras.Model(window, anomaly), inputs, keras.Model(window, normal), 0.0)])
+    slopes.set_weights([fit_ridge(window, anomaly, normal, inputs, 0.0)])
     return build_point_model(window, median)

@@ -6,6 +6,7 @@ from keras import layers, ops
 from stages.lib.tasks.station.features import (
     HARMONICS,
     difference_features,
+    make_window,
     normalize_window,
     piecewise_linear_encoding,
 )
@@ -24,7 +25,7 @@ def build(
     dropout: float,
     recurrent_dropout: float,
 ) -> keras.Model:
-    window = keras.Input(inputs.shape)
+    window = make_window(inputs)
     recent = normalize_window(window, inputs)[:, -max(round(hours / inputs.meta.every), 1) :]
     state = layers.GRU(units, dropout=recurrent_dropout, recurrent_dropout=recurrent_dropout, use_cudnn=False)(
         recent

@@ -3,13 +3,13 @@
 import keras
 from keras import layers
 
-from stages.lib.tasks.station.features import difference_features
+from stages.lib.tasks.station.features import difference_features, make_window
 from stages.lib.tasks.station.quantiles import build_quantile_model
 from stages.lib.windows.input_set import Inputs
 
 
 def build(inputs: Inputs, units: int, noise: float, dropout: float) -> keras.Model:
-    window = keras.Input(inputs.shape)
+    window = make_window(inputs)
     state = layers.GaussianNoise(noise)(difference_features(window, inputs))
     state = layers.Dropout(dropout)(layers.Dense(units, activation="relu")(state))
     return build_quantile_model(window, state, inputs)

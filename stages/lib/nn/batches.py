@@ -20,7 +20,8 @@ class GatherWindows(keras.layers.Layer):
     """Gather the windows that begin at the given rows of `inputs`.
 
     Input: int32 window starts, shape (batch,).
-    Output: float32 (batch, time, features), or int32 (batch, time) for tokens.
+    Output: float32 (batch, time, features), or int32 (batch, time) for tokens. With `inputs.ahead`, a list of this
+    and of what was known ahead at the end of each window, float32 (batch, leads, columns).
     """
 
     def __init__(self, inputs: Inputs) -> None:
@@ -29,9 +30,16 @@ class GatherWindows(keras.layers.Layer):
         rows = inputs.rows if inputs.rows.dtype == np.float32 else inputs.rows.astype(np.int32)
         self.rows = self.add_weight(shape=rows.shape, dtype=rows.dtype.name, initializer="zeros", trainable=False)
         self.rows.assign(rows)
+        self.ahead = None
+        if inputs.ahead is not None:
+            self.ahead = self.add_weight(shape=inputs.ahead.shape, initializer="zeros", trainable=False)
+            self.ahead.assign(inputs.ahead)
 
     def call(self, starts: Any) -> Any:
-        return keras.ops.take(self.rows, starts[:, None] + keras.ops.arange(self.time, dtype="int32"), axis=0)
+        past = keras.ops.take(self.rows, starts[:, None] + keras.ops.arange(self.time, dtype="int32"), axis=0)
+        if self.ahead is None:
+            return past
+        return [past, keras.ops.take(self.ahead, starts + (self.time - 1), axis=0)]
 
 
 def wrap_with_gather(model: keras.Model, inputs: Inputs) -> keras.Model:

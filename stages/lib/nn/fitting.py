@@ -145,7 +145,7 @@ def fit_members(
     for number, member_label in enumerate(labels):
         seed = schedule["seed"] + number
         keras.utils.set_random_seed(seed)
-        members.append(build_model(name, inputs, options))
+        members.append(build_model(name, schedule["architecture"], inputs, options))
         print(
             f"{member_label}: {members[-1].count_params():,} weights, {schedule['epochs']} epochs, "
             f"on {get_device()} with {keras.backend.backend()}",

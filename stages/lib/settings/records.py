@@ -49,9 +49,17 @@ class Wind(Section):
 
 
 class Sensors(Section):
-    """What `clean` needs to know of a record."""
+    """What `clean` needs to know of a record.
 
-    target: Text
+    `issued` makes the record one of forecasts: it is the column with the time at which a row was issued, or the hours
+    between that time and the row's own. Without it, a row is measured, and known at its own time.
+    """
+
+    issued: Annotated[
+        Text | Annotated[float, Field(gt=0)] | None,
+        Field(description="a column name, a number of hours above 0, or null"),
+    ] = None
+    target: Annotated[Text | None, Field(description="a text, or null in a record with `issued`")]
     sentinels: list[int | float] = Field(default_factory=list, description="a list of numbers")
     wind: Annotated[Wind | None, Field(description="{speed: COLUMN, direction: COLUMN}, or null")] = None
 
@@ -102,6 +110,11 @@ class Record(Sensors, Times):  # the fields of Times come first, as check_target
     @property
     def times(self) -> list[str]:
         return [self.time] if isinstance(self.time, str) else self.time
+
+    @property
+    def issue_column(self) -> str | None:
+        """The column with the time at which a row was issued; None if there is no such column."""
+        return self.issued if isinstance(self.issued, str) else None
 
     @property
     def names(self) -> dict[str, str]:
@@ -170,8 +183,10 @@ class Record(Sensors, Times):  # the fields of Times come first, as check_target
 
     @field_validator("target")
     @classmethod
-    def check_target(cls, target: str, others: ValidationInfo) -> str:
+    def check_target(cls, target: str | None, others: ValidationInfo) -> str | None:
         time = others.data.get("time")
+        if target is None and others.data.get("issued") is None:
+            raise ValueError("expected the column to forecast, found null, which only a record with `issued` may have")
         if target == time or (isinstance(time, list) and target in time):
             raise ValueError(f"expected a number column, found the time column's name {target!r}")
         return target
@@ -191,6 +206,16 @@ class Record(Sensors, Times):  # the fields of Times come first, as check_target
     @model_validator(mode="after")
     def check_together(self) -> "Record":
         """Refuse settings that contradict each other."""
+        if self.issue_column:
+            if self.issue_column in (*self.times, self.target, *self.leave_out):
+                raise ValueError(
+                    f"issued: expected another column than `time`, `target` and `leave_out`, found {self.issued!r}"
+                )
+            if self.resample or self.pivot or self.side_by_side:
+                raise ValueError(
+                    "issued: expected a file with one row per issue and valid time, without `resample`, `pivot` and "
+                    "`side_by_side`; or a number of hours"
+                )
         if self.decimal == self.separator:
             raise ValueError(f"expected another separator than the decimal mark, found {self.separator!r} for both")
         if self.format in EPOCH and (self.zone or len(self.times) != 1):

@@ -92,6 +92,7 @@ class Shared(Task, Training):
 class Schedule(Shared):
     """All training settings of one model."""
 
+    architecture: Name
     task: Name
     inputs: Name
     epochs: Whole

@@ -11,8 +11,10 @@ from stages.lib.settings.clean import Check, Clean
 from stages.lib.settings.records import Sensors, Wind
 from stages.lib.weather.gaps import find_runs, find_short_gaps
 from stages.lib.weather.grid import to_regular_grid
+from stages.lib.weather.record import ISSUE_TIME
 
 TEN_MINUTES = 600  # s: the interval to which `step` in params.yaml refers
+MIN_STUCK_ROWS = 6  # so that two equal daily values are no stuck sensor
 WIND_VECTOR = ("wind east (m/s)", "wind north (m/s)")
 
 
@@ -57,7 +59,7 @@ def count_suspects(values: np.ndarray, check: Check, interval: float) -> dict[st
 
     `steps`: changes from one row to the next that exceed check.step. Only for intervals up to ten minutes, as over
     longer ones the weather itself may change as much. `stuck`: rows in runs of one value that last more than
-    check.stuck hours.
+    check.stuck hours and have at least MIN_STUCK_ROWS rows.
     """
     counts = {"steps": 0, "stuck": 0}
     changes = np.diff(values)
@@ -65,7 +67,8 @@ def count_suspects(values: np.ndarray, check: Check, interval: float) -> dict[st
         counts["steps"] = int((abs(changes) > check.step).sum())
     if check.stuck is not None:
         lengths = np.diff(find_runs(changes == 0), axis=1)[:, 0]
-        counts["stuck"] = int((lengths[lengths * interval > check.stuck * 3600] + 1).sum())
+        is_stuck = (lengths * interval > check.stuck * 3600) & (lengths + 1 >= MIN_STUCK_ROWS)
+        counts["stuck"] = int((lengths[is_stuck] + 1).sum())
     return counts
 
 
@@ -100,56 +103,104 @@ def clean_record(
     record lacks a column that params.yaml names, or if a column has another unit than its check.
     """
     grid, report = to_regular_grid(pd.DataFrame(record), label, interval_and_phase)
+    columns, reports = clean_columns(grid, settings, sensors, label, key)
+    interval = report["interval_minutes"] * 60
+    for name, values in columns.items():
+        reports[name] |= count_suspects(values.to_numpy(), find_check(name, settings.checks), interval)
+        missing = values.isna().to_numpy()
+        reports[name]["missing"] = int(missing.sum())
+        limit = settings.max_gap * 3600 / interval
+        reports[name]["interpolated"] = int(find_short_gaps(missing, limit).sum())
+    report["columns"] = reports
+    report["dropped"] = [name for name in grid.columns if name not in columns]
+    return replace_wind_direction(columns, sensors.wind), report
+
+
+def clean_forecasts(
+    record: dict[str, np.ndarray], settings: Clean, sensors: Sensors, label: str, key: str
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the forecasts of `record` without impossible values, and a report.
+
+    The result is indexed by valid time and sorted by it, then by ISSUE_TIME, its first column. `record`, `label` and
+    `key` are as in `clean_record`; so are the errors.
+    """
+    valid, *_ = record
+    frame = pd.DataFrame(record).drop_duplicates().set_index(valid)
+    if isinstance(sensors.issued, str):
+        issued = frame.pop(sensors.issued).to_numpy().astype("M8[s]")
+    else:
+        issued = frame.index.to_numpy().astype("M8[s]") - np.timedelta64(round(3600 * sensors.issued), "s")
+    columns, reports = clean_columns(frame, settings, sensors, label, key)
+    for name, values in columns.items():
+        reports[name]["missing"] = int(values.isna().sum())
+    report = {
+        "rows": len(next(iter(record.values()))),
+        "forecasts": len(frame),
+        "first": frame.index.min().isoformat(),
+        "last": frame.index.max().isoformat(),
+        "issues": len(np.unique(issued)),
+        "columns": reports,
+        "dropped": [name for name in frame.columns if name not in columns],
+    }
+    columns = replace_wind_direction(columns, sensors.wind)
+    columns.insert(0, ISSUE_TIME, issued)
+    return columns.sort_values([valid, ISSUE_TIME]), report
+
+
+def clean_columns(
+    frame: pd.DataFrame, settings: Clean, sensors: Sensors, label: str, key: str
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the columns of `frame` with NaN for invalid values, and a report for each; see `clean_record`."""
     target, wind = sensors.target, sensors.wind
-    required = {"target": target}
+    required = {"target": target} if target is not None else {}
     if wind is not None:
         required |= {"wind.speed": wind.speed, "wind.direction": wind.direction}
     for setting, name in required.items():
-        if name not in grid:
+        if name not in frame:
             advice = "" if setting == "target" else "; where no direction was measured: `wind: null`"
             raise UserError(
                 f"params.yaml: {key}.{setting}: expected a column of {label}, found {name!r}; it has "
-                f"{', '.join(map(repr, grid.columns))}{advice}"
+                f"{', '.join(map(repr, frame.columns))}{advice}"
             )
     if wind is not None and wind.direction == target:
         raise UserError(
             f"params.yaml: {key}.wind.direction: expected another column than the target, found {target!r}; an "
             "angle cannot be forecast as a number"
         )
-    columns, report["columns"], report["dropped"] = {}, {}, []
-    for name in grid.columns:
-        check = find_check(name, settings.checks)
-        values, counts = mask_invalid(grid[name], check, sensors.sentinels, label)
-        missing = values.isna().to_numpy()
-        if missing.all() and name == target:
+    columns, reports = {}, {}
+    for name in frame.columns:
+        values, counts = mask_invalid(
+            frame[name], find_check(name, settings.checks), sensors.sentinels, label
+        )
+        if values.isna().all() and name == target:
             raise UserError(
                 f"{label}, column {name!r}: expected measured values of the target, found none; look at "
                 f"{key}.target, {key}.sentinels and clean.checks in params.yaml"
             )
-        if missing.all():
-            report["dropped"].append(name)
-            continue
-        counts |= count_suspects(values.to_numpy(), check, report["interval_minutes"] * 60)
-        counts["missing"] = int(missing.sum())
-        limit = settings.max_gap * 60 / report["interval_minutes"]
-        counts["interpolated"] = int(find_short_gaps(missing, limit).sum())
-        columns[name], report["columns"][name] = values, counts
-    return replace_wind_direction(pd.DataFrame(columns), wind), report
+        if not values.isna().all():
+            columns[name], reports[name] = values, counts
+    return pd.DataFrame(columns), reports
 
 
 def describe_cleaning(report: dict[str, Any]) -> str:
-    """Return the report of `clean_record` on two lines."""
+    """Return the report of `clean_record` or `clean_forecasts` on two lines."""
     columns = report["columns"].items()
     counts = [
         f"{key.replace('_', ' ')} "
-        + ", ".join(f"{counts[key]:,} in {name!r}" for name, counts in columns if counts[key])
+        + ", ".join(f"{counts[key]:,} in {name!r}" for name, counts in columns if counts.get(key))
         for key in ("sentinels", "out_of_limits", "steps", "stuck")
-        if any(counts[key] for _, counts in columns)
+        if any(counts.get(key) for _, counts in columns)
     ]
     dropped = [f"dropped, nothing measured: {', '.join(map(repr, report['dropped']))}"] if report["dropped"] else []
+    details = "\n" + "; ".join([*counts, *dropped]) if counts or dropped else ""
+    if "issues" in report:
+        return (
+            f"{report['forecasts']:,} forecasts in {report['issues']:,} issues, valid from {report['first']} to "
+            f"{report['last']}{details}"
+        )
     return (
         f"{report['grid_points']:,} grid points every {report['interval_minutes']:g} minutes, {report['first']} to "
         f"{report['last']}; {report['rows']:,} rows, of which {report['duplicates']} duplicates, "
         f"{report['conflicts']} at an occupied point, {report['moved']:,} moved; {len(report['gaps'])} gaps of "
-        f"{sum(gap['missing'] for gap in report['gaps']):,} points\n" + "; ".join([*counts, *dropped])
-    ).rstrip()
+        f"{sum(gap['missing'] for gap in report['gaps']):,} points{details}"
+    )

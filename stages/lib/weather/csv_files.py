@@ -69,13 +69,22 @@ def is_plain_layout(settings: Record) -> bool:
 
 def read_plain_rows(body: Body, columns: list[str], settings: Record) -> Rows:
     """Return the rows of `body`; ValueError where Arrow or strptime does not read one of them."""
-    table = read_columns(body, columns, settings, settings.times)
-    stamps = parse_times(table[settings.time].combine_chunks(), settings.format)
-    table = table.drop_columns(settings.times)
+    issue_column = [settings.issue_column] if settings.issue_column else []
+    table = read_columns(body, columns, settings, [*settings.times, *issue_column])
+    stamps, *issued = (
+        to_numpy(parse_times(table[name].combine_chunks(), settings.format)) for name in (settings.time, *issue_column)
+    )
+    table = table.drop_columns([*settings.times, *issue_column])
     if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in table.columns):
         raise ValueError("a number is not finite")
     numbers = {name: pc.fill_null(table[name], np.nan) for name in table.column_names}
-    return Rows(to_numpy(stamps), pa.table(numbers), body.lines)
+    times = {name: to_seconds(values) for name, values in zip(issue_column, issued, strict=True)}
+    return Rows(stamps, pa.table(times | numbers), body.lines)
+
+
+def to_seconds(moments: np.ndarray) -> pa.DoubleArray:
+    """Return `moments` (n,) datetime64[s] as seconds since 1970, which is how a record holds times of issue."""
+    return pa.array(moments.astype("M8[s]").astype(np.int64).astype(np.float64))
 
 
 def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) -> Rows:
@@ -114,6 +123,14 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
     numbers = {}
     for column, values in texts.items():
         if column in settings.times:
+            continue
+        if column == settings.issue_column:
+            try:
+                issued, _ = parse_strptime(values, settings.format)
+                numbers[column] = to_seconds(issued)
+            except TimeError as error:
+                message = describe_bad_time(values[error.row].as_py(), str(error), settings)
+                faults.append((error.row, columns.index(column), f"column {column!r}: {message}"))
             continue
         numbers[column], bad = parse_numbers(values, column, settings, name)
         if (row := int(bad.argmax())) < len(bad) and bad[row]:
@@ -160,7 +177,7 @@ def rename_pivoted_columns(columns: dict[str, np.ndarray], settings: Record, nam
     all_names = [*columns, *settings.times, settings.pivot.columns, settings.pivot.values, *settings.leave_out]
     check_names(all_names, settings, f"{name}, column {settings.pivot.columns!r}")
     names = [settings.names.get(column, column) for column in columns]
-    if not settings.side_by_side and settings.target not in names:
+    if not settings.side_by_side and settings.target is not None and settings.target not in names:
         raise UserError(
             f"{name}, column {settings.pivot.columns!r}: expected {settings.target!r} ({settings.key}.target in "
             f"params.yaml), found {', '.join(map(repr, names))}"
@@ -228,10 +245,16 @@ def read_csv_file(path: Path, settings: Record) -> tuple[str, Rows, list[str]]:
             f"{name}, line {line}: expected {settings.encoding} text, found byte 0x{byte:02x}; "
             f"set {settings.key}.encoding in params.yaml (cp1252 for the station's own yearly files)"
         ) from None
-    if not settings.pivot:
+    if not settings.pivot and not settings.issue_column:
         rows = put_oldest_first(rows, name)
     if settings.zone and not rows.utc:
         rows = rows._replace(moments=apply_zone(rows.moments, rows.lines, settings, name))
+        if settings.issue_column:
+            issued = apply_zone(get_issue_times(rows.table, settings.issue_column), rows.lines, settings, name)
+            position = rows.table.column_names.index(settings.issue_column)
+            rows = rows._replace(
+                table=rows.table.set_column(position, settings.issue_column, to_seconds(issued))
+            )
     rows = rows._replace(table=convert_units(rows.table, settings))
     return name, rows, body.columns
 
@@ -281,7 +304,8 @@ def to_record_table(rows: Rows, name: str, settings: Record) -> pa.Table:
 
     columns = {column: rows.table[column] for column in rows.table.column_names}
     table = make_table(rows.moments, columns)
-    check_time_order(table, name, rows.lines, many=settings.resample is not None)
+    if not settings.issue_column:  # `read_csv_files` sorts forecasts
+        check_time_order(table, name, rows.lines, many=settings.resample is not None)
     if not settings.resample:
         return make_table(label_interval_end(rows.moments), columns) if settings.label == "start" else table
     minutes, by = settings.resample.minutes, settings.resample.by
@@ -311,10 +335,13 @@ def read_csv_files(files: list[Path], settings: Record, key: str = "records") ->
         raw.update(columns)
         group = tuple(table.column_names) if settings.side_by_side or not tables else next(iter(tables))
         if group in tables:
+            check_columns(name, table, names[group], tables[group][-1], settings)
             check_file_order(name, table, names[group], tables[group][-1], settings)
         tables.setdefault(group, []).append(table)
         names[group] = name
     groups = [pa.concat_tables(group).combine_chunks() for group in tables.values()]
+    if settings.issue_column:
+        return sort_by_issue(groups[0], settings)
     return join_tables(groups, list(names.values()), sorted(raw), settings) if settings.side_by_side else groups[0]
 
 
@@ -331,7 +358,7 @@ def join_tables(tables: list[pa.Table], names: list[str], columns: list[str], se
             f"{label}: expected each column in one file only, found {twice[0]!r} in several; "
             f"name it in {settings.key}.leave_out of params.yaml"
         )
-    if settings.target not in joined_columns:
+    if settings.target is not None and settings.target not in joined_columns:
         raise UserError(
             f"{label}: expected the column {settings.target!r} ({settings.key}.target in params.yaml), found "
             f"{', '.join(map(repr, joined_columns))}"
@@ -352,14 +379,40 @@ def join_tables(tables: list[pa.Table], names: list[str], columns: list[str], se
     return pa.table({tables[0].column_names[0]: pa.array(moments), **joined})
 
 
-def check_file_order(name: str, table: pa.Table, before: str, previous: pa.Table, settings: Record) -> None:
-    """Raise UserError unless `table` has the columns of `previous` and only times from its last one on."""
+def get_issue_times(table: pa.Table, column: str) -> np.ndarray:
+    """Return the times of issue (n,) datetime64[s] of a record of forecasts."""
+    return to_numpy(table[column]).astype("M8[s]")
+
+
+def sort_by_issue(table: pa.Table, settings: Record) -> pa.Table:
+    """Return the rows of a record of forecasts in the order of their valid times, then of their times of issue.
+
+    Raises UserError where a row was issued after its valid time.
+    """
+    valid, issued = to_numpy(table[0]), get_issue_times(table, settings.issue_column)
+    if (late := issued > valid).any():
+        row = late.argmax()
+        raise UserError(
+            f"{settings.key}, column {settings.issue_column!r}: expected forecasts issued before their own time, found "
+            f"one for {valid[row]} issued at {issued[row]}; do `time` and `issued` in params.yaml name the right columns?"
+        )
+    return table.take(pa.array(np.lexsort([issued, valid])))
+
+
+def check_columns(name: str, table: pa.Table, before: str, previous: pa.Table, settings: Record) -> None:
+    """Raise UserError unless `table` has the columns of `previous`."""
     if table.column_names != previous.column_names:
         raise UserError(
             f"{name}, line {settings.skiprows + 1}: expected the columns of {before}, "
             f"{', '.join(map(repr, previous.column_names))}, found {', '.join(map(repr, table.column_names))}; if "
             f"they lie side by side in time: {settings.key}.side_by_side: true in params.yaml"
         )
+
+
+def check_file_order(name: str, table: pa.Table, before: str, previous: pa.Table, settings: Record) -> None:
+    """Raise UserError unless `table` has only times from the last one of `previous` on; forecasts may overlap."""
+    if settings.issue_column:
+        return
     start, end = to_numpy(table[0]), to_numpy(previous[0]).max()
     if start.min() < end:
         raise UserError(

@@ -96,7 +96,8 @@ def name_columns(body: Body, settings: Record, whole: bool = True) -> list[str]:
     columns = [settings.names.get(column, column) for column in columns]
     listed = ", ".join(map(repr, columns)) or "an empty line"
     needed = [("time", column) for column in settings.times]
-    needed += [("target", settings.target)] if whole else []
+    needed += [("issued", settings.issue_column)] if settings.issue_column else []
+    needed += [("target", settings.target)] if whole and settings.target else []
     if settings.pivot:
         needed += [("pivot", settings.pivot.columns), ("pivot", settings.pivot.values)]
     for key, column in needed:

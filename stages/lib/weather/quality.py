@@ -9,8 +9,10 @@ import pyarrow as pa
 from stages.lib.weather.record import to_numpy
 
 
-def assess_quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
+def assess_quality(table: pa.Table, sentinels: list[float], issue_column: str | None = None) -> dict[str, Any]:
     """Return the report on `table`, a record whose first column has the times.
+
+    Forecasts for one time that were issued at different times, which `issue_column` has, do not share a time.
 
     A gap is a step between successive different times that is nearer to two or more of the most common steps than
     to one; `missing` is the number of rows that would fill it. Duplicates equal an earlier row in every column;
@@ -18,6 +20,9 @@ def assess_quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
     """
     times = to_numpy(table[0])
     unique, inverse, counts = np.unique(times, return_inverse=True, return_counts=True)
+    if issue_column:
+        keys = np.column_stack([times.astype(np.int64), to_numpy(table[issue_column])])
+        _, inverse, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
     steps = np.diff(unique).astype(np.int64)
     lengths, frequencies = np.unique(steps, return_counts=True)
     interval = int(lengths[frequencies.argmax()]) if len(steps) else None  # s
@@ -39,7 +44,11 @@ def assess_quality(table: pa.Table, sentinels: list[float]) -> dict[str, Any]:
             {"after": str(unique[i]), "until": str(unique[i + 1]), "missing": int(missing[i])}
             for i in np.flatnonzero(missing > 0)
         ],
-        "columns": {name: assess_column(to_numpy(table[name]), sentinels) for name in table.column_names[1:]},
+        "columns": {
+            name: assess_column(to_numpy(table[name]), sentinels)
+            for name in table.column_names[1:]
+            if name != issue_column
+        },
     }
 
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from stages.lib.files import open_input
 
 FOLDER = Path("data/records")  # has a folder per record
-FILES = {"parse": "record.parquet", "clean": "clean.parquet"}  # by stage
+ISSUE_TIME = "issue time"  # column of cleaned forecasts
+CLEAN = Path("data/clean")  # has a file per record
 
 
 def to_numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
@@ -22,18 +23,26 @@ def to_numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return np.from_dlpack(array)
 
 
+def get_record_path(name: str, stage: str) -> Path:
+    """Return the path of the record `name`, as `stage` (parse or clean) writes it."""
+    return {"parse": FOLDER / name / "record.parquet", "clean": CLEAN / f"{name}.parquet"}[stage]
+
+
 def read_record(name: str, stage: str = "parse") -> dict[str, np.ndarray]:
     """Return the columns of the record `name`, as `stage` (parse or clean) wrote them.
 
     The first are the times as datetime64[s], the others float64. Raises UserError if the file does not exist or is
     damaged.
     """
-    with open_input(FOLDER / name / FILES[stage], f"{stage}@{name}") as path:
+    with open_input(get_record_path(name, stage), f"{stage}@{name}") as path:
         table = pq.ParquetFile(path).read()  # pq.read_table() imports pyarrow.dataset, which takes 0.2 s
     return {name: to_numpy(table[name]) for name in table.column_names}
 
 
-def read_source(name: str, stage: str = "parse") -> dict[str, Any]:
-    """Return the note on where the record `name` came from, as `download` wrote it; see `read_record`."""
-    with open_input(FOLDER / name / FILES[stage], f"{stage}@{name}") as path:
-        return json.loads(pq.read_schema(path).metadata[b"source"])
+def read_note(name: str, key: str, stage: str = "clean") -> Any:
+    """Return a note in the file of the record `name` (see `read_record`).
+
+    `source` is where it came from, as `download` wrote it; `target`, which only `clean` notes, its setting.
+    """
+    with open_input(get_record_path(name, stage), f"{stage}@{name}") as path:
+        return json.loads(pq.read_schema(path).metadata[key.encode()])

@@ -3,7 +3,8 @@
 An input set is a directory with `rows.npy`, `train.npy`, `val.npy`, `test.npy` and `meta.json`. A window is `time`
 consecutive entries of `rows`, so no value is stored twice and reading a window is one contiguous copy. Input sets
 by the clock also have `targets.npy`, one target per row, and `all.npy`, every window regardless of splits, from
-which `load_input_set` makes other splits. The stages `inputs`, `tokens` and `clock` write input sets; later stages
+which `load_input_set` makes other splits. With weather models, `ahead.npy` has what was known at each row about the
+next ones. The stages `inputs`, `tokens` and `clock` write input sets; later stages
 read them.
 """
 
@@ -35,6 +36,16 @@ class Meta:
     every: int | None = None  # by the clock: hours between entries
     record: str | None = None  # by the clock: the record that the rows come from
     source: dict[str, Any] | None = None  # by the clock: where that came from, and whether it is synthetic
+    clock: dict[str, Any] | None = None  # by the clock: the settings of the input set
+    neighbours: dict[str, list[int]] = field(default_factory=dict)  # of each: its first column, and the end
+    ahead_columns: list[str] = field(default_factory=list)  # of `ahead`
+    ahead_targets: list[int] = field(default_factory=list)  # of these, the forecasts of the target, best first
+    reach: list[float] = field(default_factory=list)  # share of test origins with such a forecast, by lead
+
+    @property
+    def may_lack_target(self) -> bool:
+        """Whether the target may be missing at the end of a window."""
+        return self.clock is not None and self.clock["max_missing"] > 0
 
     @property
     def unit(self) -> str | None:
@@ -45,11 +56,16 @@ class Meta:
 
 
 class Windows:
-    """A read-only array of windows, (windows, time, features) or (windows, time); indexing returns a copy."""
+    """A read-only array of windows, (windows, time, features) or (windows, time); indexing returns a copy.
 
-    def __init__(self, rows: np.ndarray, starts: np.ndarray, time: int) -> None:
+    `ahead` (entries, leads, columns), if there is one, has what was known at each entry about the next ones.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, starts: np.ndarray, time: int, ahead: np.ndarray | None = None
+    ) -> None:
         view = np.lib.stride_tricks.sliding_window_view(rows, time, axis=0)
-        self.rows = rows
+        self.rows, self.ahead, self.time = rows, ahead, time
         self.view = np.moveaxis(view, -1, 1)  # all windows of `time` entries, valid or not, without a copy
         self.starts = starts
         self.shape = (len(starts), *self.view.shape[1:])
@@ -59,6 +75,14 @@ class Windows:
 
     def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray:
         return self.view[self.starts[index]]
+
+    def get_ahead(self, index: int | slice | np.ndarray) -> np.ndarray:
+        """Return what was known at the last entry of each window: (windows, leads, columns)."""
+        return self.ahead[self.starts[index] + self.time - 1]
+
+    def select(self, index: slice | np.ndarray) -> "Windows":
+        """Return the windows at `index`."""
+        return Windows(self.rows, self.starts[index], self.time, self.ahead)
 
 
 class Split(NamedTuple):
@@ -78,6 +102,7 @@ class Inputs:
     train: Split
     val: Split
     test: Split
+    ahead: np.ndarray | None = None  # by the clock, with weather models: (entries, leads, columns) float32
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,10 +116,12 @@ def save_input_set(
     splits: Mapping[str, tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
     meta: Meta,
     measured: np.ndarray | None = None,
+    ahead: np.ndarray | None = None,
 ) -> None:
     """Write an input set; `splits` maps train, val, test, and by the clock also all, to (starts, targets, times).
 
-    By the clock, `measured` (entries,) has the target at every row, and the targets of the splits are None.
+    By the clock, `measured` (entries,) has the target at every row, and the targets of the splits are None. `ahead`
+    (entries, leads, columns) has what was known at every row about the next ones.
     """
     directory.mkdir()
     np.save(directory / "rows.npy", rows)
@@ -105,11 +132,12 @@ def save_input_set(
         np.save(directory / f"{name}.npy", windows)
     properties = asdict(meta)
     if measured is None:  # the bytes of the notebooks' input sets stay the same
-        properties = {
-            key: value for key, value in properties.items() if key not in ("leads", "every", "record", "source")
-        }
+        keys = ("time", "columns", "target", "mean", "std", "words")
+        properties = {key: properties[key] for key in keys}
     else:
         np.save(directory / "targets.npy", measured)
+    if ahead is not None:
+        np.save(directory / "ahead.npy", ahead)
     (directory / "meta.json").write_text(json.dumps(properties, indent=2) + "\n")
 
 
@@ -126,10 +154,11 @@ def load_input_set(
     with open_input(directory / "meta.json", f"{stage}@{directory.name}") as path:
         meta = Meta(**json.loads(path.read_text()))
     arrays = {}
-    for name in ("rows", *(("all",) if bounds else SPLITS), *(["targets"] if meta.leads else [])):
+    optional = [name for name, there in (("targets", meta.leads), ("ahead", meta.ahead_columns)) if there]
+    for name in ("rows", *(("all",) if bounds else SPLITS), *optional):
         with open_input(directory / f"{name}.npy", f"{stage}@{directory.name}") as path:
             arrays[name] = np.load(path)
-    rows, measured = arrays.pop("rows"), arrays.pop("targets", None)
+    rows, measured, ahead = arrays.pop("rows"), arrays.pop("targets", None), arrays.pop("ahead", None)
     if bounds:
         windows, interval = arrays.pop("all"), np.timedelta64(meta.every, "h")
         first, last = windows["time"] - meta.time * interval, windows["time"] + meta.leads * interval
@@ -140,5 +169,5 @@ def load_input_set(
         starts, targets, times = (np.ascontiguousarray(windows[key]) for key in ("start", "target", "time"))
         if measured is not None:
             targets = np.lib.stride_tricks.sliding_window_view(measured[meta.time :], meta.leads)[starts]
-        splits[name] = Split(Windows(rows, starts, meta.time), targets, times)
-    return Inputs(rows, meta, **splits)
+        splits[name] = Split(Windows(rows, starts, meta.time, ahead), targets, times)
+    return Inputs(rows, meta, **splits, ahead=ahead)

@@ -30,8 +30,11 @@ def run_in_batches(predict_batch: Callable[[np.ndarray], Any], windows: np.ndarr
     outputs = []
     for start in range(0, len(windows), BATCH_SIZE):
         batch = np.ascontiguousarray(windows[start : start + BATCH_SIZE])
-        padding = np.repeat(batch[:1], BATCH_SIZE - len(batch), axis=0)
-        outputs.append(np.asarray(predict_batch(np.concatenate([batch, padding])))[: len(batch)])
+        arrays = [batch]
+        if isinstance(windows, Windows) and windows.ahead is not None:
+            arrays.append(windows.get_ahead(slice(start, start + BATCH_SIZE)))
+        padded = [np.concatenate([a, np.repeat(a[:1], BATCH_SIZE - len(a), axis=0)]) for a in arrays]
+        outputs.append(np.asarray(predict_batch(padded if len(padded) > 1 else padded[0]))[: len(batch)])
     return np.concatenate(outputs)
 
 

@@ -1,22 +1,41 @@
 """Features that the station's models compute from the raw values of a window.
 
-A window is (lookback, columns) in the units of the measurements. Its last two columns are the calendar: hour of day
-and day of year. All features are plain Keras operations, so that a saved model loads without this project.
+The past of a window is (lookback, columns) in the units of the measurements: the station's columns, its neighbours',
+and the calendar, which is hour of day and day of year. What is known ahead is (leads, ahead columns). NaN stands for
+what is missing. All features are plain Keras operations, so that a saved model loads without this project.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers, ops
 
 from stages.lib.nn.batches import predict_in_batches
-from stages.lib.windows.input_set import Inputs, Split, Windows
+from stages.lib.windows.input_set import Inputs, Split
 
 CALENDAR = 2  # columns at the end of each row
 HARMONICS = 24  # features made from the calendar
 STATISTICS = 4000  # approximate number of windows to estimate means and standard deviations from
 HOUR, DAY = 2 * np.pi / 24, 2 * np.pi / 365.25  # radians per hour of the day and per day of the year
+
+
+class Window(NamedTuple):
+    """The inputs of a station's model."""
+
+    past: Any  # (batch, lookback, columns)
+    ahead: Any  # (batch, leads, ahead columns); None without weather models
+
+
+def make_window(inputs: Inputs) -> Window:
+    """Return the inputs of a model for the windows of `inputs`."""
+    ahead = None if inputs.ahead is None else keras.Input(inputs.ahead.shape[1:], name="ahead")
+    return Window(keras.Input(inputs.shape, name="past"), ahead)
+
+
+def make_model(window: Window, outputs: Any, name: str | None = None) -> keras.Model:
+    """Return the model from `window` to `outputs`."""
+    return keras.Model(window.past if window.ahead is None else list(window), outputs, name=name)
 
 
 def select_training_rows(inputs: Inputs) -> np.ndarray:
@@ -29,30 +48,70 @@ def select_training_rows(inputs: Inputs) -> np.ndarray:
 
 def subsample(split: Split) -> Split:
     """Return about STATISTICS evenly spaced windows of `split`, or all if there are fewer."""
-    step = max(len(split.windows) // STATISTICS, 1)
-    windows = Windows(split.windows.rows, split.windows.starts[::step], split.windows.shape[1])
-    return Split(windows, split.targets[::step], split.times[::step])
+    every = slice(None, None, max(len(split.windows) // STATISTICS, 1))
+    return Split(split.windows.select(every), split.targets[every], split.times[every])
 
 
-def normalize_window(window: Any, inputs: Inputs) -> Any:
+def standardize(features: Any, sample: np.ndarray, name: str) -> Any:
+    """Return `features` (..., k) in standard deviations of `sample` (n, ..., k), NaN replaced by 0, the mean.
+
+    Keras stores the statistics in the model. A constant feature becomes zeros.
+    """
+    sample = sample.reshape(-1, sample.shape[-1]).astype(np.float64)
+    is_measured = np.isfinite(sample).any(axis=0)
+    mean, std = np.zeros((2, sample.shape[1]))
+    mean[is_measured], std[is_measured] = (f(sample[:, is_measured], axis=0) for f in (np.nanmean, np.nanstd))
+    std = np.where(std > 1e-6, std, 1)
+    standardized = layers.Normalization(mean=mean, variance=std**2, name=name)(features)
+    return ops.where(ops.isnan(standardized), 0, standardized) if np.isnan(sample).any() else standardized
+
+
+def normalize_window(window: Window, inputs: Inputs) -> Any:
     """Standardize the measurements by statistics of the training rows: (batch, lookback, columns - CALENDAR)."""
-    rows = select_training_rows(inputs)[:, :-CALENDAR].astype(np.float64)
-    mean, std = rows.mean(axis=0), rows.std(axis=0)
-    std = np.where(std > 0, std, 1)  # a constant column becomes zeros
-    return layers.Normalization(mean=mean, variance=std**2, name="normalization")(window[:, :, :-CALENDAR])
+    rows = select_training_rows(inputs)[:, :-CALENDAR]
+    return standardize(window.past[:, :, :-CALENDAR], rows, "normalization")
 
 
-def last_value(window: Any, column: int) -> Any:
-    """Return the last value of `column`: (batch, 1)."""
-    return window[:, -1, column : column + 1 or None]
+def last_measured(values: Any, fallback: float) -> Any:
+    """Return the last of `values` (batch, rows) that is not NaN, or `fallback`: (batch, 1)."""
+    numbers = np.arange(1, values.shape[1] + 1)
+    is_measured = ops.logical_not(ops.isnan(values))
+    last = ops.max(ops.where(is_measured, numbers, 0), axis=1, keepdims=True)
+    value = ops.sum(ops.where(ops.equal(numbers, last), values, 0), axis=1, keepdims=True)
+    return ops.where(last > 0, value, np.float32(fallback))
 
 
-def last_value_at_hour(window: Any, inputs: Inputs) -> Any:
-    """Return the latest value of the target at the hour of the day of each lead: (batch, leads)."""
+def last_target(window: Window, inputs: Inputs) -> Any:
+    """Return the last measured value of the target: (batch, 1); its mean in training where none was measured."""
+    values = window.past[:, :, inputs.meta.target]
+    if not inputs.meta.may_lack_target:
+        return values[:, -1:]
+    return last_measured(values, np.nanmean(select_training_rows(inputs)[:, inputs.meta.target]))
+
+
+def last_target_at_hour(window: Window, inputs: Inputs) -> Any:
+    """Return the latest value of the target at the hour of the day of each lead: (batch, leads).
+
+    Where none was measured at that hour, it is the last value.
+    """
     rows_per_day = round(24 / inputs.meta.every)
     lead = np.arange(1, inputs.meta.leads + 1)
     rows = inputs.meta.time - 1 + lead - rows_per_day * -(-lead // rows_per_day)
-    return ops.take(window[:, :, inputs.meta.target], rows, axis=1)
+    values = window.past[:, :, inputs.meta.target]
+    latest = ops.take(values, rows, axis=1)
+    if not inputs.meta.may_lack_target:
+        return latest
+    for rows_back in range(rows_per_day, inputs.meta.time, rows_per_day):
+        earlier = np.maximum(rows - rows_back, 0)
+        latest = ops.where(
+            ops.logical_and(ops.isnan(latest), rows >= rows_back), ops.take(values, earlier, axis=1), latest
+        )
+    return ops.where(ops.isnan(latest), last_target(window, inputs), latest)
+
+
+def get_calendar(window: Window) -> tuple[Any, Any]:
+    """Return the hour of the day and the day of the year of the origin, both (batch, 1)."""
+    return window.past[:, -1, -2:-1], window.past[:, -1, -1:]
 
 
 def calendar_harmonics(hour: Any, day: Any) -> Any:
@@ -68,58 +127,88 @@ def calendar_harmonics(hour: Any, day: Any) -> Any:
     return ops.concatenate([*harmonics, *products], -1)
 
 
-def climatological_normal(window: Any, inputs: Inputs, leads: Any) -> Any:
+def climatological_normal(window: Window, inputs: Inputs, leads: Any) -> Any:
     """Return the climatological normal of the target at `leads` rows after the origin: (batch, leads).
 
     The normal is a least-squares fit of `calendar_harmonics` and a constant to the training rows.
     """
     rows = select_training_rows(inputs)
+    rows = rows[np.isfinite(rows[:, inputs.meta.target])]
     hour, day = rows[:, -2:-1], rows[:, -1:]
     features = np.asarray(calendar_harmonics(hour, day), np.float64)
     features = np.concatenate([features, np.ones_like(features[:, :1])], axis=1)
     # Less than a year of data does not determine the annual harmonics: `rcond` sets such directions to 0.
     coefficients, *_ = np.linalg.lstsq(features, rows[:, inputs.meta.target].astype(np.float64), rcond=0.1)
     lead_hours = np.asarray(leads, np.float32)[:, None] * np.float32(inputs.meta.every)
-    hour = window[:, -1:, -2:-1] + lead_hours
-    day = window[:, -1:, -1:] + lead_hours / 24
+    hour, day = (time[:, None] for time in get_calendar(window))
+    hour, day = hour + lead_hours, day + lead_hours / 24
     dense = layers.Dense(1, trainable=False)
     normal = dense(calendar_harmonics(hour, day))
     dense.set_weights([coefficients[:-1, None], coefficients[-1:]])
     return normal[:, :, 0]
 
 
-def difference_features(window: Any, inputs: Inputs) -> Any:
+def base_forecast(window: Window, inputs: Inputs) -> Any:
+    """Return the forecast that models correct, in the target's unit: (batch, leads).
+
+    It is what a weather model forecasts; where none does, the last value plus the change of the climatological
+    normal.
+    """
+    normal = climatological_normal(window, inputs, np.arange(inputs.meta.leads + 1))
+    base = last_target(window, inputs) + normal[:, 1:] - normal[:, :1]
+    for column in reversed(inputs.meta.ahead_targets):
+        forecast = window.ahead[:, :, column]
+        base = ops.where(ops.isnan(forecast), base, forecast)
+    return base
+
+
+def sample_features(window: Window, features: Any, inputs: Inputs) -> np.ndarray:
+    """Return the values of `features` for about STATISTICS training windows."""
+    return predict_in_batches(make_model(window, features), inputs, subsample(inputs.train))
+
+
+def average_measured(values: Any) -> Any:
+    """Return the mean over the rows of `values` (batch, rows, columns), NaN left out: (batch, columns)."""
+    is_measured = ops.logical_not(ops.isnan(values))
+    return ops.sum(ops.where(is_measured, values, 0), axis=1) / ops.sum(ops.cast(is_measured, "float32"), axis=1)
+
+
+def find_extremes(values: Any) -> tuple[Any, Any]:
+    """Return the maximum and minimum over the rows of `values` (batch, rows, columns), NaN left out."""
+    missing = ops.isnan(values)
+    extremes = ops.max(ops.where(missing, -np.inf, values), axis=1), ops.min(ops.where(missing, np.inf, values), axis=1)
+    return tuple(ops.where(ops.isfinite(value), value, np.nan) for value in extremes)
+
+
+def difference_features(window: Window, inputs: Inputs) -> Any:
     """Return the last values and their differences from earlier ones: (batch, features), in standard deviations.
 
     The features are, for each measurement, the last value, its changes over 1, 3, 6, 12 and 24 hours, and its
     differences from the mean, maximum and minimum of the last one, two and three days; then `calendar_harmonics`.
-    With earlier values in place of differences, the models lose a fifth of their skill.
+    With earlier values in place of differences, the models lose a fifth of their skill. A feature that lacks a value
+    is 0, its mean.
     """
-    values, last_values = window[:, :, :-CALENDAR], window[:, -1, :-CALENDAR]
+    values, last_values = window.past[:, :, :-CALENDAR], window.past[:, -1, :-CALENDAR]
     steps = {round(hours / inputs.meta.every) for hours in (1, 3, 6, 12, 24)} - {0}
     columns = [last_values]
     columns += [last_values - values[:, -1 - step] for step in sorted(steps) if step < inputs.meta.time]
     spans = {min(round(hours / inputs.meta.every), inputs.meta.time) for hours in (24, 48, 72)} - {0}
     for span in sorted(spans):
         recent = values[:, -span:]
-        columns += [last_values - f(recent, axis=1) for f in (ops.mean, ops.max, ops.min)]
+        columns += [last_values - value for value in (average_measured(recent), *find_extremes(recent))]
     features = ops.concatenate(columns, -1)
-    sample = predict_in_batches(keras.Model(window, features), inputs, subsample(inputs.train)).astype(np.float64)
-    std = np.maximum(sample.std(axis=0), 1e-6)
-    standardized = layers.Normalization(mean=sample.mean(axis=0), variance=std**2, name="differences")(features)
-    return ops.concatenate(
-        [ops.clip(standardized, -5, 5), calendar_harmonics(last_value(window, -2), last_value(window, -1))], -1
-    )
+    standardized = standardize(features, sample_features(window, features, inputs), "differences")
+    return ops.concatenate([ops.clip(standardized, -5, 5), calendar_harmonics(*get_calendar(window))], -1)
 
 
-def piecewise_linear_encoding(window: Any, features: Any, inputs: Inputs, bins: int) -> Any:
+def piecewise_linear_encoding(window: Window, features: Any, inputs: Inputs, bins: int) -> Any:
     """Encode each of `features` (batch, n) by its position in `bins` quantile bins: (batch, n * bins).
 
     Each value of the encoding rises from 0 at the lower edge of its bin to 1 at the upper edge, so that a linear
     layer can represent any piecewise linear function of a feature (Gorishniy, Rubachev and Babenko, 2022, "On
     Embeddings for Numerical Features in Tabular Deep Learning").
     """
-    sample = predict_in_batches(keras.Model(window, features), inputs, subsample(inputs.train))
+    sample = sample_features(window, features, inputs)
     edges = np.quantile(sample, np.linspace(0, 1, bins + 1), axis=0).astype(np.float32)
     widths = np.maximum(np.diff(edges, axis=0), 1e-3)
     return layers.Flatten()(ops.clip((features[:, None] - edges[:-1]) / widths, 0, 1))

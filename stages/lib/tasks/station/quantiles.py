@@ -9,39 +9,36 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from stages.lib.nn.batches import predict_in_batches
-from stages.lib.tasks.station.features import climatological_normal, last_value, subsample
+from stages.lib.tasks.station.features import Window, base_forecast, make_model, sample_features, subsample
 from stages.lib.windows.input_set import Inputs
 
 QUANTILES = (0.1, 0.5, 0.9)
 OUTER = 0.3  # weight of the outer quantiles in the loss
 
 
-def build_quantile_model(window: Any, state: Any, inputs: Inputs) -> keras.Model:
+def build_quantile_model(window: Window, state: Any, inputs: Inputs) -> keras.Model:
     """Return the model from `window` to quantiles (batch, leads, 3): a dense layer over `state` (batch, features).
 
-    The dense layer predicts the difference from a base forecast, which is the last value plus the change of the
-    climatological normal, in standard deviations of that difference at each lead. The outer quantiles are the
+    The dense layer predicts the difference from `base_forecast`, in standard deviations of that difference at each
+    lead. The outer quantiles are the
     median minus and plus a positive distance, so that quantiles never cross.
     """
     leads = inputs.meta.leads
-    base = climatological_normal(window, inputs, np.arange(leads + 1))
-    base = last_value(window, inputs.meta.target) + base[:, 1:] - base[:, :1]
-    sample = subsample(inputs.train)
-    differences = sample.targets - predict_in_batches(keras.Model(window, base), inputs, sample)
+    base = base_forecast(window, inputs)
+    differences = subsample(inputs.train).targets - sample_features(window, base, inputs)
     scale = np.nanstd(differences, axis=0).astype(np.float32)
     changes = layers.Reshape((leads, len(QUANTILES)))(layers.Dense(leads * len(QUANTILES))(state))
     below, median, above = (changes[:, :, k : k + 1] for k in range(3))
     changes = ops.concatenate([median - ops.softplus(below), median, median + ops.softplus(above)], -1)
-    return keras.Model(window, base[:, :, None] + changes * scale[:, None])
+    return make_model(window, base[:, :, None] + changes * scale[:, None])
 
 
-def build_point_model(window: Any, median: Any) -> keras.Model:
+def build_point_model(window: Window, median: Any) -> keras.Model:
     """Return the model from `window` to quantiles that all equal `median` (batch, leads).
 
     The calibration in `finish_model` then gives it an interval.
     """
-    return keras.Model(window, ops.repeat(median[:, :, None], len(QUANTILES), axis=2))
+    return make_model(window, ops.repeat(median[:, :, None], len(QUANTILES), axis=2))
 
 
 def make_pinball_loss(weights: np.ndarray) -> Any:

@@ -5,34 +5,53 @@ import numpy as np
 from keras import layers, ops
 
 from stages.lib.nn.batches import predict_in_batches
-from stages.lib.tasks.station.features import calendar_harmonics, last_value, last_value_at_hour, normalize_window
+from stages.lib.tasks.station.features import (
+    Window,
+    calendar_harmonics,
+    get_calendar,
+    last_target,
+    last_target_at_hour,
+    make_model,
+    make_window,
+    normalize_window,
+)
 from stages.lib.tasks.station.quantiles import build_point_model
-from stages.lib.windows.input_set import Inputs, Split, Windows
+from stages.lib.windows.input_set import Inputs, Split
 
 RIDGE = 0.003  # penalty per window of the ridge reference, chosen on validation
 
 
 def build_persistence(inputs: Inputs) -> keras.Model:
     """Build the persistence forecast: the latest value measured at the same hour of the day."""
-    window = keras.Input(inputs.shape)
-    return build_point_model(window, last_value_at_hour(window, inputs))
+    window = make_window(inputs)
+    return build_point_model(window, last_target_at_hour(window, inputs))
+
+
+def build_direct_model_output(inputs: Inputs) -> keras.Model:
+    """Build the forecast of the weather model as it is; where there is none, the persistence forecast."""
+    window = make_window(inputs)
+    forecast = last_target_at_hour(window, inputs)
+    for column in reversed(inputs.meta.ahead_targets):
+        values = window.ahead[:, :, column]
+        forecast = ops.where(ops.isnan(values), forecast, values)
+    return build_point_model(window, forecast)
 
 
 def build_ridge(inputs: Inputs) -> keras.Model:
     """Build the ridge regression from all values of the window and the calendar to the change of the target."""
-    window = keras.Input(inputs.shape)
+    window = make_window(inputs)
     values = layers.Flatten()(normalize_window(window, inputs))
-    calendar = calendar_harmonics(last_value(window, -2), last_value(window, -1))
+    calendar = calendar_harmonics(*get_calendar(window))
     features = ops.concatenate([values, calendar, ops.ones_like(calendar[:, :1])], -1)
-    base = ops.repeat(last_value(window, inputs.meta.target), inputs.meta.leads, axis=1)
-    weights = fit_ridge(keras.Model(window, features), inputs, keras.Model(window, base), RIDGE)
+    base = ops.repeat(last_target(window, inputs), inputs.meta.leads, axis=1)
+    weights = fit_ridge(window, features, base, inputs, RIDGE)
     dense = layers.Dense(inputs.meta.leads, use_bias=False, trainable=False)
     median = base + dense(features)
     dense.set_weights([weights])
     return build_point_model(window, median)
 
 
-def fit_ridge(features: keras.Model, inputs: Inputs, base: keras.Model, alpha: float) -> np.ndarray:
+def fit_ridge(window: Window, features: object, base: object, inputs: Inputs, alpha: float) -> np.ndarray:
     """Fit a ridge regression from `features` (n, k) to target - `base` (n, leads) on the training windows.
 
     Returns the weights (k, leads). The penalty is `alpha` per window; the features should have about unit variance.
@@ -43,10 +62,13 @@ def fit_ridge(features: keras.Model, inputs: Inputs, base: keras.Model, alpha: f
     complete = measured.all(axis=1)
     one_regression = 2 * complete.sum() >= len(complete)
     mask = complete if one_regression else measured.any(axis=1)
-    starts, targets, times = inputs.train.windows.starts, inputs.train.targets, inputs.train.times
-    split = Split(Windows(inputs.rows, starts[mask], inputs.meta.time), targets[mask], times[mask])
-    x = predict_in_batches(features, inputs, split).astype(np.float64)
-    y = split.targets - predict_in_batches(base, inputs, split).astype(np.float64)
+    windows, targets, times = inputs.train
+    split = Split(windows.select(mask), targets[mask], times[mask])
+    x, y = (
+        predict_in_batches(make_model(window, outputs), inputs, split).astype(np.float64)
+        for outputs in (features, base)
+    )
+    y = split.targets - y
     if one_regression:
         return solve_ridge(x, y, alpha)
     return np.stack([solve_ridge(x[mask], y[mask, lead], alpha) for lead, mask in enumerate(np.isfinite(y).T)], 1)

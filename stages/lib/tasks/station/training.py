@@ -14,7 +14,7 @@ from stages.lib.tasks.station.calibration import (
     make_smoothing_matrix,
     smooth_widths,
 )
-from stages.lib.tasks.station.features import subsample
+from stages.lib.tasks.station.features import make_model, make_window, subsample
 from stages.lib.tasks.station.quantiles import QUANTILES, make_pinball_loss
 from stages.lib.tasks.station.references import build_persistence
 from stages.lib.windows.input_set import Inputs
@@ -29,8 +29,8 @@ def compile_for_training(
     """Compile `learner`, which wraps `model`, with AdamW and the pinball loss.
 
     The learning rate rises linearly over WARMUP steps and then decays as a cosine to FLOOR. The weight of a lead is
-    inversely proportional to the standard deviation of the target's change up to that lead, and up to seven times
-    as large near 24 hours, the lead that the models are ranked by.
+    inversely proportional to the standard deviation of the target's change up to that lead, or of the weather
+    model's error, and up to seven times as large near 24 hours, the lead that the models are ranked by.
     """
     steps = count_steps(inputs, schedule)
     warmup = min(WARMUP, steps // 2)
@@ -45,9 +45,11 @@ def compile_for_training(
     lead = np.arange(1, inputs.meta.leads + 1) * inputs.meta.every
     weights = 1 + 6 * np.exp(-(((lead - 24) / 3) ** 2))
     sample = subsample(inputs.train)
-    last = sample.windows[:][:, -1, inputs.meta.target]
-    change = np.nanstd(sample.targets - last[:, None], axis=0)
-    loss = make_pinball_loss(weights / weights.mean() / change)
+    reference = sample.windows[:][:, -1, inputs.meta.target][:, None]
+    for column in reversed(inputs.meta.ahead_targets):
+        forecast = sample.windows.get_ahead(slice(None))[:, :, column]
+        reference = np.where(np.isnan(forecast), reference, forecast)
+    loss = make_pinball_loss(weights / weights.mean() / np.nanstd(sample.targets - reference, axis=0))
     # The GRU compiles its own loops; with XLA around them, a step takes 50 ms instead of 23.
     jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
     compile_learner(learner, optimizer, loss, [], jit_compile)
@@ -57,14 +59,14 @@ def finish_model(
     name: str, members: list[keras.Model], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Return one model, the average of `members` with calibrated intervals, and its description for model.json."""
-    window = keras.Input(inputs.shape, name="window")
-    outputs = [member(window) for member in members]
+    window = make_window(inputs)
+    outputs = [member(window.past if window.ahead is None else list(window)) for member in members]
     mean = outputs[0] if len(outputs) == 1 else layers.Average()(outputs)
     mean = smooth_widths(mean, inputs.meta.leads)
-    average = keras.Model(window, mean)
+    average = make_model(window, mean)
     validation = predict_in_batches(average, inputs, inputs.val)
     margins = conformal_margins(inputs.val.targets, validation) @ make_smoothing_matrix(inputs.meta.leads)
-    model = keras.Model(window, apply_margins(mean, margins), name=name)
+    model = make_model(window, apply_margins(mean, margins), name)
     return model, describe_model(name, validation[:, :, 1], inputs, schedule)
 
 
@@ -87,7 +89,10 @@ def describe_model(name: str, median: np.ndarray, inputs: Inputs, schedule: dict
         "model": name,
         "record": meta.record,
         "source": meta.source,
+        "clock": meta.clock,
         "columns": meta.columns,
+        "ahead_columns": meta.ahead_columns,
+        "reach": meta.reach,
         "target": meta.columns[meta.target],
         "every_hours": meta.every,
         "lookback": meta.time,
