@@ -237,7 +237,13 @@ def build_contender(name: str) -> tuple[Any, Any, dict]:
     schedule = read_schedule(name)
     inputs = load_input_set(Path("data/inputs", schedule["inputs"]))
     keras.utils.set_random_seed(schedule["seed"])
-    return build_model(name, schedule["architecture"], inputs, {k: v for k, v in schedule.items() if k not in SCHEDULE}), inputs, schedule
+    return (
+        build_model(
+            name, schedule["architecture"], inputs, {k: v for k, v in schedule.items() if k not in SCHEDULE}
+        ),
+        inputs,
+        schedule,
+    )
 
 
 def count_windows(batches: int, windows: int, batch_size: int) -> int:

@@ -109,7 +109,12 @@ def build_training(name: str, schedule: dict[str, Any], val_windows: int | None 
         windows = Windows(inputs.rows, windows.starts[:val_windows], inputs.meta.time)
         inputs = replace(inputs, val=Split(windows, targets[:val_windows], times[:val_windows]))
     keras.utils.set_random_seed(schedule["seed"])
-    model = build_model(name, schedule["architecture"], inputs, {key: value for key, value in schedule.items() if key not in SCHEDULE})
+    model = build_model(
+        name,
+        schedule["architecture"],
+        inputs,
+        {key: value for key, value in schedule.items() if key not in SCHEDULE},
+    )
     task = importlib.import_module(f"stages.lib.tasks.{schedule['task']}.training")
     return model, make_learner(model, inputs, schedule, task), inputs, schedule
 

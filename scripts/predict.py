@@ -1,10 +1,11 @@
-"""`./run predict FILE`: a forecast from a station's latest file, by a model of the task `station`.
+"""`./run predict FILE [NAME=FILE ...]`: a forecast from a station's latest file, by a model of the task `station`.
 
-A command, not a stage of DVC. The file goes through the same code as the training data.
+A command, not a stage of DVC. The files go through the same code as the training data.
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,30 +17,41 @@ from stages.lib.errors import UserError
 from stages.lib.files import check_is_file, open_input, resolve_path
 from stages.lib.params import get_param
 from stages.lib.reports.prediction import format_screen, summarize_forecast, write_forecast
+from stages.lib.settings.clock import Clock
 from stages.lib.settings.training import read_schedule
-from stages.lib.weather.latest import Description, read_latest_window, warn_about_age
+from stages.lib.weather.latest import Description, Latest, read_latest_window, warn_about_age
 
 
 def predict(
-    file: Annotated[str, "CSV file as `parse` reads it (.csv, .csv.zip, .csv.gz), at least one lookback long"],
-    model: Annotated[str, "station model in params.yaml (default: the one with the lowest validation MAE)"] = "",
+    *files: Annotated[
+        str,
+        "the station's CSV file as `parse` reads it (.csv, .csv.zip, .csv.gz), at least one lookback long; then, as "
+        "NAME=FILE, those of the other records of params.yaml that a model needs",
+    ],
+    model: Annotated[
+        str, "station model in params.yaml (default: the one with the lowest validation MAE whose files are given)"
+    ] = "",
     at: Annotated[
         str, "time in the file to forecast from, such as 2016-12-30T12:00 (default: its last complete hour)"
     ] = "",
     output: Annotated[
-        str, "folder for forecast.csv, forecast.json and forecast.html (default: the folder of FILE)"
+        str, "folder for forecast.csv, forecast.json and forecast.html (default: the folder of the station's file)"
     ] = "",
 ) -> None:
-    """Forecast the next hours from the last complete hour of FILE, with 80 % prediction intervals."""
-    path = resolve_path(file)
+    """Forecast the next hours from the last complete hour of the station's file, with 80 % prediction intervals."""
+    descriptions = {name: read_description(name) for name in ([check_model(model)] if model else list_evaluated())}
+    paths = name_files(files, {description["record"] for description in descriptions.values()})
+    name = choose_model(descriptions, paths)
+    choice = (
+        "as asked" if model else "the best on validation" + ("" if len(paths) == 1 else " whose files are given")
+    )
+    description = descriptions[name]
+    path = paths[description["record"]]
     folder = resolve_path(output) if output else path.parent
-    check_is_file(path)
-    name, choice = (model, "as asked") if model else (choose_best_model(), "the best on validation")
-    description = read_description(name)
-    latest = read_latest_window(path, description, parse_time(at))
+    latest = read_latest_window(paths, description, parse_time(at))
     now = np.datetime64(datetime.now(), "s")
     warnings = latest.warnings + ([] if at else warn_about_age(latest.end, str(path), now))
-    quantiles = predict_window(name, latest.window)
+    quantiles = predict_window(name, latest)
     with open_input(f"data/evaluations/station/{name}/by_lead.parquet", f"evaluate@{name}") as scores:
         by_lead = pd.read_parquet(scores)
     result = summarize_forecast(description, latest.origin, quantiles, by_lead, path.name, warnings)
@@ -48,6 +60,48 @@ def predict(
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"\nWritten to {folder}: forecast.csv, forecast.json and, to look at, {folder / 'forecast.html'}")
+
+
+def name_files(files: Sequence[str], stations: set[str]) -> dict[str, Path]:
+    """Return the file of each record; the one without a name is that of the station.
+
+    Raises UserError where a file is missing, where two are of one record, or where there are several `stations` to
+    forecast and a file does not say which it is of.
+    """
+    records, paths = get_param("records"), dict[str, Path]()
+    for text in files:
+        name, separator, file = text.partition("=")
+        if not separator or name not in records:
+            name, file = "", text
+            if len(stations) > 1:
+                raise UserError(
+                    f"{text}: expected NAME=FILE, as the models are of several stations, {', '.join(sorted(stations))}"
+                )
+            (name,) = stations
+        if name in paths:
+            raise UserError(
+                f"{text}: expected one file of {name}, found a second; name the files of other records, as in "
+                f"NAME={text}"
+            )
+        paths[name] = resolve_path(file)
+        check_is_file(paths[name])
+    if not stations & paths.keys():
+        raise UserError(f"expected the file of a station, {' or '.join(sorted(stations))}: ./run predict FILE")
+    return paths
+
+
+def choose_model(descriptions: dict[str, Description], paths: dict[str, Path]) -> str:
+    """Return the model with the lowest validation MAE at the headline lead among those whose files are in `paths`."""
+    needed = {name: Clock(**description["clock"]).records for name, description in descriptions.items()}
+    candidates = [name for name, records in needed.items() if set(records) <= paths.keys()]
+    if not candidates:
+        name, records = next(iter(needed.items()))
+        missing = [record for record in records if record not in paths]
+        raise UserError(
+            f"{name}: expected files of {', '.join(records)}, found none of {' and '.join(missing)}; add "
+            f"{' '.join(f'{record}=FILE' for record in missing)}"
+        )
+    return min(candidates, key=read_validation_mae) if len(candidates) > 1 else candidates[0]
 
 
 def parse_time(at: str) -> np.datetime64 | None:
@@ -68,29 +122,36 @@ def list_station_models() -> list[str]:
     return [name for name, model in (get_param("models") or {}).items() if model.get("task") == "station"]
 
 
-def choose_best_model() -> str:
-    """Return the evaluated station model with the lowest validation MAE at the headline lead."""
-    scores = {}
-    for name in list_station_models():
-        if Path(f"metrics/station/{name}.json").is_file():
-            with open_input(f"metrics/station/{name}.json", f"evaluate@{name}") as path:
-                metrics = json.loads(path.read_text(encoding="utf-8"))
-                scores[name] = next(value for key, value in metrics.items() if key.startswith("val_mae_"))
-    if not scores:
+def list_evaluated() -> list[str]:
+    """Return the names of the evaluated station models; raise UserError if there is none."""
+    names = [name for name in list_station_models() if Path(f"metrics/station/{name}.json").is_file()]
+    if not names:
         raise UserError(
             "metrics/station: expected the scores of a station's model, found none; train and evaluate "
             "them with `dvc repro report_station`"
         )
-    return min(scores, key=scores.__getitem__)
+    return names
 
 
-def read_description(name: str) -> Description:
-    """Return model.json of the station model `name`; raise UserError if it does not fit params.yaml."""
+def read_validation_mae(name: str) -> float:
+    """Return the validation MAE of the station model `name` at the headline lead."""
+    with open_input(f"metrics/station/{name}.json", f"evaluate@{name}") as path:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        return next(value for key, value in metrics.items() if key.startswith("val_mae_"))
+
+
+def check_model(name: str) -> str:
+    """Return `name`; raise UserError unless it is a station model of params.yaml."""
     names = list_station_models()
     if name not in names:
         raise UserError(
             f"--model: expected a station model of params.yaml, found {name!r}; it has {', '.join(names) or 'none'}"
         )
+    return name
+
+
+def read_description(name: str) -> Description:
+    """Return model.json of the station model `name`; raise UserError if it does not fit params.yaml."""
     with open_input(f"data/models/station/{name}/model.json", f"train@{name}") as path:
         description = json.loads(path.read_text(encoding="utf-8"))
         record = description["record"]  # here, where a file without it is refused in one sentence
@@ -103,7 +164,7 @@ def read_description(name: str) -> Description:
     return description
 
 
-def predict_window(name: str, window: np.ndarray) -> np.ndarray:
+def predict_window(name: str, latest: Latest) -> np.ndarray:
     """Return the quantiles (leads, 3) of the model `name` for one window; TensorFlow is imported only here."""
     from stages.lib.nn.environment import keras, set_threads
     from stages.lib.scoring.station.prediction import predict_windows
@@ -111,4 +172,5 @@ def predict_window(name: str, window: np.ndarray) -> np.ndarray:
     set_threads(read_schedule(name)["threads"])
     with open_input(f"data/models/station/{name}/model.keras", f"train@{name}") as path:
         network = keras.models.load_model(path, compile=False)
-    return predict_windows(network, window[None])[0]
+    arrays = [latest.window] if latest.ahead is None else [latest.window, latest.ahead]
+    return predict_windows(network, [array[None] for array in arrays])[0]

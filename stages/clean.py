@@ -22,7 +22,10 @@ def clean(name: str) -> None:
     output = get_record_path(name, "clean")
     with atomic_output(output) as path, atomic_output(output.with_suffix(".json")) as report_path:
         columns = {column: values.to_numpy() for column, values in frame.reset_index().items()}
-        description = {"source": json.dumps(read_note(name, "source", "parse")), "target": json.dumps(sensors.target)}
+        description = {
+            "source": json.dumps(read_note(name, "source", "parse")),
+            "target": json.dumps(sensors.target),
+        }
         table = pa.table(columns, metadata=description)
         pq.write_table(table, path)  # not from_pandas, which makes nulls of NaN
         report_path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

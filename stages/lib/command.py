@@ -1,7 +1,7 @@
 """The command line of every stage: `./run STAGE [ARGUMENT ...]` calls the function STAGE of stages/STAGE.py.
 
 COMMANDS are found in scripts/ instead. A parameter with a default becomes an option, `--NAME VALUE`; the text of an
-`Annotated` parameter becomes its help.
+`Annotated` parameter becomes its help. `*files` takes any number of arguments.
 """
 
 import os
@@ -56,14 +56,16 @@ def run_stage(name: str, arguments: list[str]) -> None:
         for parameter in inspect.signature(stage).parameters.values():
             help_text, *_ = getattr(parameter.annotation, "__metadata__", ["a name in params.yaml or dvc.yaml"])
             help_text = help_text.replace("%", "%%")
-            if parameter.default is parameter.empty:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                parser.add_argument(parameter.name, nargs="*", help=help_text)  # `files`
+            elif parameter.default is parameter.empty:
                 parser.add_argument(parameter.name, help=help_text)
             else:
                 parser.add_argument(f"--{parameter.name}", default=parameter.default, help=help_text)
         values = vars(parser.parse_args(arguments))
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        stage(**values)
+        stage(*values.pop("files", ()), **values)
         sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -186,7 +186,9 @@ class Record(Sensors, Times):  # the fields of Times come first, as check_target
     def check_target(cls, target: str | None, others: ValidationInfo) -> str | None:
         time = others.data.get("time")
         if target is None and others.data.get("issued") is None:
-            raise ValueError("expected the column to forecast, found null, which only a record with `issued` may have")
+            raise ValueError(
+                "expected the column to forecast, found null, which only a record with `issued` may have"
+            )
         if target == time or (isinstance(time, list) and target in time):
             raise ValueError(f"expected a number column, found the time column's name {target!r}")
         return target

@@ -169,9 +169,7 @@ def clean_columns(
         )
     columns, reports = {}, {}
     for name in frame.columns:
-        values, counts = mask_invalid(
-            frame[name], find_check(name, settings.checks), sensors.sentinels, label
-        )
+        values, counts = mask_invalid(frame[name], find_check(name, settings.checks), sensors.sentinels, label)
         if values.isna().all() and name == target:
             raise UserError(
                 f"{label}, column {name!r}: expected measured values of the target, found none; look at "

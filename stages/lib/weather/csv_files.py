@@ -72,7 +72,8 @@ def read_plain_rows(body: Body, columns: list[str], settings: Record) -> Rows:
     issue_column = [settings.issue_column] if settings.issue_column else []
     table = read_columns(body, columns, settings, [*settings.times, *issue_column])
     stamps, *issued = (
-        to_numpy(parse_times(table[name].combine_chunks(), settings.format)) for name in (settings.time, *issue_column)
+        to_numpy(parse_times(table[name].combine_chunks(), settings.format))
+        for name in (settings.time, *issue_column)
     )
     table = table.drop_columns([*settings.times, *issue_column])
     if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in table.columns):
@@ -252,9 +253,7 @@ def read_csv_file(path: Path, settings: Record) -> tuple[str, Rows, list[str]]:
         if settings.issue_column:
             issued = apply_zone(get_issue_times(rows.table, settings.issue_column), rows.lines, settings, name)
             position = rows.table.column_names.index(settings.issue_column)
-            rows = rows._replace(
-                table=rows.table.set_column(position, settings.issue_column, to_seconds(issued))
-            )
+            rows = rows._replace(table=rows.table.set_column(position, settings.issue_column, to_seconds(issued)))
     rows = rows._replace(table=convert_units(rows.table, settings))
     return name, rows, body.columns
 

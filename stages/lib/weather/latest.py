@@ -11,12 +11,20 @@ from stages.lib.errors import UserError
 from stages.lib.files import open_input
 from stages.lib.settings.base import read_settings
 from stages.lib.settings.clean import Clean
+from stages.lib.settings.clock import Clock
 from stages.lib.settings.records import Record, Wind
-from stages.lib.weather.cleaning import WIND_VECTOR, clean_record, find_check
+from stages.lib.weather.cleaning import (
+    MIN_STUCK_ROWS,
+    WIND_VECTOR,
+    clean_forecasts,
+    clean_record,
+    find_check,
+)
 from stages.lib.weather.csv_files import read_csv_files
 from stages.lib.weather.grid import infer_grid
-from stages.lib.weather.hourly import CALENDAR, HourlyRows, to_hourly_rows
-from stages.lib.weather.record import FOLDER, to_numpy
+from stages.lib.weather.hourly import CALENDAR, HourlyRows
+from stages.lib.weather.record import get_record_path, to_numpy
+from stages.lib.windows.clock_rows import CleanRecord, ClockRows, assemble_clock_rows
 
 HOUR = np.timedelta64(3600, "s")
 MAX_AGE = np.timedelta64(24, "h")  # of a file; the forecast from an older one is for hours that have mostly passed
@@ -27,111 +35,198 @@ class Latest(NamedTuple):
     """What a forecast starts from."""
 
     window: np.ndarray  # (lookback, columns) float32 in their own units; the last row is the origin
+    ahead: np.ndarray | None  # (leads, ahead columns) float32: what was known at the origin about the next rows
     origin: np.datetime64
     measured: pd.Series  # the target in the whole file by time, every hour; NaN where it was not measured
-    end: np.datetime64  # the last time in the file
+    end: np.datetime64  # the last time in the station's file
     warnings: list[str]
 
 
-def read_latest_window(path: Path, description: Description, origin: np.datetime64 | None) -> Latest:
-    """Return the window up to `origin`, or to the last complete hour of the file, for the model of `description`.
+def read_latest_window(files: dict[str, Path], description: Description, origin: np.datetime64 | None) -> Latest:
+    """Return the window up to `origin`, or to the last complete hour of the station's file.
 
-    The file goes through the same code as the training data. Raises UserError if no forecast can start from it.
+    `files` has the file of each record that the model of `description` needs. They go through the same code as the
+    training data. Raises UserError if no forecast can start from them.
     """
-    name, label = description["record"], str(path)
-    settings, clean = read_settings(Record, "records", name), read_settings(Clean, "clean")
-    table = read_csv_files([path], settings, f"records.{name}")
-    record = {name: to_numpy(table[name]) for name in table.column_names}
+    settings, clean = Clock(**description["clock"]), read_settings(Clean, "clean")
+    records, sentinels = {}, []
+    for name in settings.records:
+        sensors = read_settings(Record, "records", name)
+        table = read_csv_files([files[name]], sensors, f"records.{name}")
+        record = {column: to_numpy(table[column]) for column in table.column_names}
+        records[name] = clean_latest(record, name, sensors, clean, description, str(files[name]))
+        if name == settings.record:
+            station_record, sentinels = record, sensors.sentinels
+    return select_window(records, station_record, description, clean, sentinels, origin, files)
+
+
+def clean_latest(
+    record: dict[str, np.ndarray],
+    name: str,
+    settings: Record,
+    clean: Clean,
+    description: Description,
+    label: str,
+) -> CleanRecord:
+    """Return `record`, the rows of the file `label`, as `clean` does it with the record `name`.
+
+    Raises UserError unless it has the interval and the columns that the model of `description` was trained on.
+    """
+    key, model = f"records.{name}", description["model"]
+    if settings.issued is not None:
+        frame, _ = clean_forecasts(record, clean, settings, label, key)
+        return CleanRecord(frame, settings.target)
+    required = list_columns(description, name)
     interval, phase = read_training_grid(name)
-    check_interval(record, interval, description, label)
-    check_required_columns(table.column_names[1:], description, settings.wind, label)
-    grid, _ = clean_record(record, clean, settings, label, f"records.{name}", (interval, phase))
-    check_column_order(list(grid.columns), description, label)
-    return select_window(grid, record, description, clean, settings.sentinels, origin, label)
+    check_interval(record, interval, model, label)
+    _, *measured = record
+    check_required_columns(measured, required, model, settings.wind, label)
+    frame, _ = clean_record(record, clean, settings, label, key, (interval, phase))
+    check_column_order(list(frame.columns), required, name, model, label)
+    return CleanRecord(frame, settings.target)
+
+
+def list_columns(description: Description, name: str) -> list[str]:
+    """Return the columns of the record `name` in the model's window, by their names in the record."""
+    columns, neighbours = description["columns"][: -len(CALENDAR)], description["clock"].get("neighbours", [])
+    if name in neighbours:
+        prefix = f"{name} "
+        return [column.removeprefix(prefix) for column in columns if column.startswith(prefix)]
+    return [column for column in columns if not column.startswith(tuple(f"{other} " for other in neighbours))]
 
 
 def read_training_grid(name: str) -> tuple[int, int]:
     """Return the interval and the phase, in s, of the grid of the record `name`."""
-    with open_input(FOLDER / name / "clean.json", f"clean@{name}") as path:
+    with open_input(get_record_path(name, "clean").with_suffix(".json"), f"clean@{name}") as path:
         report = json.loads(path.read_text(encoding="utf-8"))
         return round(60 * report["interval_minutes"]), round(60 * report["phase_minutes"])
 
 
-def check_interval(record: dict[str, np.ndarray], interval: int, description: Description, label: str) -> None:
+def check_interval(record: dict[str, np.ndarray], interval: int, model: str, label: str) -> None:
     """Raise UserError unless `interval` (s) is that of the file, too."""
     file_interval, _ = infer_grid(next(iter(record.values())), label)
     if file_interval != interval:
         raise UserError(
             f"{label}: expected a row every {interval / 60:g} minutes, as in the record that "
-            f"{description['model']} was trained on, found one every {file_interval / 60:g}"
+            f"{model} was trained on, found one every {file_interval / 60:g}"
         )
 
 
-def check_required_columns(columns: list[str], description: Description, wind: Wind | None, label: str) -> None:
-    """Raise UserError if the file lacks a column of the model."""
-    required = [name for name in description["columns"][: -len(CALENDAR)] if name not in WIND_VECTOR]
-    if wind is not None and WIND_VECTOR[0] in description["columns"]:
-        required.append(wind.direction)
-    if missing := [name for name in required if name not in columns]:
+def check_required_columns(
+    measured: list[str], required: list[str], model: str, wind: Wind | None, label: str
+) -> None:
+    """Raise UserError if the file, whose columns are `measured`, lacks one of the `required` ones of the model."""
+    columns = [name for name in required if name not in WIND_VECTOR]
+    if wind is not None and WIND_VECTOR[0] in required:
+        columns.append(wind.direction)
+    if missing := [name for name in columns if name not in measured]:
         raise UserError(
-            f"{label}, line 1: expected the columns that {description['model']} was trained on, found "
-            f"none called {' or '.join(map(repr, missing))}; the file has {', '.join(map(repr, columns))}"
+            f"{label}, line 1: expected the columns that {model} was trained on, found "
+            f"none called {' or '.join(map(repr, missing))}; the file has {', '.join(map(repr, measured))}"
         )
 
 
-def check_column_order(columns: list[str], description: Description, label: str) -> None:
-    """Raise UserError unless the cleaned `columns` are those of the model, in the same order."""
-    required, model = description["columns"][: -len(CALENDAR)], description["model"]
-    if missing := [column for column in required if column not in columns]:
+def check_column_order(measured: list[str], required: list[str], record: str, model: str, label: str) -> None:
+    """Raise UserError unless the cleaned columns `measured` are those of the model, in the same order."""
+    if missing := [column for column in required if column not in measured]:
         raise UserError(
             f"{label}: expected measured values in every column that {model} was trained on, found none "
             f"in {' and '.join(map(repr, missing))}"
         )
-    if unknown := [column for column in columns if column not in required]:
+    if unknown := [column for column in measured if column not in required]:
         raise UserError(
             f"{label}: expected the columns that {model} was trained on, found also "
-            f"{', '.join(map(repr, unknown))}; another station's file? Or name them in "
-            f"records.{description['record']}.leave_out"
+            f"{', '.join(map(repr, unknown))}; another station's file? Or name them in records.{record}.leave_out"
         )
-    if columns != required:
+    if measured != required:
         raise UserError(
             f"{label}: expected the columns in the order that {model} was trained on, "
-            f"{', '.join(map(repr, required))}, found {', '.join(map(repr, columns))}"
+            f"{', '.join(map(repr, required))}, found {', '.join(map(repr, measured))}"
+        )
+
+
+def check_ahead(clock_rows: ClockRows, last: int, description: Description, label: str) -> None:
+    """Raise UserError unless the files of forecasts, `label`, have the model's columns and reach past row `last`."""
+    columns, model, ahead = description["ahead_columns"], description["model"], clock_rows.ahead
+    if clock_rows.ahead_columns != columns:
+        different = sorted(set(columns) ^ set(clock_rows.ahead_columns)) or columns
+        raise UserError(
+            f"{label}: expected the forecasts that {model} was trained on, found a difference in "
+            f"{', '.join(map(repr, different))}"
+        )
+    if clock_rows.ahead_targets and not np.isfinite(ahead[last][:, clock_rows.ahead_targets]).any():
+        raise UserError(
+            f"{label}: expected forecasts for the {description['lead_hours'][-1]:g} hours after "
+            f"{clock_rows.hourly.time[last]} that were issued by then, found none; fetch a newer file"
         )
 
 
 def select_window(
-    grid: pd.DataFrame,
-    record: dict[str, np.ndarray],
+    records: dict[str, CleanRecord],
+    station_record: dict[str, np.ndarray],
     description: Description,
     clean: Clean,
     sentinels: list[float],
     origin: np.datetime64 | None,
-    label: str,
+    files: dict[str, Path],
 ) -> Latest:
-    """Return the window of the cleaned `grid` up to `origin`, or to its last complete hour.
+    """Return the window of the cleaned `records` up to `origin`, or to the last complete hour of the station.
 
-    Raises UserError if there is none, or if its values cannot be right.
+    `station_record` are the rows of the station's file before cleaning. Raises UserError if there is no window, or
+    if its values cannot be right.
     """
-    target, every, lookback = description["target"], description["every_hours"], description["lookback"]
-    hourly = to_hourly_rows(crop_grid(grid, description, origin, label), target, every, clean.max_gap)
+    settings = Clock(**description["clock"])
+    label, every, lookback = str(files[settings.record]), settings.every, settings.lookback_rows
+    station = records[settings.record]
+    cropped = station._replace(frame=crop_grid(station.frame, description, origin, label))
+    clock_rows = assemble_clock_rows(settings, records | {settings.record: cropped}, clean.max_gap)
+    hourly = clock_rows.hourly
+    complete_rows = find_complete_rows(hourly, settings.max_missing)
     if origin is None:
-        last = find_last_complete_row(hourly, clean.max_gap, label)
+        last = find_last_complete_row(hourly, complete_rows, clean.max_gap, label)
     else:
-        last = find_row(hourly, origin, grid, label)
+        last = find_row(hourly, complete_rows, origin, station.frame, label)
     first = last - lookback + 1
     if first < 0:
         raise UserError(
             f"{label}: expected {lookback} hours up to the origin, {hourly.time[last]}, the lookback of "
             f"{description['model']}, found {last + 1}"
         )
-    window = hourly.rows[first : last + 1]
-    check_gaps(window, hourly, first, clean.max_gap, label)
-    check_limits(record, clean, sentinels, hourly.start[first], hourly.time[last], label)
-    warnings = check_stuck(window, hourly.columns[: -len(CALENDAR)], clean, every, label)
-    is_hour = (grid.index.to_numpy() - hourly.time[last]) % (every * HOUR) == np.timedelta64(0)
-    end = grid.index[-1].to_numpy().astype("datetime64[s]")
-    return Latest(window, hourly.time[last], grid[target][is_hour], end, warnings)
+    window, station_window = clock_rows.rows[first : last + 1], hourly.rows[first : last + 1]
+    if settings.max_missing:
+        values = station_window[:, : -len(CALENDAR)]
+        check_missing(values, settings.max_missing, "max_missing", description["model"], label)
+    else:
+        check_gaps(station_window, hourly, first, clean.max_gap, label)
+    if settings.neighbours:
+        values = window[:, station_window.shape[1] - len(CALENDAR) : -len(CALENDAR)]
+        paths = " and ".join(str(files[name]) for name in settings.neighbours)
+        limit = settings.max_missing_neighbours
+        check_missing(values, limit, "max_missing_neighbours", description["model"], paths)
+    if clock_rows.ahead is not None:
+        paths = " and ".join(str(files[name]) for names in settings.ahead_groups for name in names)
+        check_ahead(clock_rows, last, description, paths)
+    check_limits(station_record, clean, sentinels, hourly.start[first], hourly.time[last], label)
+    warnings = check_stuck(station_window, hourly.columns[: -len(CALENDAR)], clean, every, label)
+    is_hour = (station.frame.index.to_numpy() - hourly.time[last]) % (every * HOUR) == np.timedelta64(0)
+    return Latest(
+        window,
+        None if clock_rows.ahead is None else clock_rows.ahead[last],
+        hourly.time[last],
+        station.frame[description["target"]][is_hour],
+        station.frame.index[-1].to_numpy().astype("datetime64[s]"),
+        warnings,
+    )
+
+
+def check_missing(values: np.ndarray, max_missing: float, setting: str, model: str, label: str) -> None:
+    """Raise UserError if more than the share `max_missing` of `values` (lookback, columns) is missing."""
+    share = 1 - np.isfinite(values).mean()
+    if share > max_missing:
+        raise UserError(
+            f"{label}: expected at most {max_missing:.0%} of the values missing in the {len(values)} rows up to the "
+            f"origin, as {model} was trained (`{setting}` of its input set in params.yaml), found {share:.0%}"
+        )
 
 
 def crop_grid(
@@ -152,14 +247,18 @@ def crop_grid(
     return cropped
 
 
-def find_complete_rows(hourly: HourlyRows) -> np.ndarray:
-    """Return the rows without missing values in which every column was measured at the hour itself."""
+def find_complete_rows(hourly: HourlyRows, max_missing: float) -> np.ndarray:
+    """Return the rows in which every column was measured at the hour itself, and no value is missing.
+
+    If windows may have missing values, one measured column is enough.
+    """
+    if max_missing:
+        return np.flatnonzero(np.isfinite(hourly.rows[:, : -len(CALENDAR)]).any(axis=1))
     return np.flatnonzero(hourly.measured & np.isfinite(hourly.rows).all(axis=1))
 
 
-def find_last_complete_row(hourly: HourlyRows, max_gap: float, label: str) -> int:
+def find_last_complete_row(hourly: HourlyRows, complete_rows: np.ndarray, max_gap: float, label: str) -> int:
     """Return the last complete row; raise UserError if it is more than `max_gap` hours before the end."""
-    complete_rows = find_complete_rows(hourly)
     if not len(complete_rows):
         raise UserError(f"{label}: expected an hour at which every column was measured, found none")
     row = complete_rows[-1]
@@ -172,14 +271,16 @@ def find_last_complete_row(hourly: HourlyRows, max_gap: float, label: str) -> in
     return int(row)
 
 
-def find_row(hourly: HourlyRows, origin: np.datetime64, grid: pd.DataFrame, label: str) -> int:
+def find_row(
+    hourly: HourlyRows, complete_rows: np.ndarray, origin: np.datetime64, grid: pd.DataFrame, label: str
+) -> int:
     """Return the row of `origin`, the last one; raise UserError if there is none or it is not complete."""
     row = len(hourly.time) - 1
     if hourly.time[row] != origin:
         raise UserError(
             f"--at: expected a time at which {label} has an hour, such as {hourly.time[row]}, found {origin}"
         )
-    if row not in find_complete_rows(hourly):
+    if row not in complete_rows:
         is_measured = np.isfinite(hourly.rows[row, : -len(CALENDAR)]) & grid.loc[origin].notna().to_numpy()
         raise UserError(
             f"--at: expected a time at which every column was measured, found {origin} without "
@@ -236,9 +337,10 @@ def check_stuck(window: np.ndarray, columns: list[str], clean: Clean, every: flo
     warnings = []
     for position, name in enumerate(columns):
         check = find_check(name, clean.checks)
-        count = len(window) if check.stuck is None else int(check.stuck / every) + 2
+        count = len(window) if check.stuck is None else max(int(check.stuck / every) + 2, MIN_STUCK_ROWS)
         values = window[-count:, position]
-        if np.ptp(values) > 0 or (check.limits is not None and values[0] == check.limits[1]):
+        values = values[np.isfinite(values)]
+        if not len(values) or np.ptp(values) > 0 or (check.limits is not None and values[0] == check.limits[1]):
             continue
         text = (
             f"{label}, column {name!r}: expected values that change, found {values[0]:g} in each of the last "

@@ -74,9 +74,7 @@ def assemble_clock_rows(
         ahead_columns += [f"{names[0]} {column}" for column in group_columns]
         ahead_blocks.append(values)
     ahead = np.concatenate(ahead_blocks, axis=2) if ahead_blocks else None
-    return ClockRows(
-        hourly, [*columns, *CALENDAR], rows, neighbours, ahead, ahead_columns, ahead_targets
-    )
+    return ClockRows(hourly, [*columns, *CALENDAR], rows, neighbours, ahead, ahead_columns, ahead_targets)
 
 
 def find_window_starts(

@@ -61,9 +61,7 @@ class Windows:
     `ahead` (entries, leads, columns), if there is one, has what was known at each entry about the next ones.
     """
 
-    def __init__(
-        self, rows: np.ndarray, starts: np.ndarray, time: int, ahead: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, rows: np.ndarray, starts: np.ndarray, time: int, ahead: np.ndarray | None = None) -> None:
         view = np.lib.stride_tricks.sliding_window_view(rows, time, axis=0)
         self.rows, self.ahead, self.time = rows, ahead, time
         self.view = np.moveaxis(view, -1, 1)  # all windows of `time` entries, valid or not, without a copy
@@ -79,6 +77,10 @@ class Windows:
     def get_ahead(self, index: int | slice | np.ndarray) -> np.ndarray:
         """Return what was known at the last entry of each window: (windows, leads, columns)."""
         return self.ahead[self.starts[index] + self.time - 1]
+
+    def get_inputs(self, index: int | slice | np.ndarray) -> list[np.ndarray]:
+        """Return the inputs of a model for the windows at `index`: their entries and, if there is one, `ahead`."""
+        return [self[index]] if self.ahead is None else [self[index], self.get_ahead(index)]
 
     def select(self, index: slice | np.ndarray) -> "Windows":
         """Return the windows at `index`."""

@@ -12,33 +12,37 @@ from typing import Any
 import numpy as np
 
 from stages.lib.nn.environment import keras
-from stages.lib.windows.input_set import Inputs, Split, Windows
+from stages.lib.windows.input_set import Inputs, Split
 
 BATCH_SIZE = 256  # windows; batches of another size may be rounded differently
 
 
-def predict_windows(model: keras.Model, windows: np.ndarray | Windows) -> np.ndarray:
-    """Return the outputs of `model` for `windows` (n, lookback, columns): (n, leads, 3) float32.
+def predict_windows(model: keras.Model, arrays: list[np.ndarray]) -> np.ndarray:
+    """Return the outputs of `model` for windows: (n, leads, 3) float32.
 
-    Every batch has BATCH_SIZE windows; the last one is padded with copies of its first window.
+    `arrays` are its inputs: (n, lookback, columns) and, with weather models, (n, leads, ahead columns). Every batch
+    has BATCH_SIZE windows; the last one is padded with copies of its first window.
     """
-    return run_in_batches(compile_prediction(model), windows)
+    return run_in_batches(
+        compile_prediction(model), len(arrays[0]), lambda index: [array[index] for array in arrays]
+    )
 
 
-def run_in_batches(predict_batch: Callable[[np.ndarray], Any], windows: np.ndarray | Windows) -> np.ndarray:
-    """Return what `predict_batch`, made by `compile_prediction`, gives for `windows`; see `predict_windows`."""
+def run_in_batches(
+    predict_batch: Callable[[Any], Any], count: int, get_batch: Callable[[slice], list[np.ndarray]]
+) -> np.ndarray:
+    """Return what `predict_batch`, made by `compile_prediction`, gives for `count` windows; see `predict_windows`."""
     outputs = []
-    for start in range(0, len(windows), BATCH_SIZE):
-        batch = np.ascontiguousarray(windows[start : start + BATCH_SIZE])
-        arrays = [batch]
-        if isinstance(windows, Windows) and windows.ahead is not None:
-            arrays.append(windows.get_ahead(slice(start, start + BATCH_SIZE)))
-        padded = [np.concatenate([a, np.repeat(a[:1], BATCH_SIZE - len(a), axis=0)]) for a in arrays]
-        outputs.append(np.asarray(predict_batch(padded if len(padded) > 1 else padded[0]))[: len(batch)])
+    for start in range(0, count, BATCH_SIZE):
+        batch = [np.ascontiguousarray(array) for array in get_batch(slice(start, start + BATCH_SIZE))]
+        padding = BATCH_SIZE - len(batch[0])
+        padded = [np.concatenate([array, np.repeat(array[:1], padding, axis=0)]) for array in batch]
+        output = predict_batch(padded if len(padded) > 1 else padded[0])
+        outputs.append(np.asarray(output)[: BATCH_SIZE - padding])
     return np.concatenate(outputs)
 
 
-def compile_prediction(model: keras.Model) -> Callable[[np.ndarray], Any]:
+def compile_prediction(model: keras.Model) -> Callable[[Any], Any]:
     """Return a function that runs `model` on a batch.
 
     It does without XLA, whose compilation takes seconds and saves less. On TensorFlow, members of the same
@@ -76,4 +80,4 @@ def describe_architecture(member: keras.Model) -> str:
 def make_predictor(model: keras.Model, inputs: Inputs) -> Callable[[Split], np.ndarray]:
     """Return a function from a split to the outputs of `model` for its windows, in order: (n, leads, 3) float32."""
     predict_batch = compile_prediction(model)
-    return lambda split: run_in_batches(predict_batch, split.windows)
+    return lambda split: run_in_batches(predict_batch, len(split.windows), split.windows.get_inputs)

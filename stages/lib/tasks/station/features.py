@@ -176,7 +176,10 @@ def average_measured(values: Any) -> Any:
 def find_extremes(values: Any) -> tuple[Any, Any]:
     """Return the maximum and minimum over the rows of `values` (batch, rows, columns), NaN left out."""
     missing = ops.isnan(values)
-    extremes = ops.max(ops.where(missing, -np.inf, values), axis=1), ops.min(ops.where(missing, np.inf, values), axis=1)
+    extremes = (
+        ops.max(ops.where(missing, -np.inf, values), axis=1),
+        ops.min(ops.where(missing, np.inf, values), axis=1),
+    )
     return tuple(ops.where(ops.isfinite(value), value, np.nan) for value in extremes)
 
 
