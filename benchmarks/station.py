@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -45,14 +44,14 @@ def make_features(inputs: Inputs, split: Split, tuned: bool) -> np.ndarray:
 
     If `tuned`, the features of the station's models are added.
     """
-    window = keras.Input(inputs.shape)
-    values = window[:, :, : -features.CALENDAR]
+    window = features.make_window(inputs)
+    values = window.past[:, :, : -features.CALENDAR]
     lags = [values[:, -1 - lag] for lag in (0, 1, 2, 3, 6, 9, 12, 18, 24, 48)]
     spans = [values[:, -span:] for span in (24, 48)]
     columns = lags + [f(span, axis=1) for span in spans for f in (ops.mean, ops.max, ops.min)]
-    calendar = features.calendar_harmonics(features.last_value(window, -2), features.last_value(window, -1))
+    calendar = features.calendar_harmonics(*features.get_calendar(window))
     columns += [calendar, *([features.difference_features(window, inputs)] if tuned else [])]
-    return predict_in_batches(keras.Model(window, ops.concatenate(columns, -1)), inputs, split)
+    return predict_in_batches(features.make_model(window, ops.concatenate(columns, -1)), inputs, split)
 
 
 def train_lightgbm(inputs: Inputs, name: str) -> Forecast:

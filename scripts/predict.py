@@ -25,8 +25,8 @@ from stages.lib.weather.latest import Description, Latest, read_latest_window, w
 def predict(
     *files: Annotated[
         str,
-        "the station's CSV file as `parse` reads it (.csv, .csv.zip, .csv.gz), at least one lookback long; then, as "
-        "NAME=FILE, those of the other records of params.yaml that a model needs",
+        "the station's CSV file as `parse` reads it (.csv, .csv.zip, .csv.gz), at least one lookback long; then, "
+        "as NAME=FILE, those of the other records in params.yaml that the model needs",
     ],
     model: Annotated[
         str, "station model in params.yaml (default: the one with the lowest validation MAE whose files are given)"
@@ -74,9 +74,8 @@ def name_files(files: Sequence[str], stations: set[str]) -> dict[str, Path]:
         if not separator or name not in records:
             name, file = "", text
             if len(stations) > 1:
-                raise UserError(
-                    f"{text}: expected NAME=FILE, as the models are of several stations, {', '.join(sorted(stations))}"
-                )
+                names = ", ".join(sorted(stations))
+                raise UserError(f"{text}: expected NAME=FILE, as the models are of several stations, {names}")
             (name,) = stations
         if name in paths:
             raise UserError(
@@ -91,7 +90,7 @@ def name_files(files: Sequence[str], stations: set[str]) -> dict[str, Path]:
 
 
 def choose_model(descriptions: dict[str, Description], paths: dict[str, Path]) -> str:
-    """Return the model with the lowest validation MAE at the headline lead among those whose files are in `paths`."""
+    """Return the model with the lowest validation MAE at the headline lead whose files are all in `paths`."""
     needed = {name: Clock(**description["clock"]).records for name, description in descriptions.items()}
     candidates = [name for name, records in needed.items() if set(records) <= paths.keys()]
     if not candidates:

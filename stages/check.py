@@ -79,7 +79,7 @@ def iter_record_errors(values: dict[str, Any]) -> Iterator[str]:
             "records",
             "reviews",
         )
-    users = [(("split",), values.get("split"))]
+    users: list[tuple[tuple[str, ...], Any]] = [(("split",), values.get("split"))]
     users += [(("clock", name), line) for name, line in get_section(values, "clock").items()]
     for keys, settings in users:
         for key, names in list_named_records(settings).items():
@@ -106,8 +106,8 @@ def iter_record_errors(values: dict[str, Any]) -> Iterator[str]:
                 every = settings.get("every")
                 if isinstance(issued, int | float) and isinstance(every, int) and issued < every:
                     yield format_error(
-                        f"expected forecasts issued {every} hours before their time or earlier, as the first lead is "
-                        f"{every} hours, found {issued:g} in records.{name}.issued",
+                        f"expected forecasts that reach the first lead, {every} hours, found {issued:g} hours in "
+                        f"records.{name}.issued",
                         *keys,
                         key,
                     )
@@ -167,14 +167,14 @@ def read_build_signature(path: Path) -> ast.arguments | None:
 
 
 def iter_architecture_errors(name: str, model: dict[str, Any]) -> Iterator[str]:
-    """Yield a line if the file of the architecture is missing, and for each argument that its `build` lacks or refuses."""
+    """Yield a line if the architecture has no file, and for each argument that its `build` lacks or refuses."""
     architecture = model.get("architecture")
     if not isinstance(architecture, str):
         return  # `iter_schedule_errors` reports it
     path = Path("stages/models", f"{architecture}.py")
     if not path.is_file():
-        names = (file.stem for file in path.parent.glob("*.py"))
-        text = f"expected a file {path}, found none{suggest_name(architecture, names)}"
+        architectures = (file.stem for file in path.parent.glob("*.py"))
+        text = f"expected a file {path}, found none{suggest_name(architecture, architectures)}"
         yield format_error(text, "models", name, "architecture")
         return
     try:

@@ -44,10 +44,10 @@ def choose_windows(
         starts = find_window_starts(clock_rows, settings, start, end)
         if not len(starts):
             raise UserError(
-                f"params.yaml: periods.{name}: expected a window of {lookback} rows and {settings.lead_rows} targets "
-                f"without a gap from {start} to {end or 'the end'}, found none; the record goes from "
-                f"{hourly.time[0]} to {hourly.time[-1]}; choose other dates, or a shorter lookback, fewer leads or a "
-                "larger max_missing in clock"
+                f"params.yaml: periods.{name}: expected a window of {lookback} rows and {settings.lead_rows} "
+                f"targets without a gap from {start} to {end or 'the end'}, found none; the record goes from "
+                f"{hourly.time[0]} to {hourly.time[-1]}; choose other dates, or a shorter lookback, fewer leads or "
+                "a larger max_missing in clock"
             )
         empty_leads = [
             lead for lead in range(settings.lead_rows) if np.isnan(hourly.targets[starts + lookback + lead]).all()

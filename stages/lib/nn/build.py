@@ -21,8 +21,8 @@ def build_model(name: str, architecture: str, inputs: Inputs, options: dict[str,
         if error.name != f"stages.models.{architecture}":
             raise  # an import inside that file failed
         raise UserError(
-            f"params.yaml: models.{name}.architecture: expected a file stages/models/{architecture}.py, found none; "
-            "add it, or name another architecture"
+            f"params.yaml: models.{name}.architecture: expected a file stages/models/{architecture}.py, found "
+            "none; add it, or name another architecture"
         ) from None
     try:
         inspect.signature(build).bind(inputs, **options)

@@ -14,8 +14,8 @@ class Clock(Section):
     """The records and, in hours, the interval of the rows, the length of a window and the last lead.
 
     `neighbours` are other stations, and `ahead` weather models' forecasts. `max_missing` and
-    `max_missing_neighbours` are the shares of a window's values that may be missing: of the station's own, and of all
-    neighbours' together.
+    `max_missing_neighbours` are the shares of a window's values that may be missing: of the station's own, and of
+    all neighbours' together.
     """
 
     record: Name
@@ -71,7 +71,7 @@ class Clock(Section):
         """Refuse a record that is named twice."""
         if twice := sorted({name for name in self.records if self.records.count(name) > 1}):
             raise ValueError(
-                f"expected each record once among record, neighbours and ahead, found {twice[0]} again; a station is "
-                "not its own neighbour"
+                f"expected each record once among record, neighbours and ahead, found {twice[0]} again; a station "
+                "is not its own neighbour"
             )
         return self

@@ -51,8 +51,8 @@ class Wind(Section):
 class Sensors(Section):
     """What `clean` needs to know of a record.
 
-    `issued` makes the record one of forecasts: it is the column with the time at which a row was issued, or the hours
-    between that time and the row's own. Without it, a row is measured, and known at its own time.
+    `issued` makes the record one of forecasts: it is the column with the time at which a row was issued, or the
+    hours between that time and the row's own. Without it, a row is measured, and known at its own time.
     """
 
     issued: Annotated[
@@ -186,9 +186,7 @@ class Record(Sensors, Times):  # the fields of Times come first, as check_target
     def check_target(cls, target: str | None, others: ValidationInfo) -> str | None:
         time = others.data.get("time")
         if target is None and others.data.get("issued") is None:
-            raise ValueError(
-                "expected the column to forecast, found null, which only a record with `issued` may have"
-            )
+            raise ValueError("expected the column to forecast, found null; only a record with `issued` may lack it")
         if target == time or (isinstance(time, list) and target in time):
             raise ValueError(f"expected a number column, found the time column's name {target!r}")
         return target
@@ -215,8 +213,8 @@ class Record(Sensors, Times):  # the fields of Times come first, as check_target
                 )
             if self.resample or self.pivot or self.side_by_side:
                 raise ValueError(
-                    "issued: expected a file with one row per issue and valid time, without `resample`, `pivot` and "
-                    "`side_by_side`; or a number of hours"
+                    "issued: expected a number of hours, or a file with one row per issue and valid time, without "
+                    "`resample`, `pivot` and `side_by_side`"
                 )
         if self.decimal == self.separator:
             raise ValueError(f"expected another separator than the decimal mark, found {self.separator!r} for both")

@@ -105,9 +105,10 @@ def clean_record(
     grid, report = to_regular_grid(pd.DataFrame(record), label, interval_and_phase)
     columns, reports = clean_columns(grid, settings, sensors, label, key)
     interval = report["interval_minutes"] * 60
-    for name, values in columns.items():
-        reports[name] |= count_suspects(values.to_numpy(), find_check(name, settings.checks), interval)
-        missing = values.isna().to_numpy()
+    for name in reports:
+        values = columns[name].to_numpy()
+        reports[name] |= count_suspects(values, find_check(name, settings.checks), interval)
+        missing = np.isnan(values)
         reports[name]["missing"] = int(missing.sum())
         limit = settings.max_gap * 3600 / interval
         reports[name]["interpolated"] = int(find_short_gaps(missing, limit).sum())
@@ -121,8 +122,8 @@ def clean_forecasts(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the forecasts of `record` without impossible values, and a report.
 
-    The result is indexed by valid time and sorted by it, then by ISSUE_TIME, its first column. `record`, `label` and
-    `key` are as in `clean_record`; so are the errors.
+    The result is indexed by valid time and sorted by it, then by ISSUE_TIME, its first column. `record`, `label`
+    and `key` are as in `clean_record`; so are the errors.
     """
     valid, *_ = record
     frame = pd.DataFrame(record).drop_duplicates().set_index(valid)
@@ -131,8 +132,8 @@ def clean_forecasts(
     else:
         issued = frame.index.to_numpy().astype("M8[s]") - np.timedelta64(round(3600 * sensors.issued), "s")
     columns, reports = clean_columns(frame, settings, sensors, label, key)
-    for name, values in columns.items():
-        reports[name]["missing"] = int(values.isna().sum())
+    for name in reports:
+        reports[name]["missing"] = int(columns[name].isna().sum())
     report = {
         "rows": len(next(iter(record.values()))),
         "forecasts": len(frame),

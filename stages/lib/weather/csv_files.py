@@ -392,8 +392,9 @@ def sort_by_issue(table: pa.Table, settings: Record) -> pa.Table:
     if (late := issued > valid).any():
         row = late.argmax()
         raise UserError(
-            f"{settings.key}, column {settings.issue_column!r}: expected forecasts issued before their own time, found "
-            f"one for {valid[row]} issued at {issued[row]}; do `time` and `issued` in params.yaml name the right columns?"
+            f"{settings.key}, column {settings.issue_column!r}: expected forecasts issued before their own time, "
+            f"found one for {valid[row]} issued at {issued[row]}; do `time` and `issued` in params.yaml name the "
+            "right columns?"
         )
     return table.take(pa.array(np.lexsort([issued, valid])))
 

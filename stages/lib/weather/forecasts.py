@@ -77,7 +77,7 @@ def calculate_errors(forecasts: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def average_recent(values: np.ndarray, count: int) -> np.ndarray:
-    """Return the means of the last `count` rows of `values` (n, leads) up to each row, NaN where all are missing."""
+    """Return the means of the last `count` rows of `values` (n, leads) at each row, NaN where all are missing."""
     is_measured = np.isfinite(values)
     sums, counts = (
         np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(x, axis=0, dtype=np.float64)])

@@ -146,7 +146,7 @@ def check_column_order(measured: list[str], required: list[str], record: str, mo
 
 
 def check_ahead(clock_rows: ClockRows, last: int, description: Description, label: str) -> None:
-    """Raise UserError unless the files of forecasts, `label`, have the model's columns and reach past row `last`."""
+    """Raise UserError unless the forecasts, of the files `label`, fit the model and reach past row `last`."""
     columns, model, ahead = description["ahead_columns"], description["model"], clock_rows.ahead
     if clock_rows.ahead_columns != columns:
         different = sorted(set(columns) ^ set(clock_rows.ahead_columns)) or columns
@@ -224,8 +224,8 @@ def check_missing(values: np.ndarray, max_missing: float, setting: str, model: s
     share = 1 - np.isfinite(values).mean()
     if share > max_missing:
         raise UserError(
-            f"{label}: expected at most {max_missing:.0%} of the values missing in the {len(values)} rows up to the "
-            f"origin, as {model} was trained (`{setting}` of its input set in params.yaml), found {share:.0%}"
+            f"{label}: expected at most {max_missing:.0%} of the values missing in the {len(values)} rows up to "
+            f"the origin, as {model} was trained (`{setting}` of its input set in params.yaml), found {share:.0%}"
         )
 
 

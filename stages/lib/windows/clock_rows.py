@@ -1,4 +1,4 @@
-"""The rows of an input set by the clock: measurements of the station and its neighbours, and forecasts known by then.
+"""The rows of an input set by the clock: measurements of a station and its neighbours, and forecasts known then.
 
 One rule holds for every value: it enters from the moment it was known. A measurement is known at its own time, a
 forecast from the time it was issued.
@@ -31,7 +31,7 @@ class ClockRows(NamedTuple):
     hourly: HourlyRows  # of the station itself
     columns: list[str]
     rows: np.ndarray  # (n, columns) float32: the station's columns, the neighbours', the calendar
-    neighbours: dict[str, tuple[int, int]]  # the first column of each neighbour, and the one after its last
+    neighbours: dict[str, list[int]]  # the first column of each neighbour, and the one after its last
     ahead: np.ndarray | None  # (n, leads, ahead columns) float32: what was known at each row about the next rows
     ahead_columns: list[str]
     ahead_targets: list[int]  # the ahead columns that forecast the target, the preferred one first
@@ -50,7 +50,7 @@ def assemble_clock_rows(
     columns, blocks, neighbours = list(hourly.columns[: -len(CALENDAR)]), [hourly.rows[:, : -len(CALENDAR)]], {}
     for name in settings.neighbours:
         aligned = align_neighbour(*records[name], hourly.time, every, max_gap)
-        neighbours[name] = (len(columns), len(columns) + aligned.shape[1])
+        neighbours[name] = [len(columns), len(columns) + aligned.shape[1]]
         columns += [f"{name} {column}" for column in aligned.columns]
         blocks.append(aligned.to_numpy(np.float32))
     rows = np.hstack([*blocks, hourly.rows[:, -len(CALENDAR) :]])
@@ -59,7 +59,7 @@ def assemble_clock_rows(
         target = records[names[0]].target
         forecasts = pd.concat([records[name].frame for name in names])
         if len(names) > 1:
-            forecasts = forecasts.sort_values([forecasts.index.name, ISSUE_TIME], kind="stable")
+            forecasts = forecasts.sort_values([str(forecasts.index.name), ISSUE_TIME], kind="stable")
         group_columns, values = tabulate_ahead(
             forecasts,
             target,

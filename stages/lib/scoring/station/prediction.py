@@ -31,7 +31,10 @@ def predict_windows(model: keras.Model, arrays: list[np.ndarray]) -> np.ndarray:
 def run_in_batches(
     predict_batch: Callable[[Any], Any], count: int, get_batch: Callable[[slice], list[np.ndarray]]
 ) -> np.ndarray:
-    """Return what `predict_batch`, made by `compile_prediction`, gives for `count` windows; see `predict_windows`."""
+    """Return what `predict_batch`, made by `compile_prediction`, gives for `count` windows.
+
+    `get_batch` returns the inputs for a slice of them; see `predict_windows`.
+    """
     outputs = []
     for start in range(0, count, BATCH_SIZE):
         batch = [np.ascontiguousarray(array) for array in get_batch(slice(start, start + BATCH_SIZE))]

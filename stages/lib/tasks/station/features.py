@@ -1,8 +1,9 @@
 """Features that the station's models compute from the raw values of a window.
 
-The past of a window is (lookback, columns) in the units of the measurements: the station's columns, its neighbours',
-and the calendar, which is hour of day and day of year. What is known ahead is (leads, ahead columns). NaN stands for
-what is missing. All features are plain Keras operations, so that a saved model loads without this project.
+The past of a window is (lookback, columns) in the units of the measurements: the columns of the station and of its
+neighbours, then the calendar, which is hour of day and day of year. What is known ahead is (leads, ahead columns).
+NaN stands for what is missing. All features are plain Keras operations, so that a saved model loads without this
+project.
 """
 
 from typing import Any, NamedTuple
@@ -188,8 +189,8 @@ def difference_features(window: Window, inputs: Inputs) -> Any:
 
     The features are, for each measurement, the last value, its changes over 1, 3, 6, 12 and 24 hours, and its
     differences from the mean, maximum and minimum of the last one, two and three days; then `calendar_harmonics`.
-    With earlier values in place of differences, the models lose a fifth of their skill. A feature that lacks a value
-    is 0, its mean.
+    With earlier values in place of differences, the models lose a fifth of their skill. A feature that lacks a
+    value is 0, its mean.
     """
     values, last_values = window.past[:, :, :-CALENDAR], window.past[:, -1, :-CALENDAR]
     steps = {round(hours / inputs.meta.every) for hours in (1, 3, 6, 12, 24)} - {0}
