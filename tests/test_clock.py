@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from stages import clock as stage
 from stages.lib.errors import UserError
 from stages.lib.settings.clean import Clean
+from stages.lib.settings.clock import Clock
 from stages.lib.settings.periods import Periods
 from stages.lib.settings.records import Record
 from stages.lib.weather.cleaning import clean_record as cleaned_grid
 from stages.lib.weather.csv_files import read_csv_files
 from stages.lib.weather.hourly import CALENDAR, to_hourly_rows
-from stages.lib.weather.record import to_numpy
+from stages.lib.weather.record import ISSUE_TIME, to_numpy
+from stages.lib.windows.clock_rows import CleanRecord, assemble_clock_rows, find_window_starts
 from stages.lib.windows.input_set import load_input_set
 
 SOURCE = {"source": "a test", "synthetic": False}
@@ -34,6 +36,19 @@ def make_grid(minutes, T, p, start=START):
     """Return a grid as lib.cleaning makes it, with a row every `minutes` from `start`."""
     index = pd.date_range(start, periods=len(T), freq=f"{minutes}min", name="Date Time")
     return pd.DataFrame({"p (mbar)": np.array(p, float), TARGET: np.array(T, float)}, index=index)
+
+
+def make_settings(every=1, lookback=2, leads=2, **others):
+    """Return a line of `clock`; `lookback` and `leads` are in rows, and may be too short for the real settings."""
+    values = {"record": "jena", "neighbours": [], "ahead": [], "max_missing": 0.0, "max_missing_neighbours": 0.5}
+    values |= {"every": every, "lookback": lookback * every, "leads": leads * every}
+    return Clock.model_construct(**values | others)
+
+
+def assemble(grid, settings, max_gap, bounds, **records):
+    """Return the rows of a station with the cleaned `grid`, and of other `records`."""
+    named = {"jena": CleanRecord(grid, TARGET)} | {k: CleanRecord(r, TARGET) for k, r in records.items()}
+    return assemble_clock_rows(settings, named, max_gap, bounds)
 
 
 def test_a_row_is_the_mean_of_the_hour_that_ends_with_it_and_the_target_its_last_value():
@@ -166,12 +181,13 @@ def draw_grids(draw):
 @given(draw_grids(), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
 def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_gap):
     bounds = Periods.model_validate(PERIODS).get_bounds()
+    window_settings = make_settings(every, lookback, leads)
     try:
-        table = to_hourly_rows(grid, TARGET, every, max_gap, bounds)
+        clock_rows = assemble(grid, window_settings, max_gap, bounds)
     except UserError:
         assert len(grid) * (grid.index[1] - grid.index[0]) < timedelta(hours=2 * every)
         return
-    plain = Plain(grid, every, max_gap, bounds)
+    plain, table = Plain(grid, every, max_gap, bounds), clock_rows.hourly
     phase = (grid.index[0] - pd.Timestamp(0)) % (grid.index[1] - grid.index[0])
     for first, last in pairwise(bounds):
         begin, end = pd.Timestamp(first), last if last is None else pd.Timestamp(last)
@@ -180,7 +196,7 @@ def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_
             if (time - pd.Timestamp(0) - phase) % timedelta(hours=every) == timedelta(0):
                 expected[time] = plain.window(time, lookback, leads, begin, end)
         expected = {time: window for time, window in expected.items() if window}
-        start = stage.find_window_starts(table, lookback, leads, first, last)
+        start = find_window_starts(clock_rows, window_settings, first, last)
         assert pd.DatetimeIndex(table.time[start + lookback - 1]).tolist() == list(expected)
         for position, (rows, targets) in zip(start, expected.values(), strict=True):
             after = position + lookback
@@ -190,8 +206,11 @@ def test_windows_are_those_of_the_description(grid, every, lookback, leads, max_
 
 def select_windows(grid, bounds, split, every=1):
     """The inputs and targets of the split number `split`, by origin, for windows of two rows and two leads."""
-    table = to_hourly_rows(grid, TARGET, every, 3, bounds)
-    start = stage.find_window_starts(table, 2, 2, bounds[split], bounds[split + 1])
+    clock_rows = assemble(grid, make_settings(every), 3, bounds)
+    table, start = (
+        clock_rows.hourly,
+        find_window_starts(clock_rows, make_settings(every), *bounds[split : split + 2]),
+    )
     return {
         str(table.time[row + 1]): (table.rows[row : row + 2].tobytes(), table.targets[row + 2 : row + 4].tobytes())
         for row in start
@@ -211,9 +230,10 @@ def perturb_grid(grid, rows, random):
 @given(draw_grids(), st.integers(0, 2**32))
 def test_what_comes_after_the_origin_changes_no_input(grid, seed):
     bounds, random = Periods.model_validate(PERIODS).get_bounds(), np.random.default_rng(seed)
-    table = to_hourly_rows(grid, TARGET, 1, 3, bounds)
+    clock_rows = assemble(grid, make_settings(), 3, bounds)
+    table = clock_rows.hourly
     for split in range(3):
-        for position in stage.find_window_starts(table, 2, 2, bounds[split], bounds[split + 1]):
+        for position in find_window_starts(clock_rows, make_settings(), bounds[split], bounds[split + 1]):
             origin = grid.index.searchsorted(table.time[position + 1], side="right")
             other = to_hourly_rows(perturb_grid(grid, slice(origin, None), random), TARGET, 1, 3, bounds)
             window = slice(position, position + 2)
@@ -232,6 +252,119 @@ def test_no_row_of_the_record_serves_two_splits(grid, seed):
         assert select_windows(other, bounds, split) == select_windows(grid, bounds, split)
 
 
+# --- Several records ---------------------------------------------------------------------------------
+
+
+@st.composite
+def draw_forecasts(draw):
+    """Forecasts as `clean` leaves them: issued at any time before the hour they are valid at, some missing."""
+    valid = st.integers(-2, 30).map(lambda hour: START + timedelta(hours=12 + hour))
+    row = st.tuples(valid, st.integers(0, 600), st.floats(-9, 9, width=32) | st.just(np.nan))
+    rows = draw(st.lists(row, min_size=1, max_size=40, unique_by=lambda row: row[:2]))
+    frame = pd.DataFrame(rows, columns=["valid", ISSUE_TIME, TARGET])
+    frame[ISSUE_TIME] = pd.to_datetime(frame["valid"]) - pd.to_timedelta(frame[ISSUE_TIME].astype(float), "min")
+    frame = frame.astype({"valid": "M8[s]", ISSUE_TIME: "M8[s]", TARGET: float})
+    return frame.sort_values(["valid", ISSUE_TIME]).set_index("valid")
+
+
+def describe_ahead(forecasts, origin, leads):
+    """The description: for each hour, the forecast issued last, but by the origin, and its age in hours."""
+    known = {}
+    for valid, issued, value in forecasts:
+        if issued <= origin:
+            known[valid] = (value, (valid - issued) / timedelta(hours=1))  # the newest one comes last
+    valid_times = [origin + timedelta(hours=lead) for lead in range(1, leads + 1)]
+    return np.array([known.get(valid, (np.nan, np.nan)) for valid in valid_times], np.float32)
+
+
+@OPTIONS
+@given(draw_grids(), draw_forecasts(), st.integers(24, 48))
+def test_at_an_origin_each_hour_has_the_newest_forecast_known_then(grid, forecasts, lookback):
+    rows = assemble(grid, make_settings(1, lookback, 3, ahead=["icon"]), 3, (), icon=forecasts)
+    assert rows.ahead_columns == [f"icon {TARGET}", "icon age (h)", "icon mean error of 1 days"]
+    assert rows.ahead_targets == [0]
+    plain = [(valid.to_pydatetime(), *values) for valid, *values in forecasts.itertuples()]
+    known = [describe_ahead(plain, time.item(), 3) for time in rows.hourly.time]
+    np.testing.assert_array_equal(rows.ahead[:, :, :2], known)
+    for position in range(len(known)):
+        for lead in range(1, 4):  # the errors of the last day: measured, minus the forecast of that lead
+            valid = range(max(position - 23, lead), position + 1)
+            errors = [rows.hourly.targets[row] - known[row - lead][lead - 1, 0] for row in valid]
+            measured = [float(error) for error in errors if np.isfinite(error)]
+            expected = np.mean(measured) if measured else np.nan
+            np.testing.assert_allclose(rows.ahead[position, lead - 1, 2], expected, atol=1e-4)
+
+
+@OPTIONS
+@given(draw_grids(), draw_grids(), st.integers(1, 2), st.integers(0, 3))
+def test_a_row_has_what_a_neighbour_measured_by_its_time(grid, other, every, max_gap):
+    window_settings = make_settings(every, neighbours=["kassel"])
+    try:
+        rows = assemble(grid, window_settings, max_gap, (), kassel=other)
+    except UserError:
+        return
+    columns = [f"kassel {name}" for name in other.columns]
+    assert [name for name in rows.columns if name.startswith("kassel")] == columns
+    assert rows.neighbours == {"kassel": [2, 4]}
+    interval = other.index[1] - other.index[0]
+    length = timedelta(hours=every)
+    limit = max(timedelta(hours=max_gap), interval) // length * length
+    expected = []
+    for time in rows.hourly.time:  # the description: its last hours' readings, or those of the last hours before
+        expected.append([])
+        for name in other.columns:
+            value = np.nan
+            for end in pd.date_range(pd.Timestamp(time), pd.Timestamp(time) - limit, freq=-length):
+                readings = other[name][(other.index > end - length) & (other.index <= end)].dropna()
+                if len(readings) and end >= pd.Timestamp(rows.hourly.time[0]):
+                    value = readings.iloc[-1] if name == TARGET else readings.mean()
+                    break
+            expected[-1].append(value)
+    np.testing.assert_allclose(rows.rows[:, 2:4], np.array(expected), rtol=1e-5, atol=1e-5)
+
+
+@OPTIONS
+@given(draw_grids(), draw_grids(), draw_forecasts(), st.booleans(), st.integers(0, 2**32))
+def test_what_becomes_known_after_the_origin_changes_nothing_of_any_record(grid, other, forecasts, tolerant, seed):
+    """Values planted after an origin, and forecasts issued after it, leave its window as it is."""
+    random = np.random.default_rng(seed)
+    window_settings = make_settings(1, 24, 3, neighbours=["kassel"], ahead=["icon"], max_missing=0.5 * tolerant)
+    rows = assemble(grid, window_settings, 3, (), kassel=other, icon=forecasts)
+    position = random.integers(len(rows.hourly.time))
+    origin = rows.hourly.time[position]
+    planted = [
+        perturb_grid(g, slice(g.index.searchsorted(origin, side="right"), None), random) for g in (grid, other)
+    ]
+    late = (forecasts[ISSUE_TIME] > origin).to_numpy()
+    changed = forecasts.assign(**{TARGET: np.where(late, 99.0, forecasts[TARGET])})
+    again = assemble(planted[0], window_settings, 3, (), kassel=planted[1], icon=changed)
+    assert again.ahead[: position + 1].tobytes() == rows.ahead[: position + 1].tobytes()
+    if tolerant or rows.hourly.measured[position]:
+        assert again.rows[: position + 1].tobytes() == rows.rows[: position + 1].tobytes()
+    else:  # a gap at the origin may be interpolated: no window begins there
+        assert again.rows[: position + 1, 2:].tobytes() == rows.rows[: position + 1, 2:].tobytes()
+
+
+@OPTIONS
+@given(draw_grids(), draw_grids(), st.sampled_from([0.0, 0.2, 0.5]), st.sampled_from([0.0, 0.5, 1.0]))
+def test_windows_may_lack_the_share_of_values_that_is_set(grid, other, max_missing, max_missing_neighbours):
+    window_settings = make_settings(
+        neighbours=["kassel"], max_missing=max_missing, max_missing_neighbours=max_missing_neighbours
+    )
+    rows = assemble(grid, window_settings, 0, (), kassel=other)
+    starts = find_window_starts(rows, window_settings, rows.hourly.start[0], None)
+    expected = []
+    for first in range(len(rows.rows) - 3):
+        station, neighbour = rows.rows[first : first + 2, :2], rows.rows[first : first + 2, 2:4]
+        targets = rows.hourly.targets[first + 2 : first + 4]
+        fits = np.isnan(station).mean() <= max_missing and np.isnan(neighbour).mean() <= max_missing_neighbours
+        if not max_missing:  # then targets may not touch a gap either
+            fits &= not np.isnan(targets).any() and not rows.hourly.in_gap[first + 2 : first + 4].any()
+        if fits and np.isfinite(targets).any():
+            expected.append(first)
+    assert starts.tolist() == expected
+
+
 # --- The stage ---------------------------------------------------------------------------------------
 
 
@@ -241,13 +374,12 @@ def cleaned(root):
     hour = np.arange(240.0)
     T = hour.copy()
     T[[100, 101, 200]] = np.nan
-    Path("data/records/jena").mkdir(parents=True)
+    Path("data/clean").mkdir(parents=True)
     times = pa.array(hour.astype("M8[h]").astype("M8[s]"))
     columns = {"Date Time": times, TARGET: pa.array(T), "p": pa.array(hour)}
-    metadata = {"source": json.dumps(SOURCE | {"files": []})}
-    pq.write_table(pa.table(columns, metadata=metadata), "data/records/jena/clean.parquet")
+    metadata = {"source": json.dumps(SOURCE | {"files": []}), "target": json.dumps(TARGET)}
+    pq.write_table(pa.table(columns, metadata=metadata), "data/clean/jena.parquet")
     return {
-        "records": {"jena": {"target": TARGET}},
         "clean": {"max_gap": 1},
         "periods": {"train": "1970-01-01", "val": "1970-01-04", "test": "1970-01-08", "end": None},
         "clock": set_window(1, 24, 3),
@@ -289,11 +421,6 @@ def test_the_input_set(cleaned, capsys):
         ("clock", set_window(1, 200, 41), r"periods.train: .* 200 rows and 41 targets"),
         ("periods", {"test": "1970-01-11"}, r"periods.test: .* to the end, found none; .* to 1970-01-10T23:00:00"),
         ("periods", {"val": "1970-01-09"}, r"periods.test: expected a date after periods.val"),
-        (
-            "records",
-            {"jena": {"target": "T"}},
-            r"records.jena.target: expected a column of the cleaned record, found 'T'",
-        ),
         ("clock", set_window(2, 25, 2), r"clock.station.lookback: .* multiple"),
     ],
 )
@@ -305,9 +432,9 @@ def test_an_input_set_that_cannot_be_made_is_refused(cleaned, section, change, e
 
 def test_a_lead_that_is_never_measured_is_refused(cleaned):
     """The target comes every other hour, the other column every hour."""
-    table = pq.read_table("data/records/jena/clean.parquet")
+    table = pq.read_table("data/clean/jena.parquet")
     T = np.where(np.arange(240) % 2, np.nan, np.arange(240.0))
-    pq.write_table(table.set_column(1, TARGET, pa.array(T)), "data/records/jena/clean.parquet")
+    pq.write_table(table.set_column(1, TARGET, pa.array(T)), "data/clean/jena.parquet")
     message = r"periods.train: .* none at 2 of 3, the first of them 1; .* a longer `every`"
     with pytest.raises(UserError, match=message):
         run_clock(cleaned)

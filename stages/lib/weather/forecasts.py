@@ -19,8 +19,6 @@ def select_newest_forecasts(forecasts: pd.DataFrame, origins: np.ndarray, lead_t
     valid, issued = (
         times.to_numpy().astype("M8[s]").astype(np.int64) for times in (forecasts.index, forecasts[ISSUE_TIME])
     )
-    if not len(valid):
-        return np.full((len(origins), len(lead_times)), -1)
     # Both times in one sorted integer: the rank of the valid time, then the seconds since the first issue.
     valid_times, ranks = np.unique(valid, return_inverse=True)
     first, span = issued.min(), np.ptp(issued) + 2
