@@ -17,9 +17,28 @@ DEMO = Path("demo")
 ROWS_IN_TWO_WEEKS = 14 * 24 * 6  # one row every ten minutes
 DVC = str(Path(sys.executable).with_name("dvc"))  # of this environment, whether it is activated or not
 
-# The changes to params.yaml: the sample as the source, and a short schedule.
+# The changes to params.yaml: the sample as the source, with a neighbour and a weather model, and a short schedule.
+SAMPLE = {"size": None, "sha256": None}
+LAYOUT = {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "target": "T (degC)"}
+STATION = {"task": "station", "inputs": "guided"}
+NETWORK = {"architecture": "station_mlp", "task": "station", "epochs": 8, "units": 64, "noise": 0.3, "dropout": 0.3}
 SETTINGS = {
-    "records": {"jena": {"source": "sample", "size": None, "sha256": None}},
+    "records": {
+        "jena": {"source": "sample"} | SAMPLE,
+        "upwind": {"source": "sample upwind"} | SAMPLE | LAYOUT,
+        "weather_model": {"source": "sample forecast", "issued": "issued"} | SAMPLE | LAYOUT,
+    },
+    "clock": {
+        "region": {"record": "jena", "neighbours": ["upwind"], "every": 1, "lookback": 72, "leads": 48},
+        "guided": {"record": "jena", "neighbours": ["upwind"], "ahead": ["weather_model"]}
+        | {"every": 1, "lookback": 72, "leads": 48},
+    },
+    "models": {
+        "region_mlp": NETWORK | {"inputs": "region"},
+        "guided_mlp": NETWORK | {"inputs": "guided"},
+        "guided_ridge": {"architecture": "ridge", "epochs": 0} | STATION,
+        "weather_model": {"architecture": "direct_model_output", "epochs": 0} | STATION,
+    },
     "split": {"train": [0, 30000], "val": [30001, 38000], "test": [45001, None]},
     "periods": {"train": "2009-01-01", "val": "2009-10-01", "test": "2009-12-01", "end": None},
     "reviews": {"source": "sample", "size": None, "sha256": None},

@@ -140,7 +140,7 @@ def iter_backtest_errors(values: dict[str, Any]) -> Iterator[str]:
     architectures = [models[name].get("architecture") for name in settings["models"] if name in names]
     if missing := [name for name in ("persistence", "ridge") if name not in architectures]:
         yield format_error(
-            f"expected the references among them, found no model of the architecture {' and none of '.join(missing)}",
+            f"expected the references among them, found none of the architecture {' and none of '.join(missing)}",
             "backtest",
             "models",
         )

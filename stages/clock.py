@@ -19,8 +19,8 @@ from stages.lib.windows.clock_rows import (
     ClockRows,
     assemble_clock_rows,
     calculate_reach,
-    count_lacking,
     check_target_is_unknown,
+    count_lacking,
     find_window_starts,
     warn_about_perfect_forecasts,
 )

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from stages.lib.errors import UserError
 from stages.lib.files import atomic_output, open_input
 from stages.lib.params import get_param
+from stages.lib.reports.comparison import choose_references, compare_errors, format_verdict
 from stages.lib.reports.figures import NAIVE, STYLE, make_titled_figure
 from stages.lib.reports.leaderboard import describe_source, format_markdown, read_json
-from stages.lib.reports.comparison import choose_references, compare_errors, format_verdict
 from stages.lib.settings.backtest import Backtest
 from stages.lib.settings.base import read_settings
 from stages.lib.weather.units import get_unit

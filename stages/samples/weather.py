@@ -1,9 +1,9 @@
 """Synthetic weather, to try the pipeline without a network: a station, one upwind of it, and a weather model.
 
-Nothing here was measured. A slow `front` changes the station's air pressure a day before its temperature, so a model
-that uses the pressure is better than one that repeats the last temperature. The front passes the upwind station a day
-earlier. The weather model forecasts the station's temperature twice a day, with a bias and an error that grows with
-the lead.
+Nothing here was measured. A slow `front` changes the station's air pressure a day before its temperature, so a
+model that uses the pressure is better than one that repeats the last temperature. The front passes the upwind
+station a day earlier. The weather model forecasts the station's temperature twice a day, with a bias and an error
+that grows with the lead.
 """
 
 from datetime import datetime, timedelta
@@ -125,11 +125,10 @@ def simulate_weather() -> tuple[np.ndarray, np.ndarray]:
     return np.round(np.stack([columns[name] for name in COLUMNS], axis=1), 2), next_front
 
 
-def simulate_upwind(values: np.ndarray, next_front: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def simulate_upwind(next_front: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the time steps (n,) and the values (n, 3) of the upwind station: p, T and rh, once an hour.
 
-    `values` and `next_front` are those of `simulate_weather`. The upwind station has the station's seasons and days,
-    and the front of the next day.
+    It has the station's seasons and days, and the front of the next day, `next_front` of `simulate_weather`.
     """
     rng = np.random.default_rng(SEED + 1)
     steps = np.arange(UPWIND_MINUTE, ROWS, 6)
@@ -192,7 +191,7 @@ def write_sample(directory: Path, kind: str = "station") -> None:
     """Write `sample.csv` of a station, of one upwind or of forecasts into `directory`, always the same bytes."""
     values, next_front = simulate_weather()
     if kind == "upwind":
-        steps, values = simulate_upwind(values, next_front)
+        steps, values = simulate_upwind(next_front)
         write_rows(directory, {"Date Time": steps}, ("p (mbar)", "T (degC)", "rh (%)"), values)
     elif kind == "forecast":
         issued, valid, t = simulate_forecasts(values)

@@ -118,13 +118,13 @@ def format_added_value(
     base = next((model for name, model in best.items() if name not in others), None)
     if base is not None:
         parts += [
-            f"How much lower the test MAE ({unit}) of the best model of each input set is than that of `{base}`, the "
-            "best with the station's own past alone, by lead, with 95 % intervals:",
+            f"How much lower the test MAE ({unit}) of the best model of each input set is than that of `{base}`, "
+            "the best with the station's own past alone, by lead, with 95 % intervals:",
             format_gains(others, base, lead, every, unit),
         ]
     parts += [
-        "How much each record matters: the validation MAE when its values are replaced by those of the window a week "
-        "later, so that they have the season and the hour of the day but say nothing about tomorrow.",
+        "How much each record matters: the validation MAE when its values are replaced by those of the window a "
+        "week later, which fit the season and the hour of the day but say nothing about tomorrow.",
         format_importance(others, label, unit),
     ]
     return "\n\n".join(parts) + "\n"

@@ -149,7 +149,7 @@ def build_report(
         str(name): read_json(f"data/models/station/{name}/model.json", f"train@{name}") for name in metrics.index
     }
     records = pd.Series({name: description["record"] for name, description in descriptions.items()})
-    texts, figures = [], {}
+    texts, figures = list[str](), dict[str, Figure]()
     for record, names in records.groupby(records, sort=False):
         # Several stations may have other headline leads: a column without values is not theirs.
         text, drawings = report_on_station(metrics.loc[names.index].dropna(axis=1, how="all"), descriptions)
@@ -192,8 +192,8 @@ def report_on_station(
         f"{lead:g} hours.\n\n{format_station_leaderboard(metrics, inputs, skill, label, unit)}\n\n"
         f"Sorted by validation MAE {lead:g} hours ahead, best model in bold. Skill is 1 - MAE / MAE of persistence,"
         " the latest value measured at the same hour of the day, on the same windows; `vs` is the skill against"
-        " another reference, on the windows of both. Coverage is the share of truths inside the 80 % interval, which"
-        f" is calibrated on the validation windows; width is its mean width.\n\n"
+        " another reference, on the windows of both. Coverage is the share of truths inside the 80 % interval,"
+        f" which is calibrated on the validation windows; width is its mean width.\n\n"
         f"{compare_with_references(best, lead, every, unit, compared)}\n"
     )
     if added_value := format_added_value(metrics, descriptions, inputs, label, unit):
