@@ -20,7 +20,7 @@ DVC = str(Path(sys.executable).with_name("dvc"))  # of this environment, whether
 # The changes to params.yaml: the sample as the source, with a neighbour and a weather model, and a short schedule.
 SAMPLE = {"size": None, "sha256": None}
 LAYOUT = {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "target": "T (degC)"}
-STATION = {"task": "station", "inputs": "guided"}
+STATION = {"task": "station", "inputs": "mos"}
 NETWORK = {"architecture": "station_mlp", "task": "station", "epochs": 8, "units": 64, "noise": 0.3, "dropout": 0.3}
 SETTINGS = {
     "records": {
@@ -30,14 +30,14 @@ SETTINGS = {
     },
     "clock": {
         "region": {"record": "jena", "neighbours": ["upwind"], "every": 1, "lookback": 72, "leads": 48},
-        "guided": {"record": "jena", "neighbours": ["upwind"], "ahead": ["weather_model"]}
+        "mos": {"record": "jena", "neighbours": ["upwind"], "ahead": ["weather_model"]}
         | {"every": 1, "lookback": 72, "leads": 48},
     },
     "models": {
         "region_mlp": NETWORK | {"inputs": "region"},
-        "guided_mlp": NETWORK | {"inputs": "guided"},
-        "guided_ridge": {"architecture": "ridge", "epochs": 0} | STATION,
-        "weather_model": {"architecture": "direct_model_output", "epochs": 0} | STATION,
+        "mos_mlp": NETWORK | {"inputs": "mos"},
+        "mos_ridge": {"architecture": "ridge", "epochs": 0} | STATION,
+        "direct_model_output": {"architecture": "direct_model_output", "epochs": 0} | STATION,
     },
     "split": {"train": [0, 30000], "val": [30001, 38000], "test": [45001, None]},
     "periods": {"train": "2009-01-01", "val": "2009-10-01", "test": "2009-12-01", "end": None},
