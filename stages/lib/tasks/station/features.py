@@ -53,6 +53,19 @@ def subsample(split: Split) -> Split:
     return Split(split.windows.select(every), split.targets[every], split.times[every])
 
 
+def replace_missing(values: Any) -> Any:
+    """Return `values` with 0 for NaN.
+
+    This is the only form that ONNX keeps: with the branches the other way round, NaN stays NaN there.
+    """
+    return ops.where(ops.isnan(values), 0, values)
+
+
+def flag_measured(values: Any) -> Any:
+    """Return 1 where `values` are measured and 0 where they are NaN, as float32."""
+    return ops.cast(ops.logical_not(ops.isnan(values)), "float32")
+
+
 def standardize(features: Any, sample: np.ndarray, name: str) -> Any:
     """Return `features` (..., k) in standard deviations of `sample` (n, ..., k), NaN replaced by 0, the mean.
 
@@ -63,8 +76,7 @@ def standardize(features: Any, sample: np.ndarray, name: str) -> Any:
     mean, std = np.zeros((2, sample.shape[1]))
     mean[is_measured], std[is_measured] = (f(sample[:, is_measured], axis=0) for f in (np.nanmean, np.nanstd))
     std = np.where(std > 1e-6, std, 1)
-    standardized = layers.Normalization(mean=mean, variance=std**2, name=name)(features)
-    return ops.where(ops.isnan(standardized), 0, standardized) if np.isnan(sample).any() else standardized
+    return replace_missing(layers.Normalization(mean=mean, variance=std**2, name=name)(features))
 
 
 def normalize_window(window: Window, inputs: Inputs) -> Any:
@@ -75,10 +87,11 @@ def normalize_window(window: Window, inputs: Inputs) -> Any:
 
 def last_measured(values: Any, fallback: float) -> Any:
     """Return the last of `values` (batch, rows) that is not NaN, or `fallback`: (batch, 1)."""
-    numbers = np.arange(1, values.shape[1] + 1)
-    is_measured = ops.logical_not(ops.isnan(values))
-    last = ops.max(ops.where(is_measured, numbers, 0), axis=1, keepdims=True)
-    value = ops.sum(ops.where(ops.equal(numbers, last), values, 0), axis=1, keepdims=True)
+    measured = flag_measured(values)
+    numbers = measured * np.arange(1, values.shape[1] + 1, dtype=np.float32)  # of the rows, 0 where NaN
+    last = ops.max(numbers, axis=1, keepdims=True)
+    is_last = ops.cast(ops.equal(numbers, last), "float32") * measured
+    value = ops.sum(replace_missing(values) * is_last, axis=1, keepdims=True)
     return ops.where(last > 0, value, np.float32(fallback))
 
 
@@ -170,8 +183,7 @@ def sample_features(window: Window, features: Any, inputs: Inputs) -> np.ndarray
 
 def average_measured(values: Any) -> Any:
     """Return the mean over the rows of `values` (batch, rows, columns), NaN left out: (batch, columns)."""
-    is_measured = ops.logical_not(ops.isnan(values))
-    return ops.sum(ops.where(is_measured, values, 0), axis=1) / ops.sum(ops.cast(is_measured, "float32"), axis=1)
+    return ops.sum(replace_missing(values), axis=1) / ops.sum(flag_measured(values), axis=1)
 
 
 def find_extremes(values: Any) -> tuple[Any, Any]:
@@ -203,6 +215,29 @@ def difference_features(window: Window, inputs: Inputs) -> Any:
     features = ops.concatenate(columns, -1)
     standardized = standardize(features, sample_features(window, features, inputs), "differences")
     return ops.concatenate([ops.clip(standardized, -5, 5), calendar_harmonics(*get_calendar(window))], -1)
+
+
+def lead_features(window: Window, inputs: Inputs) -> Any:
+    """Return what is known ahead about each lead, in standard deviations: (batch, leads, features).
+
+    The features are the ahead columns; for each weather model that forecasts the target, the last measured value
+    minus the forecast; a flag for each of these that is missing; `calendar_harmonics` of the valid time; and the
+    lead as a fraction of the last one.
+    """
+    columns, last = [window.ahead], last_target(window, inputs)[:, :, None]
+    columns += [last - window.ahead[:, :, column : column + 1] for column in inputs.meta.ahead_targets]
+    values = ops.concatenate(columns, -1)
+    sample = sample_features(window, values, inputs)
+    features = [ops.clip(standardize(values, sample, "forecasts"), -5, 5)]
+    may_lack = np.flatnonzero(np.isnan(sample).any(axis=(0, 1)))
+    if len(may_lack):
+        features.append(1 - flag_measured(ops.take(values, may_lack, axis=-1)))
+    lead = np.arange(1, inputs.meta.leads + 1, dtype=np.float32)[:, None]
+    hour, day = (time[:, None] for time in get_calendar(window))
+    hours = lead * np.float32(inputs.meta.every)
+    features.append(calendar_harmonics(hour + hours, day + hours / 24))
+    features.append(ops.zeros_like(values[:, :, :1]) + lead / inputs.meta.leads)
+    return ops.concatenate(features, -1)
 
 
 def piecewise_linear_encoding(window: Window, features: Any, inputs: Inputs, bins: int) -> Any:
