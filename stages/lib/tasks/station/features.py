@@ -199,22 +199,43 @@ def find_extremes(values: Any) -> tuple[Any, Any]:
 def difference_features(window: Window, inputs: Inputs) -> Any:
     """Return the last values and their differences from earlier ones: (batch, features), in standard deviations.
 
-    The features are, for each measurement, the last value, its changes over 1, 3, 6, 12 and 24 hours, and its
-    differences from the mean, maximum and minimum of the last one, two and three days; then `calendar_harmonics`.
-    With earlier values in place of differences, the models lose a fifth of their skill. A feature that lacks a
-    value is 0, its mean.
+    For the station's columns these are all features of `summarize_changes`; for each neighbour's columns, and for
+    the differences of its columns from the station's of the same name, all but the extremes. At the end are
+    `calendar_harmonics`. A feature that lacks a value is 0, its mean.
     """
-    values, last_values = window.past[:, :, :-CALENDAR], window.past[:, -1, :-CALENDAR]
+    columns, neighbours = inputs.meta.columns[:-CALENDAR], inputs.meta.neighbours
+    end = min((first for first, _ in neighbours.values()), default=len(columns))  # of the station's columns
+    parts = [summarize_changes(window.past[:, :, :end], inputs, extremes=True)]
+    for name, (first, last) in neighbours.items():
+        parts.append(summarize_changes(window.past[:, :, first:last], inputs, extremes=False))
+        names = [column.removeprefix(f"{name} ") for column in columns[first:last]]
+        shared = [column for column in names if column in columns[:end]]
+        if shared:
+            theirs, own = ([first + names.index(c) for c in shared], [columns.index(c) for c in shared])
+            difference = ops.take(window.past, theirs, axis=-1) - ops.take(window.past, own, axis=-1)
+            parts.append(summarize_changes(difference, inputs, extremes=False))
+    features = ops.concatenate(parts, -1)
+    standardized = standardize(features, sample_features(window, features, inputs), "differences")
+    return ops.concatenate([ops.clip(standardized, -5, 5), calendar_harmonics(*get_calendar(window))], -1)
+
+
+def summarize_changes(values: Any, inputs: Inputs, extremes: bool) -> Any:
+    """Return the last of `values` (batch, rows, columns) and its differences from earlier ones: (batch, features).
+
+    These are its changes over 1, 3, 6, 12 and 24 hours, and its differences from the mean of the last one, two and
+    three days and, if `extremes`, from their maximum and minimum. With earlier values in place of differences, the
+    models lose a fifth of their skill.
+    """
+    last_values = values[:, -1]
     steps = {round(hours / inputs.meta.every) for hours in (1, 3, 6, 12, 24)} - {0}
-    columns = [last_values]
-    columns += [last_values - values[:, -1 - step] for step in sorted(steps) if step < inputs.meta.time]
+    features = [last_values]
+    features += [last_values - values[:, -1 - step] for step in sorted(steps) if step < inputs.meta.time]
     spans = {min(round(hours / inputs.meta.every), inputs.meta.time) for hours in (24, 48, 72)} - {0}
     for span in sorted(spans):
         recent = values[:, -span:]
-        columns += [last_values - value for value in (average_measured(recent), *find_extremes(recent))]
-    features = ops.concatenate(columns, -1)
-    standardized = standardize(features, sample_features(window, features, inputs), "differences")
-    return ops.concatenate([ops.clip(standardized, -5, 5), calendar_harmonics(*get_calendar(window))], -1)
+        statistics = [average_measured(recent), *(find_extremes(recent) if extremes else ())]
+        features += [last_values - statistic for statistic in statistics]
+    return ops.concatenate(features, -1)
 
 
 def lead_features(window: Window, inputs: Inputs) -> Any:
