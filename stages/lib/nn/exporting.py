@@ -1,8 +1,8 @@
 """Export a saved Keras model to ONNX, a file that onnxruntime runs without TensorFlow.
 
 `export_model` runs this module as a program: `python -m stages.lib.nn.exporting MODEL.keras MODEL.onnx`. That
-process has TensorFlow on the CPU as its backend, whatever the training ran on, and it loads the model as Keras saved
-it, without the loops of fast_gru.py.
+process has TensorFlow on the CPU as its backend, whatever the training ran on, and it loads the model as Keras
+saved it, without the loops of fast_gru.py.
 """
 
 import hashlib
@@ -153,7 +153,7 @@ def rename_values(graph: onnx.GraphProto, names: dict[str, str]) -> None:
         value.name = rename(value.name)
     for value in (*graph.input, *graph.output):
         for size in value.type.tensor_type.shape.dim:
-            if size.dim_param != "batch":
+            if size.dim_param not in ("", "batch"):  # one without a name has a number
                 size.dim_param = rename(size.dim_param)
 
 

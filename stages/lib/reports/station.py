@@ -167,14 +167,16 @@ def format_station_leaderboard(metrics: pd.DataFrame, lead: str, unit: str) -> s
         "val skill": (f"val_skill_{lead}", 3),
         f"test MAE {lead}, {unit}": (f"test_mae_{slugify(unit)}_{lead}", 3),
         "test skill": (f"test_skill_{lead}", 3),
-        "vs ridge": (f"test_skill_vs_ridge_{lead}", 3),
+        "vs ridge": ("skill_vs_ridge", 3),
         "test skill, all leads": ("test_skill", 3),
         "coverage": (f"test_coverage_{lead}", 3),
         f"width, {unit}": (f"test_width_{slugify(unit)}_{lead}", 2),
     }
+    errors = metrics[f"test_mae_{slugify(unit)}_{lead}"]
+    metrics = metrics.assign(skill_vs_ridge=1 - errors / errors.get("ridge", np.nan))
     cells = pd.DataFrame({"model": metrics.index}, index=metrics.index)
     for heading, (name, decimals) in columns.items():
-        cells[heading] = metrics[name].map(f"{{:.{decimals}f}}".format)
+        cells[heading] = [f"{value:.{decimals}f}" if np.isfinite(value) else "-" for value in metrics[name]]
     cells["parameters"] = metrics["parameters"].map("{:,.0f}".format)
     cells.iloc[0, :2] = "**" + cells.iloc[0, :2] + "**"
     return format_markdown(cells)

@@ -1,76 +1,85 @@
-"""Batch-invariant prediction for the station's models.
+"""Forecasts from model.onnx, the file that a station's model is shipped as.
 
-The forecast for a window does not depend on which other windows share its batch, so that `predict` and `evaluate`
-agree bit for bit.
+Nothing here imports TensorFlow. The forecast for a window does not depend on which other windows share its batch,
+so that `predict` and `evaluate` agree bit for bit.
 """
 
+import hashlib
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
-from stages.lib.nn.environment import keras
+from stages.lib.errors import UserError
+from stages.lib.files import open_input
 from stages.lib.windows.input_set import Inputs, Split, Windows
 
-BATCH_SIZE = 256  # windows; batches of another size may be rounded differently
+BATCH_SIZE = 128  # windows; batches of another size may be rounded differently
 
 
-def predict_windows(model: keras.Model, windows: np.ndarray | Windows) -> np.ndarray:
-    """Return the outputs of `model` for `windows` (n, lookback, columns): (n, leads, 3) float32.
+def load_session(name: str, threads: int) -> onnxruntime.InferenceSession:
+    """Load model.onnx of the station's model `name`, to run on `threads` CPU threads.
 
-    Every batch has BATCH_SIZE windows; the last one is padded with copies of its first window.
+    Raises UserError if there is no such file, or if it is not the file that model.json was written with.
     """
-    return run_in_batches(compile_prediction(model), windows)
+    directory, stage = Path("data/models/station", name), f"train@{name}"
+    with open_input(directory / "model.onnx", stage) as path:
+        content = path.read_bytes()
+    with open_input(directory / "model.json", stage) as description:
+        expected = json.loads(description.read_text(encoding="utf-8"))["onnx_sha256"]
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise UserError(
+            f"{path}: expected the file that {description} was written with, found a damaged one or another model; "
+            f"make both again with `dvc repro -f {stage}`"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors only
+    with open_input(path, stage):
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def run_in_batches(predict_batch: Callable[[np.ndarray], Any], windows: np.ndarray | Windows) -> np.ndarray:
-    """Return what `predict_batch`, made by `compile_prediction`, gives for `windows`; see `predict_windows`."""
+def predict_windows(
+    session: onnxruntime.InferenceSession, inputs: Mapping[str, np.ndarray | Windows]
+) -> np.ndarray:
+    """Return the quantiles (n, leads, 3), float32, that the model of `session` forecasts from `inputs`.
+
+    `inputs` maps each input of the model to n arrays, such as {"window": (n, lookback, columns)}. Every batch has
+    BATCH_SIZE windows; the last one is padded with copies of its first window.
+    """
+    count = len(next(iter(inputs.values())))
     outputs = []
-    for start in range(0, len(windows), BATCH_SIZE):
-        batch = np.ascontiguousarray(windows[start : start + BATCH_SIZE])
-        padding = np.repeat(batch[:1], BATCH_SIZE - len(batch), axis=0)
-        outputs.append(np.asarray(predict_batch(np.concatenate([batch, padding])))[: len(batch)])
+    for start in range(0, count, BATCH_SIZE):
+        batch = {name: pad_batch(values[start : start + BATCH_SIZE]) for name, values in inputs.items()}
+        outputs.append(session.run(None, batch)[0][: count - start])
     return np.concatenate(outputs)
 
 
-def compile_prediction(model: keras.Model) -> Callable[[np.ndarray], Any]:
-    """Return a function that runs `model` on a batch.
+def pad_batch(values: np.ndarray) -> np.ndarray:
+    """Append copies of the first of `values` (n, ...) up to BATCH_SIZE."""
+    return np.concatenate([values, np.repeat(values[:1], BATCH_SIZE - len(values), axis=0)])
 
-    It does without XLA, whose compilation takes seconds and saves less. On TensorFlow, members of the same
-    architecture share one traced graph, which takes their weights as arguments: tracing five members separately
-    takes a second, ten times as long as a batch.
+
+def load_predictor(name: str, inputs: Inputs, schedule: dict[str, Any]) -> Callable[[Split], np.ndarray]:
+    """Load the model `name`; return a function from a split to its forecasts, in order: (n, leads, 3) float32.
+
+    Raises UserError if the model was trained for windows of another shape.
     """
-    tensorflow = keras.backend.backend() == "tensorflow"
-    members = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    if not tensorflow or len(members) < 2 or len(set(map(describe_architecture, members))) > 1:
-        model.compile(jit_compile=False if tensorflow else "auto")
-        return model.predict_on_batch
-    import tensorflow as tf
-
-    first = members[0]
-
-    @tf.function(autograph=False)
-    def call_shared(values: list[Any], windows: Any) -> Any:
-        with keras.StatelessScope(state_mapping=zip(first.variables, values, strict=True)):
-            return type(first).call(first, windows, training=False)
-
-    def make_call(member: keras.Model) -> Callable[..., Any]:
-        return lambda windows, training=None, mask=None: call_shared([v.value for v in member.variables], windows)
-
-    for member in members:
-        member.call = make_call(member)
-    return lambda windows: model(windows, training=False)
+    session = load_session(name, schedule["threads"])
+    shapes = {value.name: tuple(value.shape[1:]) for value in session.get_inputs()}
+    expected = {key: values.shape[1:] for key, values in get_arrays(inputs.test).items()}
+    if shapes != expected:
+        raise UserError(
+            f"data/models/station/{name}/model.onnx: expected a model for the windows of "
+            f"data/inputs/{schedule['inputs']}, {expected}, found one for {shapes}; train it again with "
+            f"`dvc repro train@{name}`"
+        )
+    return lambda split: predict_windows(session, get_arrays(split))
 
 
-def describe_architecture(member: keras.Model) -> str:
-    """Return the configuration of `member` as JSON, without the numbers in the names of its layers."""
-    config = json.dumps(member.get_config() | {"name": ""})
-    return re.sub(r'_\d+(?=")', "", config)
-
-
-def make_predictor(model: keras.Model, inputs: Inputs) -> Callable[[Split], np.ndarray]:
-    """Return a function from a split to the outputs of `model` for its windows, in order: (n, leads, 3) float32."""
-    predict_batch = compile_prediction(model)
-    return lambda split: run_in_batches(predict_batch, split.windows)
+def get_arrays(split: Split) -> dict[str, np.ndarray | Windows]:
+    """Return the arrays of `split` by the names of the model's inputs."""
+    return {"window": split.windows}

@@ -11,9 +11,9 @@ from keras import layers, ops
 
 from stages.lib.nn.batches import predict_in_batches
 from stages.lib.tasks.station.features import climatological_normal, last_value, subsample
+from stages.lib.tasks.station.levels import QUANTILES
 from stages.lib.windows.input_set import Inputs
 
-QUANTILES = (0.1, 0.5, 0.9)
 OUTER = 0.3  # weight of the outer quantiles in the loss
 
 
