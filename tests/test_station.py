@@ -79,6 +79,7 @@ def test_harmonics_are_waves_of_the_day_and_the_year_and_their_products(hour, da
 
 def test_persistence_is_the_last_value_at_the_same_hour(inputs):
     result = predict_in_batches(references.build_persistence(inputs), inputs, inputs.val)
+    np.testing.assert_array_equal(scoring.forecast_persistence(inputs.val, inputs.meta), result[:, :, 1])
     for window in (0, 17, len(result) - 1):
         origin = inputs.val.windows.starts[window] + LOOKBACK - 1
         for lead in range(1, LEADS + 1):
@@ -96,6 +97,7 @@ def predict_persistence(inputs: Inputs) -> dict[str, np.ndarray]:
 def test_persistence_and_the_headline_of_rows_three_hours_apart(inputs):
     every = replace(inputs, meta=replace(inputs.meta, every=3))
     outputs = predict_persistence(every)
+    np.testing.assert_array_equal(scoring.forecast_persistence(every.val, every.meta), outputs["val"][:, :, 1])
     for lead in range(1, LEADS + 1):
         row = inputs.val.windows.starts + LOOKBACK - 1 + lead - 8 * -(-lead // 8)  # eight rows a day
         assert (outputs["val"][:, lead - 1, 1] == inputs.rows[row, 1]).all()
