@@ -15,11 +15,31 @@ from ruamel.yaml import YAML
 
 DEMO = Path("demo")
 ROWS_IN_TWO_WEEKS = 14 * 24 * 6  # one row every ten minutes
+ROWS_AFTER = 60 * 6  # that the sample goes on, since its weather model's last forecasts are for them
 DVC = str(Path(sys.executable).with_name("dvc"))  # of this environment, whether it is activated or not
 
-# The changes to params.yaml: the sample as the source, and a short schedule.
+# The changes to params.yaml: the sample as the source, with a neighbour and a weather model, and a short schedule.
+SAMPLE = {"size": None, "sha256": None}
+LAYOUT = {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "target": "T (degC)"}
+STATION = {"task": "station", "inputs": "mos"}
+NETWORK = {"architecture": "station_mlp", "task": "station", "epochs": 8, "units": 64, "noise": 0.3, "dropout": 0.3}
 SETTINGS = {
-    "records": {"jena": {"source": "sample", "size": None, "sha256": None}},
+    "records": {
+        "jena": {"source": "sample"} | SAMPLE,
+        "upwind": {"source": "sample upwind"} | SAMPLE | LAYOUT,
+        "weather_model": {"source": "sample forecast", "issued": "issued"} | SAMPLE | LAYOUT,
+    },
+    "clock": {
+        "region": {"record": "jena", "neighbours": ["upwind"], "every": 1, "lookback": 72, "leads": 48},
+        "mos": {"record": "jena", "neighbours": ["upwind"], "ahead": ["weather_model"]}
+        | {"every": 1, "lookback": 72, "leads": 48},
+    },
+    "models": {
+        "region_mlp": NETWORK | {"inputs": "region"},
+        "mos_mlp": NETWORK | {"inputs": "mos"},
+        "mos_ridge": {"architecture": "ridge", "epochs": 0} | STATION,
+        "direct_model_output": {"architecture": "direct_model_output", "epochs": 0} | STATION,
+    },
     "split": {"train": [0, 30000], "val": [30001, 38000], "test": [45001, None]},
     "periods": {"train": "2009-01-01", "val": "2009-10-01", "test": "2009-12-01", "end": None},
     "reviews": {"source": "sample", "size": None, "sha256": None},
@@ -75,18 +95,20 @@ def make_demo() -> None:
 
 
 def predict_sample() -> int:
-    """Run `./run predict` on the last two weeks of the sample, and return the exit code."""
-    folder, sample = DEMO / "data/forecast", DEMO / "data/records/jena/raw/sample.csv"
-    if not sample.is_file():  # the user has set another source in demo/params.yaml
+    """Run `./run predict` on two weeks of the sample and the files of its neighbours; return the exit code."""
+    folder = DEMO / "data/forecast"
+    samples = {name: Path(f"data/records/{name}/raw/sample.csv") for name in SETTINGS["records"]}
+    if not all((DEMO / path).is_file() for path in samples.values()):  # the user has set other sources
         return 0
     folder.mkdir(exist_ok=True)
-    header, *rows = sample.read_text(encoding="utf-8").splitlines()
-    rows = rows[-ROWS_IN_TWO_WEEKS:]
-    (folder / "last_two_weeks.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    header, *rows = (DEMO / samples.pop("jena")).read_text(encoding="utf-8").splitlines()
+    rows = rows[-ROWS_IN_TWO_WEEKS - ROWS_AFTER : -ROWS_AFTER]
+    (folder / "two_weeks.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     # The sample is years old, so `predict` needs the time of its last full hour as the present.
     last_hour = next(row.split(",")[0] for row in reversed(rows) if ":00:00," in row)
     origin = datetime.strptime(last_hour, "%d.%m.%Y %H:%M:%S").isoformat()
-    command = ["./run", "predict", "data/forecast/last_two_weeks.csv", "--at", origin]
+    others = [f"{name}={path}" for name, path in samples.items()]
+    command = ["./run", "predict", "data/forecast/two_weeks.csv", *others, "--at", origin]
     if code := subprocess.run(command, cwd=DEMO).returncode:
         return code
     print("\nThis forecast as a page: demo/data/forecast/forecast.html")

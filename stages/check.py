@@ -136,9 +136,13 @@ def iter_backtest_errors(values: dict[str, Any]) -> Iterator[str]:
         if name not in names:
             text = f"expected models of the task station with the inputs {settings['inputs']}, found {name}"
             yield format_error(text + suggest_name(name, names), "backtest", "models")
-    if missing := [name for name in ("persistence", "ridge") if name not in settings["models"]]:
+    models = get_section(values, "models")
+    architectures = [models[name].get("architecture") for name in settings["models"] if name in names]
+    if missing := [name for name in ("persistence", "ridge") if name not in architectures]:
         yield format_error(
-            f"expected the references among them, found no {' and no '.join(missing)}", "backtest", "models"
+            f"expected the references among them, found none of the architecture {' and none of '.join(missing)}",
+            "backtest",
+            "models",
         )
 
 

@@ -20,6 +20,7 @@ from stages.lib.windows.clock_rows import (
     assemble_clock_rows,
     calculate_reach,
     check_target_is_unknown,
+    count_lacking,
     find_window_starts,
     warn_about_perfect_forecasts,
 )
@@ -100,6 +101,11 @@ def clock(name: str) -> None:
         neighbours=clock_rows.neighbours,
         ahead_columns=clock_rows.ahead_columns,
         ahead_targets=clock_rows.ahead_targets,
+        windows={split: len(starts) for split, (starts, *_) in splits.items()},
+        windows_lacking_values={
+            split: count_lacking(clock_rows.rows, starts, settings.lookback_rows)
+            for split, (starts, *_) in splits.items()
+        },
         reach=calculate_reach(clock_rows, splits["test"][0] + origin),
     )
     with atomic_output(Path("data/inputs", name)) as directory:

@@ -230,15 +230,16 @@ def download(name: str) -> None:
     note: dict[str, Any] = {"source": ", ".join(sources)}
     with atomic_output(folder) as directory:
         directory.mkdir()
-        if sources == ["sample"]:
-            importlib.import_module(f"stages.samples.{sample}").write_sample(directory)
+        is_synthetic = sources[0] in settings.samples
+        if is_synthetic:
+            importlib.import_module(f"stages.samples.{sample}").write_sample(directory, *sources[0].split()[1:])
             files = sorted(directory.iterdir())
-            print(f"{name}: wrote SYNTHETIC data (source: sample); nothing in it was measured")
+            print(f"{name}: wrote SYNTHETIC data (source: {sources[0]}); nothing in it was measured")
         elif is_address(sources[0]):
             note, path = fetch_first_good(section, sources, directory, size, sha256)
             files = [path]
         else:
             files = copy_files(section, sources, directory, size, sha256)
-        note |= {"synthetic": sources == ["sample"], "files": [describe_file(path) for path in files]}
+        note |= {"synthetic": is_synthetic, "files": [describe_file(path) for path in files]}
         (directory / "source.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
     print(f"{name}: {len(files)} file{'s' * (len(files) > 1)} in {folder}, from {note['source']}")

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from stages.lib.errors import UserError
 from stages.lib.files import atomic_output, open_input
+from stages.lib.params import get_param
+from stages.lib.reports.comparison import choose_references, compare_errors, format_verdict
 from stages.lib.reports.figures import NAIVE, STYLE, make_titled_figure
 from stages.lib.reports.leaderboard import describe_source, format_markdown, read_json
-from stages.lib.reports.station import REFERENCES, compare_errors, format_verdict
 from stages.lib.settings.backtest import Backtest
 from stages.lib.settings.base import read_settings
 from stages.lib.weather.units import get_unit
@@ -42,11 +43,11 @@ def read_fold_errors(settings: Backtest) -> pd.DataFrame:
     return pd.concat(frames)
 
 
-def score_folds(errors: pd.DataFrame) -> pd.DataFrame:
-    """Return n, mae and skill against persistence on the same windows, one row per model, fold and seed."""
+def score_folds(errors: pd.DataFrame, persistence: str) -> pd.DataFrame:
+    """Return n, mae and skill against `persistence` on the same windows, one row per model, fold and seed."""
     groups = errors.groupby(["model", "fold", "seed"], sort=False)["error"]
     scores = groups.agg(n="size", mae="mean").reset_index()
-    reference = scores[scores["model"] == "persistence"].set_index("fold")["mae"]
+    reference = scores[scores["model"] == persistence].set_index("fold")["mae"]
     return scores.assign(skill=1 - scores["mae"] / scores["fold"].map(reference))
 
 
@@ -76,32 +77,36 @@ def format_tables(scores: pd.DataFrame, unit: str) -> str:
     )
 
 
-def format_verdicts(errors: pd.DataFrame, unit: str) -> str:
-    """Return a line per model on whether it beats the references over all folds; errors are averaged over seeds."""
+def format_verdicts(errors: pd.DataFrame, references: list[str], unit: str) -> str:
+    """Return a line per model on whether it beats the references over all folds; errors are averaged over seeds.
+
+    The last of `references` is persistence.
+    """
     lead = float(errors["lead"].iloc[0])
     series = {
         str(name): group.groupby("origin")["error"].mean() for name, group in errors.groupby("model", sort=False)
     }
-    every = series["persistence"].index.to_series().diff().min() / pd.Timedelta(hours=1)
+    *_, persistence = references
+    every = series[persistence].index.to_series().diff().min() / pd.Timedelta(hours=1)
     lines = []
     for name in series:
         verdicts = [
             format_verdict(name, other, compare_errors(series[name], series[other], lead, every), lead, unit)
-            for other in REFERENCES
-            if name not in (other, "persistence")
+            for other in references
+            if name not in (other, persistence)
         ]
         if verdicts:
             lines.append("- " + " ".join(verdicts))
     return "\n".join(lines)
 
 
-def draw_skill_by_fold(scores: pd.DataFrame, lead: float, note: str) -> Figure:
+def draw_skill_by_fold(scores: pd.DataFrame, persistence: str, lead: float, note: str) -> Figure:
     """Draw the skill by fold, one line per model, with bars from the worst seed to the best."""
     figure, ((axes,),) = make_titled_figure(f"Skill against persistence {lead:g} hours ahead, by fold{note}")
     for name, model_scores in scores.groupby("model", sort=False):
         seeds = model_scores.groupby("fold")["skill"].agg(["mean", "min", "max"])
         bars = [seeds["mean"] - seeds["min"], seeds["max"] - seeds["mean"]]
-        style = {"color": NAIVE, "linestyle": "--"} if name == "persistence" else {"marker": "o"}
+        style = {"color": NAIVE, "linestyle": "--"} if name == persistence else {"marker": "o"}
         axes.errorbar(seeds.index, seeds["mean"], bars, label=name, capsize=3, **style)
     low = max(scores["skill"].min(), -0.2)  # a much lower skill would compress all other lines
     axes.set(xlabel="First day of the test period", ylabel="Skill", ylim=(low - 0.02, None))
@@ -116,7 +121,8 @@ def report_backtest() -> None:
     meta = read_json(f"data/inputs/{settings.inputs}/meta.json", f"clock@{settings.inputs}")
     target, source = meta["columns"][meta["target"]], meta["source"]
     errors = read_fold_errors(settings)
-    scores, lead = score_folds(errors), float(errors["lead"].iloc[0])
+    references = choose_references(settings.models, settings.inputs, get_param("models"))
+    scores, lead = score_folds(errors, references[-1]), float(errors["lead"].iloc[0])
     before = f"the {settings.train} months" if settings.train else "all data"
     months, val = (f"{count} month{'s' * (count > 1)}" for count in (settings.months, settings.val))
     text = (
@@ -125,7 +131,7 @@ def report_backtest() -> None:
         f"model was trained anew on {before} up to {val} before it; the time between served for validation and "
         "calibration. Skill is 1 - MAE / MAE of persistence on the same windows"
         f"{', mean ± standard deviation over seeds' * (len(settings.seeds) > 1)}.\n\n"
-        f"{format_tables(scores, get_unit(target))}\n\n{format_verdicts(errors, get_unit(target))}\n"
+        f"{format_tables(scores, get_unit(target))}\n\n{format_verdicts(errors, references, get_unit(target))}\n"
     )
     with (
         matplotlib.style.context(["default", STYLE]),
@@ -134,7 +140,7 @@ def report_backtest() -> None:
     ):
         directory.mkdir()
         scores.to_csv(directory / "folds.csv", index=False, lineterminator="\n")
-        figure = draw_skill_by_fold(scores, lead, " (synthetic)" * source["synthetic"])
+        figure = draw_skill_by_fold(scores, references[-1], lead, " (synthetic)" * source["synthetic"])
         figure.savefig(directory / "skill.png", metadata={"Software": None}, pil_kwargs={"optimize": True})
         path.write_text(text, encoding="utf-8")
     print(text, end="")

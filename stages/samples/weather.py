@@ -1,7 +1,9 @@
-"""Synthetic weather in the layout of the Jena record, to try the pipeline without a network.
+"""Synthetic weather, to try the pipeline without a network: a station, one upwind of it, and a weather model.
 
-Nothing here was measured. A slow `front` changes the air pressure a day before the temperature, so a model that
-uses the pressure is better than one that repeats the last temperature.
+Nothing here was measured. A slow `front` changes the station's air pressure a day before its temperature, so a
+model that uses the pressure is better than one that repeats the last temperature. The front passes the upwind
+station a day earlier. The weather model forecasts the station's temperature twice a day, with a bias and an error
+that grows with the lead.
 """
 
 from datetime import datetime, timedelta
@@ -19,6 +21,9 @@ REPEATED = (40_000, 20)  # first row and length of a block that is written twice
 GUST_AND_WIND_FAIL = range(50_500, 50_518)  # rows with a sentinel in both wind speeds
 GUST_FAILS = range(50_518, 50_520)  # rows with a sentinel in `max. wv (m/s)` alone
 SENTINEL = -9999.0
+UPWIND_MINUTE = 4  # the first row of the upwind station, in time steps: it reports at ten to the hour
+ISSUE_HOURS = 12  # between two issues of the weather model
+FORECAST_HOURS = 60  # that an issue covers
 
 COLUMNS = (
     "p (mbar)",
@@ -71,8 +76,11 @@ def smooth_noise(rng: np.random.Generator, length: int, days: float, window: int
     return averaged / averaged.std()
 
 
-def simulate_weather() -> np.ndarray:
-    """Return the values at all time steps, (ROWS, 14) in the order of COLUMNS, rounded to 0.01."""
+def simulate_weather() -> tuple[np.ndarray, np.ndarray]:
+    """Return the values at all time steps, (ROWS, 14) in the order of COLUMNS, and the front a day later, (ROWS,).
+
+    The values are rounded to 0.01.
+    """
     rng = np.random.default_rng(SEED)
     front = smooth_noise(rng, ROWS + DAY, days=2.5, window=DAY)
     next_front, front = front[DAY:], front[:ROWS]  # the pressure reacts one day before the temperature
@@ -114,7 +122,39 @@ def simulate_weather() -> np.ndarray:
         "max. wv (m/s)": gust,
         "wd (deg)": wd,
     }
-    return np.round(np.stack([columns[name] for name in COLUMNS], axis=1), 2)
+    return np.round(np.stack([columns[name] for name in COLUMNS], axis=1), 2), next_front
+
+
+def simulate_upwind(next_front: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the time steps (n,) and the values (n, 3) of the upwind station: p, T and rh, once an hour.
+
+    It has the station's seasons and days, and the front of the next day, `next_front` of `simulate_weather`.
+    """
+    rng = np.random.default_rng(SEED + 1)
+    steps = np.arange(UPWIND_MINUTE, ROWS, 6)
+    days = steps / DAY
+    winter, afternoon = np.cos(2 * np.pi * (days - 18) / 365.25), np.cos(2 * np.pi * (days - 14.5 / 24))
+    air_mass = smooth_noise(rng, ROWS, days=3, window=36)[steps]
+    t = 10.0 - 7.5 * winter + (4.0 - 2.0 * winter) * afternoon + 3.0 * next_front[steps] + air_mass
+    p = 1002.0 - 5.0 * next_front[steps] + 2.0 * red_noise(rng, ROWS, days=4)[steps]
+    rh = np.clip(78 - 12 * afternoon + 8 * smooth_noise(rng, ROWS, days=1, window=18)[steps], 15, 100)
+    return steps, np.round(np.stack([p, t, rh], axis=1), 2)
+
+
+def simulate_forecasts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the time steps of issue (n,) and of validity (n,) of a weather model, and its temperatures (n,).
+
+    `values` are those of `simulate_weather`. The forecasts are too cold by night and too warm by day, and the
+    standard deviation of their other errors grows from 0.6 degC to 2.4 degC at FORECAST_HOURS.
+    """
+    rng = np.random.default_rng(SEED + 2)
+    hour = np.arange(1, FORECAST_HOURS + 1)
+    issues = np.arange(5, ROWS - 6 * FORECAST_HOURS, 6 * ISSUE_HOURS)  # step 5 is one o'clock
+    valid = issues[:, None] + 6 * hour
+    error = np.stack([red_noise(rng, FORECAST_HOURS, days=0.08) for _ in issues])  # correlated over half a day
+    bias = -1.2 + 1.0 * np.cos(2 * np.pi * (valid / DAY - 14.5 / 24))
+    t = values[valid, COLUMNS.index("T (degC)")] + bias + (0.6 + 0.03 * hour) * error
+    return np.repeat(issues, FORECAST_HOURS), valid.ravel(), np.round(t.ravel(), 2)
 
 
 def add_defects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,11 +173,29 @@ def add_defects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return steps, values
 
 
-def write_sample(directory: Path) -> None:
-    """Write `sample.csv` into `directory`: a header and about ROWS rows, always the same bytes."""
-    steps, values = add_defects(simulate_weather())
-    times = [(START + timedelta(minutes=10 * step)).strftime("%d.%m.%Y %H:%M:%S") for step in steps.tolist()]
-    row = ",".join(["%s"] + ["%.2f"] * len(COLUMNS))
-    lines = [",".join(f'"{name}"' for name in ("Date Time", *COLUMNS))]
-    lines += [row % (time, *numbers) for time, numbers in zip(times, values.tolist(), strict=True)]
+def format_times(steps: np.ndarray) -> list[str]:
+    """Return the times of time steps as the record has them."""
+    return [(START + timedelta(minutes=10 * step)).strftime("%d.%m.%Y %H:%M:%S") for step in steps.tolist()]
+
+
+def write_rows(directory: Path, times: dict[str, np.ndarray], columns: tuple[str, ...], values: np.ndarray) -> None:
+    """Write `sample.csv` into `directory`: columns with the times of time steps, then `columns` with `values`."""
+    row = ",".join(["%s"] * len(times) + ["%.2f"] * len(columns))
+    lines = [",".join(f'"{name}"' for name in (*times, *columns))]
+    texts = [format_times(steps) for steps in times.values()]
+    lines += [row % (*stamps, *numbers) for *stamps, numbers in zip(*texts, values.tolist(), strict=True)]
     (directory / "sample.csv").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+
+
+def write_sample(directory: Path, kind: str = "station") -> None:
+    """Write `sample.csv` of a station, of one upwind or of forecasts into `directory`, always the same bytes."""
+    values, next_front = simulate_weather()
+    if kind == "upwind":
+        steps, values = simulate_upwind(next_front)
+        write_rows(directory, {"Date Time": steps}, ("p (mbar)", "T (degC)", "rh (%)"), values)
+    elif kind == "forecast":
+        issued, valid, t = simulate_forecasts(values)
+        write_rows(directory, {"issued": issued, "Date Time": valid}, ("T (degC)",), t[:, None])
+    else:
+        steps, values = add_defects(values)
+        write_rows(directory, {"Date Time": steps}, COLUMNS, values)

@@ -1,83 +1,25 @@
 """Report on the station: leaderboard, comparison of the best model with the references, and figures."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.figure import Figure
-from scores.processing import block_bootstrap
-from scores.stats.statistical_tests import diebold_mariano
 
-from stages.lib.files import open_input
 from stages.lib.params import get_param
+from stages.lib.reports.added_value import format_added_value
+from stages.lib.reports.comparison import (
+    choose_references,
+    compare_errors,
+    format_verdict,
+    read_absolute_errors,
+    read_evaluation_table,
+)
 from stages.lib.reports.figures import BAND, NAIVE, TRUTH, VALIDATION, make_titled_figure
 from stages.lib.reports.leaderboard import describe_source, format_markdown, read_json
 from stages.lib.weather.units import get_unit, slugify
 
-REFERENCES = ("ridge", "persistence")
-BLOCK_DAYS = 7  # length of a block of the bootstrap
-ITERATIONS = 1000  # of the bootstrap
 FORTNIGHT = 14  # days of forecasts in the figure
-
-
-def read_evaluation_table(model: str, name: str) -> pd.DataFrame:
-    """Read a table that `evaluate` writes; `name` is forecast, by_lead, by_month or by_hour."""
-    with open_input(f"data/evaluations/station/{model}/{name}.parquet", f"evaluate@{model}") as path:
-        return pd.read_parquet(path)
-
-
-def read_absolute_errors(model: str, lead: float) -> pd.Series:
-    """Return the absolute errors of the median at `lead` hours, indexed by origin, for origins with a truth."""
-    table = read_evaluation_table(model, "forecast")
-    table = table[(table["lead"] == lead) & table["truth"].notna()]
-    return (table["q0.5"] - table["truth"]).abs().set_axis(table["origin"])
-
-
-def compare_errors(
-    model_errors: pd.Series, reference_errors: pd.Series, lead: float, every: float
-) -> dict[str, float]:
-    """Compare the MAE of a model with that of a reference.
-
-    Both series are absolute errors at `lead` hours, indexed by origin; `every` is the interval between origins in
-    hours. Returns:
-
-    - `difference`: MAE of the reference minus MAE of the model;
-    - `low`, `high`: its 95 % interval by a block bootstrap of daily means, with blocks of a week;
-    - `confidence`: the probability that it is positive, by the test of Diebold and Mariano (1995) as modified by
-      Harvey, Leybourne and Newbold (1997) for overlapping forecasts.
-    """
-    gain = (reference_errors - model_errors).dropna()
-    steps = round(lead / every)
-    series = xr.DataArray(gain.to_numpy()[None], {"pair": [0], "h": ("pair", [steps])}, ("pair", "origin"))
-    test = diebold_mariano(series, "pair", "h", method="HLN", statistic_distribution="t")
-    np.random.seed(0)  # `scores` draws from numpy's global generator
-    # Daily means, because the bootstrap of hourly values would take minutes.
-    days = xr.DataArray(gain.resample("D").mean().dropna().to_numpy(), dims="day")
-    samples = block_bootstrap(days, blocks={"day": min(BLOCK_DAYS, len(days))}, n_iteration=ITERATIONS)
-    low, high = np.quantile(samples.mean("day"), [0.025, 0.975])
-    return {
-        "difference": float(gain.mean()),
-        "low": float(low),
-        "high": float(high),
-        "confidence": float(test["confidence_gt_0"][0]),
-    }
-
-
-def format_verdict(model: str, reference: str, comparison: dict[str, float], lead: float, unit: str) -> str:
-    """Return a sentence on whether `model` beats `reference`, from the result of `compare_errors`."""
-    if comparison["low"] > 0 and comparison["confidence"] > 0.975:
-        verdict = "beats"
-    elif comparison["high"] < 0 and comparison["confidence"] < 0.025:
-        verdict = "loses to"
-    else:
-        verdict = "does not differ significantly from"
-    is_lower = comparison["difference"] > 0
-    low, high = sorted(comparison[end] if is_lower else -comparison[end] for end in ("low", "high"))
-    probability = min(comparison["confidence"] if is_lower else 1 - comparison["confidence"], 0.9999)
-    return (
-        f"At {lead:g} hours `{model}` {verdict} {reference}: its MAE is {abs(comparison['difference']):.3f} {unit} "
-        f"{'lower' if is_lower else 'higher'} (95 % interval {low:.3f} to {high:.3f}, Diebold-Mariano probability "
-        f"{probability:.4f})."
-    )
 
 
 def compare_with_references(best: str, lead: float, every: float, unit: str, references: list[str]) -> str:
@@ -89,6 +31,16 @@ def compare_with_references(best: str, lead: float, every: float, unit: str, ref
         )
         for name in references
     )
+
+
+def calculate_skill(names: list[str], reference: str, lead: float) -> pd.Series:
+    """Return the skill of each model against `reference` at `lead` hours, on the test windows that both have."""
+    reference_errors = read_absolute_errors(reference, lead).rename("reference")
+    skill = {}
+    for name in names:
+        errors = pd.concat([reference_errors, read_absolute_errors(name, lead)], axis=1, join="inner")
+        skill[name] = 1 - errors.iloc[:, 1].mean() / errors["reference"].mean()
+    return pd.Series(skill)
 
 
 def draw_skill(tables: dict[str, pd.DataFrame], note: str) -> Figure:
@@ -160,59 +112,97 @@ def draw_fortnight(best: str, forecasts: pd.DataFrame, target: str, note: str) -
     return figure
 
 
-def format_station_leaderboard(metrics: pd.DataFrame, lead: str, unit: str) -> str:
-    """Return the Markdown table of the station's models, with the first in bold; `lead` is as in `24h`."""
+def format_station_leaderboard(
+    metrics: pd.DataFrame, inputs: pd.Series, skill: dict[str, pd.Series], lead: str, unit: str
+) -> str:
+    """Return the Markdown table of the models of one station, with the first in bold; `lead` is as in `24h`.
+
+    `inputs` (models,) has the input set of each model; `skill` maps references besides persistence to the skill
+    against them, (models,).
+    """
     columns = {
-        f"val MAE {lead}, {unit}": (f"val_mae_{slugify(unit)}_{lead}", 3),
-        "val skill": (f"val_skill_{lead}", 3),
-        f"test MAE {lead}, {unit}": (f"test_mae_{slugify(unit)}_{lead}", 3),
-        "test skill": (f"test_skill_{lead}", 3),
-        "vs ridge": (f"test_skill_vs_ridge_{lead}", 3),
-        "test skill, all leads": ("test_skill", 3),
-        "coverage": (f"test_coverage_{lead}", 3),
-        f"width, {unit}": (f"test_width_{slugify(unit)}_{lead}", 2),
+        f"val MAE {lead}, {unit}": (metrics[f"val_mae_{slugify(unit)}_{lead}"], 3),
+        "val skill": (metrics[f"val_skill_{lead}"], 3),
+        f"test MAE {lead}, {unit}": (metrics[f"test_mae_{slugify(unit)}_{lead}"], 3),
+        "test skill": (metrics[f"test_skill_{lead}"], 3),
+        **{f"vs {name}": (values, 3) for name, values in skill.items()},
+        "test skill, all leads": (metrics["test_skill"], 3),
+        "coverage": (metrics[f"test_coverage_{lead}"], 3),
+        f"width, {unit}": (metrics[f"test_width_{slugify(unit)}_{lead}"], 2),
     }
     cells = pd.DataFrame({"model": metrics.index}, index=metrics.index)
-    for heading, (name, decimals) in columns.items():
-        cells[heading] = metrics[name].map(f"{{:.{decimals}f}}".format)
+    if inputs.nunique() > 1:
+        cells["inputs"] = inputs
+    for heading, (values, decimals) in columns.items():
+        cells[heading] = values.map(f"{{:.{decimals}f}}".format)
     cells["parameters"] = metrics["parameters"].map("{:,.0f}".format)
-    cells.iloc[0, :2] = "**" + cells.iloc[0, :2] + "**"
+    first = ["model", f"val MAE {lead}, {unit}"]
+    cells.loc[cells.index[0], first] = "**" + cells.loc[cells.index[0], first] + "**"
     return format_markdown(cells)
 
 
 def build_report(
     metrics: pd.DataFrame, histories: dict[str, pd.DataFrame]
 ) -> tuple[dict[str, str], dict[str, Figure]]:
-    """Return the text of metrics/station.md, with the leaderboard and the comparisons, and the figures by name."""
-    periods = get_param("periods")
+    """Return the text of metrics/station.md and the figures by name; both have a part for each station."""
+    descriptions = {
+        str(name): read_json(f"data/models/station/{name}/model.json", f"train@{name}") for name in metrics.index
+    }
+    records = pd.Series({name: description["record"] for name, description in descriptions.items()})
+    texts, figures = list[str](), dict[str, Figure]()
+    for record, names in records.groupby(records, sort=False):
+        # Several stations may have other headline leads: a column without values is not theirs.
+        text, drawings = report_on_station(metrics.loc[names.index].dropna(axis=1, how="all"), descriptions)
+        texts.append(text)
+        suffix = f"_{record}" if records.nunique() > 1 else ""
+        figures |= {f"{key}{suffix}": figure for key, figure in drawings.items()}
+    return {"station.md": "\n".join(texts)}, figures
+
+
+def report_on_station(
+    metrics: pd.DataFrame, descriptions: dict[str, dict[str, Any]]
+) -> tuple[str, dict[str, Figure]]:
+    """Return the leaderboard of one station's models with the comparisons, and the figures by name.
+
+    `metrics` has a row per model; `descriptions` are the contents of model.json.
+    """
+    periods, models = get_param("periods"), get_param("models")
     label = str(metrics.filter(regex="^val_skill_").columns[0]).removeprefix("val_skill_")
     model = str(metrics.index[0])
-    description = read_json(f"data/models/station/{model}/model.json", f"train@{model}")
-    target, source = description["target"], description["source"]
+    target, source = descriptions[model]["target"], descriptions[model]["source"]
     lead, unit = float(label.removesuffix("h")), get_unit(target)
     metrics = metrics.sort_values(f"val_mae_{slugify(unit)}_{label}", kind="stable")
-    best = metrics.index[0]
-    tables = {name: read_evaluation_table(name, "by_lead") for name in metrics.index}
+    best, names = str(metrics.index[0]), list(map(str, metrics.index))
+    inputs = pd.Series({name: models[name]["inputs"] for name in names})
+    tables = {name: read_evaluation_table(name, "by_lead") for name in names}
     forecasts = read_evaluation_table(best, "forecast")
-    references = [name for name in REFERENCES if name in metrics.index and name != best]
+    references = choose_references(names, inputs[best], models)
+    skill = {
+        name: calculate_skill(names, name, lead)
+        for name in references
+        if models[name]["architecture"] != "persistence"
+    }
+    compared = [name for name in references if name != best]
     every = float(tables[best]["lead"].iloc[0])
     windows, measured = forecasts["origin"].nunique(), int(tables[best].set_index("lead")["n"][lead])
     text = (
         f"# Forecasts of {target} by the clock\n\n{describe_source(source)}\n\n"
         f"Trained from {periods['train']}, validated from {periods['val']}, tested from {periods['test']} to "
         f"{periods['end'] or 'the end of the record'}: {windows:,} test windows, {measured:,} with a truth at "
-        f"{lead:g} hours.\n\n{format_station_leaderboard(metrics, label, unit)}\n\n"
+        f"{lead:g} hours.\n\n{format_station_leaderboard(metrics, inputs, skill, label, unit)}\n\n"
         f"Sorted by validation MAE {lead:g} hours ahead, best model in bold. Skill is 1 - MAE / MAE of persistence,"
-        " the latest value measured at the same hour of the day, on the same windows; `vs ridge` is the skill"
-        " against the ridge regression. Coverage is the share of truths inside the 80 % interval, which is"
-        f" calibrated on the validation windows; width is its mean width.\n\n"
-        f"{compare_with_references(best, lead, every, unit, references)}\n"
+        " the latest value measured at the same hour of the day, on the same windows; `vs` is the skill against"
+        " another reference, on the windows of both. Coverage is the share of truths inside the 80 % interval,"
+        f" which is calibrated on the validation windows; width is its mean width.\n\n"
+        f"{compare_with_references(best, lead, every, unit, compared)}\n"
     )
+    if added_value := format_added_value(metrics, descriptions, inputs, label, unit):
+        text += f"\n{added_value}"
     note = " (synthetic)" * source["synthetic"]
     target, unit = (name.replace("degC", "°C") for name in (target, unit))
-    return {"station.md": text}, {
+    return text, {
         "skill": draw_skill(tables, note),
-        "when": draw_mae_by_time([best, *references], f"{lead:g} hours", unit, note),
+        "when": draw_mae_by_time([best, *compared], f"{lead:g} hours", unit, note),
         "reliability": draw_reliability(best, forecasts, note),
         "fortnight": draw_fortnight(best, forecasts, target, note),
     }

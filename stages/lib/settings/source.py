@@ -16,6 +16,7 @@ class Source(Section):
     """One kind of raw files."""
 
     suffixes: ClassVar[tuple[str, ...]]
+    samples: ClassVar[tuple[str, ...]] = ("sample",)  # sources that are synthetic
     allow_many_paths: ClassVar[bool] = False  # one record in files that follow one another
 
     source: Annotated[str | list[str], Field(description=SOURCE)]
@@ -33,11 +34,11 @@ class Source(Section):
         texts = [source] if isinstance(source, str) else source
         if not texts or not all(text.strip() for text in texts):
             raise ValueError(f"expected {SOURCE}, found {source!r}")
-        if len(texts) > 1 and ("sample" in texts or len({is_address(text) for text in texts}) > 1):
+        if len(texts) > 1 and (set(cls.samples) & set(texts) or len({is_address(text) for text in texts}) > 1):
             raise ValueError(f"expected URLs only, paths only or `sample` alone, found {texts}")
         if len(texts) > 1 and not cls.allow_many_paths and not is_address(texts[0]):
             raise ValueError(f"expected one file, found {texts}")
-        for text in [] if texts == ["sample"] else texts:
+        for text in [] if texts[0] in cls.samples else texts:
             if is_address(text) and not re.match(r"https?://[^/?#]", text, re.IGNORECASE):
                 raise ValueError(f"{text}: expected http://... or https://..., or a path")
             if not get_file_name(text).lower().endswith(cls.suffixes):
@@ -47,6 +48,7 @@ class Source(Section):
 
 class RecordSource(Source):
     suffixes = (".csv", ".csv.zip", ".zip", ".csv.gz", ".gz", ".txt", ".tsv", ".dat")
+    samples = ("sample", "sample upwind", "sample forecast")  # a station, one upwind, a weather model
     allow_many_paths = True
 
 

@@ -118,6 +118,12 @@ def find_window_starts(
     return first[is_valid].astype(np.int32)
 
 
+def count_lacking(rows: np.ndarray, starts: np.ndarray, lookback: int) -> int:
+    """Return how many of the windows of `lookback` rows that begin at `starts` lack a value."""
+    lacking = np.concatenate([[0], np.cumsum(np.isnan(rows).any(axis=1))])
+    return int((lacking[starts + lookback] > lacking[starts]).sum())
+
+
 def calculate_reach(clock_rows: ClockRows, origins: np.ndarray) -> list[float]:
     """Return the share of `origins`, rows, at which a weather model forecasts the target, by lead: (leads,).
 

@@ -40,6 +40,8 @@ class Meta:
     neighbours: dict[str, list[int]] = field(default_factory=dict)  # of each: its first column, and the end
     ahead_columns: list[str] = field(default_factory=list)  # of `ahead`
     ahead_targets: list[int] = field(default_factory=list)  # of these, the forecasts of the target, best first
+    windows: dict[str, int] = field(default_factory=dict)  # by the clock: of each split
+    windows_lacking_values: dict[str, int] = field(default_factory=dict)  # of these, with a value that is missing
     reach: list[float] = field(default_factory=list)  # share of test origins with such a forecast, by lead
 
     @property

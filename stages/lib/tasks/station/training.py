@@ -93,6 +93,8 @@ def describe_model(name: str, median: np.ndarray, inputs: Inputs, schedule: dict
         "columns": meta.columns,
         "ahead_columns": meta.ahead_columns,
         "reach": meta.reach,
+        "windows": meta.windows,
+        "windows_lacking_values": meta.windows_lacking_values,
         "target": meta.columns[meta.target],
         "every_hours": meta.every,
         "lookback": meta.time,
