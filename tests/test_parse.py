@@ -596,7 +596,8 @@ def test_a_second_record_has_its_own_stages(root):
     Path("params.yaml").write_text(json.dumps(params))
     shutil.copy(REPOSITORY / "dvc.yaml", "dvc.yaml")
     stages = {result.name: result for result in Repo.init(no_scm=True).index.stages}
-    raw, record, clean = (f"data/records/second/{name}" for name in ("raw", "record.parquet", "clean.parquet"))
+    raw, record = "data/records/second/raw", "data/records/second/record.parquet"
+    clean = "data/clean/second.parquet"
     for name, needed, made in (("download", None, raw), ("parse", raw, record), ("clean", record, clean)):
         result = stages[f"{name}@second"]
         assert result.cmd == f"./run {name} second"
