@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -23,7 +24,7 @@ SAMPLE = {"size": None, "sha256": None}
 LAYOUT = {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "target": "T (degC)"}
 STATION = {"task": "station", "inputs": "mos"}
 NETWORK = {"architecture": "station_mlp", "task": "station", "epochs": 8, "units": 64, "noise": 0.3, "dropout": 0.3}
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "records": {
         "jena": {"source": "sample"} | SAMPLE,
         "upwind": {"source": "sample upwind"} | SAMPLE | LAYOUT,

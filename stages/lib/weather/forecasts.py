@@ -6,7 +6,7 @@ import pandas as pd
 from stages.lib.weather.hourly import HOUR
 from stages.lib.weather.record import ISSUE_TIME
 
-ERROR_DAYS = (1, 3, 7, 15, 30, 60)  # over which the recent errors of a weather model are averaged
+ERROR_DAYS = (1, 3, 7, 30)  # over which the recent errors of a weather model are averaged
 
 
 def select_newest_forecasts(forecasts: pd.DataFrame, origins: np.ndarray, lead_times: np.ndarray) -> np.ndarray:

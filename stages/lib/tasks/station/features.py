@@ -53,6 +53,19 @@ def subsample(split: Split) -> Split:
     return Split(split.windows.select(every), split.targets[every], split.times[every])
 
 
+def replace_missing(values: Any) -> Any:
+    """Return `values` with 0 for NaN.
+
+    This is the only form that ONNX keeps: with the branches the other way round, NaN stays NaN there.
+    """
+    return ops.where(ops.isnan(values), 0, values)
+
+
+def flag_measured(values: Any) -> Any:
+    """Return 1 where `values` are measured and 0 where they are NaN, as float32."""
+    return ops.cast(ops.logical_not(ops.isnan(values)), "float32")
+
+
 def standardize(features: Any, sample: np.ndarray, name: str) -> Any:
     """Return `features` (..., k) in standard deviations of `sample` (n, ..., k), NaN replaced by 0, the mean.
 
@@ -63,8 +76,7 @@ def standardize(features: Any, sample: np.ndarray, name: str) -> Any:
     mean, std = np.zeros((2, sample.shape[1]))
     mean[is_measured], std[is_measured] = (f(sample[:, is_measured], axis=0) for f in (np.nanmean, np.nanstd))
     std = np.where(std > 1e-6, std, 1)
-    standardized = layers.Normalization(mean=mean, variance=std**2, name=name)(features)
-    return ops.where(ops.isnan(standardized), 0, standardized) if np.isnan(sample).any() else standardized
+    return replace_missing(layers.Normalization(mean=mean, variance=std**2, name=name)(features))
 
 
 def normalize_window(window: Window, inputs: Inputs) -> Any:
@@ -75,10 +87,11 @@ def normalize_window(window: Window, inputs: Inputs) -> Any:
 
 def last_measured(values: Any, fallback: float) -> Any:
     """Return the last of `values` (batch, rows) that is not NaN, or `fallback`: (batch, 1)."""
-    numbers = np.arange(1, values.shape[1] + 1)
-    is_measured = ops.logical_not(ops.isnan(values))
-    last = ops.max(ops.where(is_measured, numbers, 0), axis=1, keepdims=True)
-    value = ops.sum(ops.where(ops.equal(numbers, last), values, 0), axis=1, keepdims=True)
+    measured = flag_measured(values)
+    numbers = measured * np.arange(1, values.shape[1] + 1, dtype=np.float32)  # of the rows, 0 where NaN
+    last = ops.max(numbers, axis=1, keepdims=True)
+    is_last = ops.cast(ops.equal(numbers, last), "float32") * measured
+    value = ops.sum(replace_missing(values) * is_last, axis=1, keepdims=True)
     return ops.where(last > 0, value, np.float32(fallback))
 
 
@@ -170,8 +183,7 @@ def sample_features(window: Window, features: Any, inputs: Inputs) -> np.ndarray
 
 def average_measured(values: Any) -> Any:
     """Return the mean over the rows of `values` (batch, rows, columns), NaN left out: (batch, columns)."""
-    is_measured = ops.logical_not(ops.isnan(values))
-    return ops.sum(ops.where(is_measured, values, 0), axis=1) / ops.sum(ops.cast(is_measured, "float32"), axis=1)
+    return ops.sum(replace_missing(values), axis=1) / ops.sum(flag_measured(values), axis=1)
 
 
 def find_extremes(values: Any) -> tuple[Any, Any]:
@@ -187,22 +199,66 @@ def find_extremes(values: Any) -> tuple[Any, Any]:
 def difference_features(window: Window, inputs: Inputs) -> Any:
     """Return the last values and their differences from earlier ones: (batch, features), in standard deviations.
 
-    The features are, for each measurement, the last value, its changes over 1, 3, 6, 12 and 24 hours, and its
-    differences from the mean, maximum and minimum of the last one, two and three days; then `calendar_harmonics`.
-    With earlier values in place of differences, the models lose a fifth of their skill. A feature that lacks a
-    value is 0, its mean.
+    For the station's columns these are all features of `summarize_changes`; for each neighbour's columns, and for
+    the differences of its columns from the station's of the same name, all but the extremes. At the end are
+    `calendar_harmonics`. A feature that lacks a value is 0, its mean.
     """
-    values, last_values = window.past[:, :, :-CALENDAR], window.past[:, -1, :-CALENDAR]
+    columns, neighbours = inputs.meta.columns[:-CALENDAR], inputs.meta.neighbours
+    end = min((first for first, _ in neighbours.values()), default=len(columns))  # of the station's columns
+    parts = [summarize_changes(window.past[:, :, :end], inputs, extremes=True)]
+    for name, (first, last) in neighbours.items():
+        parts.append(summarize_changes(window.past[:, :, first:last], inputs, extremes=False))
+        names = [column.removeprefix(f"{name} ") for column in columns[first:last]]
+        shared = [column for column in names if column in columns[:end]]
+        if shared:
+            theirs, own = ([first + names.index(c) for c in shared], [columns.index(c) for c in shared])
+            difference = ops.take(window.past, theirs, axis=-1) - ops.take(window.past, own, axis=-1)
+            parts.append(summarize_changes(difference, inputs, extremes=False))
+    features = ops.concatenate(parts, -1)
+    standardized = standardize(features, sample_features(window, features, inputs), "differences")
+    return ops.concatenate([ops.clip(standardized, -5, 5), calendar_harmonics(*get_calendar(window))], -1)
+
+
+def summarize_changes(values: Any, inputs: Inputs, extremes: bool) -> Any:
+    """Return the last of `values` (batch, rows, columns) and its differences from earlier ones: (batch, features).
+
+    These are its changes over 1, 3, 6, 12 and 24 hours, and its differences from the mean of the last one, two and
+    three days and, if `extremes`, from their maximum and minimum. With earlier values in place of differences, the
+    models lose a fifth of their skill.
+    """
+    last_values = values[:, -1]
     steps = {round(hours / inputs.meta.every) for hours in (1, 3, 6, 12, 24)} - {0}
-    columns = [last_values]
-    columns += [last_values - values[:, -1 - step] for step in sorted(steps) if step < inputs.meta.time]
+    features = [last_values]
+    features += [last_values - values[:, -1 - step] for step in sorted(steps) if step < inputs.meta.time]
     spans = {min(round(hours / inputs.meta.every), inputs.meta.time) for hours in (24, 48, 72)} - {0}
     for span in sorted(spans):
         recent = values[:, -span:]
-        columns += [last_values - value for value in (average_measured(recent), *find_extremes(recent))]
-    features = ops.concatenate(columns, -1)
-    standardized = standardize(features, sample_features(window, features, inputs), "differences")
-    return ops.concatenate([ops.clip(standardized, -5, 5), calendar_harmonics(*get_calendar(window))], -1)
+        statistics = [average_measured(recent), *(find_extremes(recent) if extremes else ())]
+        features += [last_values - statistic for statistic in statistics]
+    return ops.concatenate(features, -1)
+
+
+def lead_features(window: Window, inputs: Inputs) -> Any:
+    """Return what is known ahead about each lead, in standard deviations: (batch, leads, features).
+
+    The features are the ahead columns; for each weather model that forecasts the target, the last measured value
+    minus the forecast; a flag for each of these that is missing; `calendar_harmonics` of the valid time; and the
+    lead as a fraction of the last one.
+    """
+    columns, last = [window.ahead], last_target(window, inputs)[:, :, None]
+    columns += [last - window.ahead[:, :, column : column + 1] for column in inputs.meta.ahead_targets]
+    values = ops.concatenate(columns, -1)
+    sample = sample_features(window, values, inputs)
+    features = [ops.clip(standardize(values, sample, "forecasts"), -5, 5)]
+    may_lack = np.flatnonzero(np.isnan(sample).any(axis=(0, 1)))
+    if len(may_lack):
+        features.append(1 - flag_measured(ops.take(values, may_lack, axis=-1)))
+    lead = np.arange(1, inputs.meta.leads + 1, dtype=np.float32)[:, None]
+    hour, day = (time[:, None] for time in get_calendar(window))
+    hours = lead * np.float32(inputs.meta.every)
+    features.append(calendar_harmonics(hour + hours, day + hours / 24))
+    features.append(ops.zeros_like(values[:, :, :1]) + lead / inputs.meta.leads)
+    return ops.concatenate(features, -1)
 
 
 def piecewise_linear_encoding(window: Window, features: Any, inputs: Inputs, bins: int) -> Any:

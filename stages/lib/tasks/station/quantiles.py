@@ -16,8 +16,10 @@ QUANTILES = (0.1, 0.5, 0.9)
 OUTER = 0.3  # weight of the outer quantiles in the loss
 
 
-def build_quantile_model(window: Window, state: Any, inputs: Inputs) -> keras.Model:
+def build_quantile_model(window: Window, state: Any, inputs: Inputs, lead_state: Any | None = None) -> keras.Model:
     """Return the model from `window` to quantiles (batch, leads, 3): a dense layer over `state` (batch, features).
+
+    To its output is added that of a dense layer over `lead_state` (batch, leads, features), the same for all leads.
 
     The dense layer predicts the difference from `base_forecast`, in standard deviations of that difference at each
     lead. The outer quantiles are the
@@ -27,7 +29,11 @@ def build_quantile_model(window: Window, state: Any, inputs: Inputs) -> keras.Mo
     base = base_forecast(window, inputs)
     differences = subsample(inputs.train).targets - sample_features(window, base, inputs)
     scale = np.nanstd(differences, axis=0).astype(np.float32)
+    if inputs.meta.ahead_targets:  # a weather model may be off by several standard deviations
+        base = base + np.nanmean(differences, axis=0).astype(np.float32)
     changes = layers.Reshape((leads, len(QUANTILES)))(layers.Dense(leads * len(QUANTILES))(state))
+    if lead_state is not None:
+        changes = changes + layers.Dense(len(QUANTILES))(lead_state)
     below, median, above = (changes[:, :, k : k + 1] for k in range(3))
     changes = ops.concatenate([median - ops.softplus(below), median, median + ops.softplus(above)], -1)
     return make_model(window, base[:, :, None] + changes * scale[:, None])
