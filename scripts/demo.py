@@ -23,7 +23,10 @@ DVC = str(Path(sys.executable).with_name("dvc"))  # of this environment, whether
 SAMPLE = {"size": None, "sha256": None}
 LAYOUT = {"time": "Date Time", "format": "%d.%m.%Y %H:%M:%S", "target": "T (degC)"}
 STATION = {"task": "station", "inputs": "mos"}
-NETWORK = {"architecture": "station_mlp", "task": "station", "epochs": 8, "units": 64, "noise": 0.3, "dropout": 0.3}
+NETWORK = {"architecture": "station_mlp", "task": "station", "epochs": 10, "units": 64, "bins": 6, "curves": 16} | {
+    "noise": 0.3,
+    "dropout": 0.3,
+}
 SETTINGS: dict[str, Any] = {
     "records": {
         "jena": {"source": "sample"} | SAMPLE,

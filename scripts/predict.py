@@ -17,6 +17,7 @@ from stages.lib.errors import UserError
 from stages.lib.files import check_is_file, open_input, resolve_path
 from stages.lib.params import get_param
 from stages.lib.reports.prediction import format_screen, summarize_forecast, write_forecast
+from stages.lib.scoring.station.prediction import load_session, predict_windows
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.training import read_schedule
 from stages.lib.weather.latest import Description, Latest, read_latest_window, warn_about_age
@@ -164,12 +165,7 @@ def read_description(name: str) -> Description:
 
 
 def predict_window(name: str, latest: Latest) -> np.ndarray:
-    """Return the quantiles (leads, 3) of the model `name` for one window; TensorFlow is imported only here."""
-    from stages.lib.nn.environment import keras, set_threads
-    from stages.lib.scoring.station.prediction import predict_windows
-
-    set_threads(read_schedule(name)["threads"])
-    with open_input(f"data/models/station/{name}/model.keras", f"train@{name}") as path:
-        network = keras.models.load_model(path, compile=False)
-    arrays = [latest.window] if latest.ahead is None else [latest.window, latest.ahead]
-    return predict_windows(network, [array[None] for array in arrays])[0]
+    """Return the quantiles (leads, 3) of the model `name` for one window."""
+    session = load_session(name, read_schedule(name)["threads"])
+    inputs = {"past": latest.window} | ({} if latest.ahead is None else {"ahead": latest.ahead})
+    return predict_windows(session, 1, lambda _: {key: values[None] for key, values in inputs.items()})[0]

@@ -7,9 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.lib.files import atomic_output, open_input
-from stages.lib.nn.environment import keras, set_threads
-from stages.lib.nn.history import find_best_epoch, read_history
+from stages.lib.files import atomic_output
+from stages.lib.nn.history import find_best_epoch, read_history, read_parameters
 from stages.lib.settings.training import INPUTS, read_schedule
 from stages.lib.windows.input_set import load_input_set
 
@@ -20,21 +19,18 @@ def evaluate(name: str) -> None:
     Writes the metrics to metrics/TASK/NAME.json and the test forecasts to data/evaluations/TASK/NAME.
     """
     schedule = read_schedule(name)
-    set_threads(schedule["threads"])
     task = schedule["task"]
     inputs = load_input_set(Path("data/inputs", schedule["inputs"]), stage=INPUTS[task])
     model_directory = Path("data/models", task, name)
     history = read_history(model_directory, f"train@{name}")
-    with open_input(model_directory / "model.keras", f"train@{name}") as path:
-        model = keras.models.load_model(path, compile=False)
     scoring = importlib.import_module(f"stages.lib.scoring.{task}.scores")
-    predict = scoring.make_predictor(model, inputs)
+    predict = scoring.load_predictor(name, inputs, schedule)
     outputs = {name: predict(split) for name, split in (("val", inputs.val), ("test", inputs.test))}
-    metrics, forecasts = scoring.score_outputs(outputs, inputs, schedule)
+    metrics, forecasts = scoring.score_outputs(outputs, inputs, schedule, predict)
     if schedule["members"] == 1:
         best_epoch = int(find_best_epoch(history, schedule["monitor"])["epoch"]) if history else 0
         metrics |= {"best_epoch": best_epoch, "epochs": len(history)}
-    metrics["parameters"] = model.count_params()
+    metrics["parameters"] = read_parameters(model_directory, f"train@{name}")
     with (
         atomic_output(Path("data/evaluations", task, name)) as directory,
         atomic_output(Path("metrics", task, f"{name}.json")) as metrics_path,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stages.lib.files import atomic_output
 from stages.lib.nn.environment import describe_machine, set_threads
+from stages.lib.nn.exporting import export_model
 from stages.lib.nn.fitting import fit_members, get_loss_unit
 from stages.lib.nn.history import write_description, write_history
 from stages.lib.nn.resume import Checkpoint
@@ -16,7 +17,8 @@ from stages.lib.windows.input_set import load_input_set
 def train(name: str) -> None:
     """Train the model `name` of params.yaml `models`.
 
-    Writes model.keras, history.csv and model.json to data/models/TASK/NAME.
+    Writes model.keras, history.csv and model.json to data/models/TASK/NAME, and model.onnx if the task exports
+    its models.
     """
     schedule = read_schedule(name)
     set_threads(schedule["threads"])
@@ -30,6 +32,9 @@ def train(name: str) -> None:
         directory.mkdir()
         save_model(model, directory / "model.keras")
         write_history(directory, histories, columns)
-        write_description(directory, histories, describe_machine(schedule["threads"]) | description)
+        description = describe_machine(schedule["threads"]) | {"parameters": model.count_params()} | description
+        if task.EXPORTS_ONNX:
+            description["onnx_sha256"] = export_model(directory / "model.keras", directory / "model.onnx")
+        write_description(directory, histories, description)
     for label in labels:
         Checkpoint(label, "").path.unlink(missing_ok=True)

@@ -1,9 +1,12 @@
 """`./run predict`: from a station's file to a forecast, the same that `evaluate` gave, or a clear refusal."""
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +18,23 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
+from stages.lib.windows.splits_by_date import find_window_starts
 
 from scripts import predict as command
 from stages.clock import clock
+from stages.evaluate import evaluate
 from stages.lib.errors import UserError
 from stages.lib.files import check_is_file
 from stages.lib.reports import prediction
+from stages.lib.scoring.station import prediction as onnx_prediction
 from stages.lib.settings.base import validate_settings
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.records import Sensors, Wind
+from stages.lib.settings.training import read_schedule
 from stages.lib.weather import latest
 from stages.lib.weather.cleaning import clean_record
 from stages.lib.weather.hourly import CALENDAR, to_hourly_rows
-from stages.lib.windows.splits_by_date import find_window_starts
+from stages.lib.windows.input_set import load_input_set
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ["p (mbar)", "T (degC)", "wv (m/s)"]
@@ -286,14 +293,43 @@ def test_models_that_cannot_answer(project: Path) -> None:
 
 
 def test_a_model_answers_with_its_own_number_of_threads(project: Path, monkeypatch) -> None:
-    """As `evaluate` did: another number changes the last digits."""
+    """As `evaluate` did: another number may change the last digits."""
     sections, asked = json.loads(Path("params.yaml").read_text()), []
     sections["tasks"]["station"]["threads"] = 2
     Path("params.yaml").write_text(json.dumps(sections))
-    monkeypatch.setattr("stages.lib.nn.environment.set_threads", asked.append)
-    with pytest.raises(UserError, match=r"model.keras: not found"):
-        command.predict_window("ridge", np.zeros((LOOKBACK, 5), np.float32))
-    assert asked == [2]
+    monkeypatch.setattr(
+        onnx_prediction.onnxruntime, "InferenceSession", lambda _, options, **__: asked.append(options)
+    )
+    write_onnx("ridge", b"a model")
+    onnx_prediction.load_session("ridge", read_schedule("ridge")["threads"])
+    assert asked[0].intra_op_num_threads == 2
+
+
+def write_onnx(name: str, content: bytes, sha256: str = "") -> Path:
+    """Write model.onnx and a model.json that belongs to it, or to the file with the hash `sha256`."""
+    folder = Path("data/models/station", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(content)
+    description = {"onnx_sha256": sha256 or hashlib.sha256(content).hexdigest()}
+    (folder / "model.json").write_text(json.dumps(description))
+    return folder / "model.onnx"
+
+
+def test_a_file_that_is_no_model_or_another_one_is_refused_in_one_sentence(project: Path) -> None:
+    def refuse(message: str) -> None:
+        with pytest.raises(UserError, match=message) as raised:
+            command.predict_window("ridge", np.zeros((LOOKBACK, 5), np.float32))
+        assert "\n" not in str(raised.value)
+
+    refuse(r"^data/models/station/ridge/model.onnx: not found; make it with `dvc repro train@ridge`$")
+    write_onnx("ridge", b"of station_gru", sha256=hashlib.sha256(b"of ridge").hexdigest())
+    refuse(
+        r"^data.*model.onnx: expected the file that .*/model.json was written with, .* `dvc repro -f train@ridge`$"
+    )
+    write_onnx("ridge", b"no model at all")
+    refuse(r"^data.*model.onnx: cannot be read \(.*\); make it again with `dvc repro -f train@ridge`$")
+    Path("data/models/station/ridge/model.json").write_text("{}")
+    refuse(r"^data.*model.json: cannot be read \(KeyError: 'onnx_sha256'\); make it again")
 
 
 def test_the_model_that_is_best_on_validation_answers(project: Path) -> None:
@@ -335,7 +371,6 @@ def test_the_files_hold_the_numbers_to_the_last_bit(quantiles: list[tuple[float,
 @pytest.fixture
 def trained(project: Path) -> pd.DataFrame:
     """A record, and a small station_mlp that was trained and evaluated on it."""
-    from stages.evaluate import evaluate
     from stages.train import train
 
     table = make_weather(720, start="2009-01-01 00:00")
@@ -354,46 +389,68 @@ def trained(project: Path) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("members", [1, 3])
-def test_what_a_window_gets_does_not_depend_on_the_others(members: int) -> None:
-    """Not so what Keras gives for batches of different sizes."""
-    from stages.lib.nn.environment import keras
-    from stages.lib.scoring.station.prediction import BATCH_SIZE, predict_windows
+def test_what_a_window_gets_does_not_depend_on_the_others(project: Path) -> None:
+    """Not so what onnxruntime gives for batches of different sizes."""
+    import keras
 
-    def member() -> Any:
-        window = keras.Input((LOOKBACK, 5))
-        values = keras.layers.Normalization(mean=[1.0] * 5, variance=[2.0] * 5)(window)
-        state = keras.layers.Concatenate()([keras.layers.GRU(12)(values), keras.ops.sin(window[:, -1])])
-        dense = keras.layers.Dropout(0.5)(keras.layers.Dense(16, activation="relu")(state))
-        return keras.Model(window, keras.layers.Reshape((LEADS, 3))(keras.layers.Dense(LEADS * 3)(dense)))
+    from stages.lib.nn.exporting import convert_model
 
-    window = keras.Input((LOOKBACK, 5))
-    outputs = [member()(window) for _ in range(members)]
-    model = keras.Model(window, keras.layers.Average()(outputs) * 2 if members > 1 else outputs[0])
-    windows = np.random.default_rng(0).normal(size=(BATCH_SIZE + 37, LOOKBACK, 5)).astype(np.float32)
-    expected = model(windows)
-    together = predict_windows(model, windows)
-    np.testing.assert_allclose(together, expected, atol=1e-5)
-    for position in (0, 5, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 36):
-        np.testing.assert_array_equal(
-            predict_windows(model, windows[position : position + 1])[0], together[position]
-        )
+    window = keras.Input((LOOKBACK, 5), name="window")
+    values = keras.layers.Normalization(mean=[1.0] * 5, variance=[2.0] * 5)(window)
+    state = keras.layers.Concatenate()([keras.layers.GRU(12)(values), keras.ops.sin(window[:, -1])])
+    dense = keras.layers.Dense(LEADS * 3)(keras.layers.Dense(16, activation="relu")(state))
+    model = keras.Model(window, keras.layers.Reshape((LEADS, 3))(dense))
+    model.save("model.keras")
+    convert_model(Path("model.keras"), Path("model.onnx"))
+    write_onnx("ridge", Path("model.onnx").read_bytes())
+    session = onnx_prediction.load_session("ridge", 1)
+    size = onnx_prediction.BATCH_SIZE
+    windows = np.random.default_rng(0).normal(size=(2 * size + 37, LOOKBACK, 5)).astype(np.float32)
+    together = onnx_prediction.predict_windows(session, {"window": windows})
+    np.testing.assert_allclose(together, model(windows), atol=1e-5)
+    for position in (0, 5, size - 1, size, 2 * size + 36):
+        alone = command.predict_window("ridge", windows[position])
+        np.testing.assert_array_equal(alone, together[position])
+    few = onnx_prediction.predict_windows(session, {"window": windows[size - 3 : size + 5]})
+    np.testing.assert_array_equal(few, together[size - 3 : size + 5])
 
 
 @pytest.mark.slow
-def test_members_of_different_architecture_keep_their_own() -> None:
-    from stages.lib.nn.environment import keras
-    from stages.lib.scoring.station.prediction import predict_windows
+def test_the_onnx_file_is_scored_without_tensorflow_and_forecasts_what_the_keras_file_does(
+    trained: pd.DataFrame,
+) -> None:
+    import keras
 
-    window = keras.Input((LOOKBACK, 5))
-    outputs = []
-    for activation in ("relu", "tanh"):
-        inner = keras.Input((LOOKBACK, 5))
-        flat = keras.layers.Dense(LEADS * 3, activation=activation)(keras.layers.Flatten()(inner))
-        outputs.append(keras.Model(inner, keras.layers.Reshape((LEADS, 3))(flat))(window))
-    model = keras.Model(window, keras.layers.Average()(outputs))
-    windows = np.random.default_rng(0).normal(size=(7, LOOKBACK, 5)).astype(np.float32)
-    np.testing.assert_allclose(predict_windows(model, windows), model(windows), atol=1e-5)
+    folder = Path("data/models/station/station_mlp")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("history.csv", "model.json", "model.keras", "model.onnx")
+    ]
+    model = keras.models.load_model(folder / "model.keras")
+    metrics = json.loads(Path("metrics/station/station_mlp.json").read_text())
+    assert metrics["parameters"] == model.count_params()
+    inputs = load_input_set("data/inputs/station")
+    evaluated = pd.read_parquet("data/evaluations/station/station_mlp/forecast.parquet")
+    quantiles = evaluated[["q0.1", "q0.5", "q0.9"]].to_numpy().reshape(-1, LEADS, 3)
+    np.testing.assert_allclose(quantiles, model.predict(inputs.test.windows[:], verbose=0), rtol=0, atol=1e-4)
+
+    write(trained)
+    code = (
+        "import sys; from scripts.predict import predict; from stages.evaluate import evaluate;"
+        "evaluate('station_mlp'); predict('latest.csv');"
+        "print('imported:', *sorted({'keras', 'tensorflow', 'xarray'} & sys.modules.keys()))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("imported: xarray\n")
+
+    # A model of another window; `dvc repro` would have trained it again.
+    sections = json.loads(Path("params.yaml").read_text())
+    sections["clock"]["station"]["lookback"] = LOOKBACK + 1
+    Path("params.yaml").write_text(json.dumps(sections))
+    shutil.rmtree("data/inputs/station")
+    clock("station")
+    with pytest.raises(UserError, match=r"model.onnx: expected a model for the windows .*\(25, 5\).*\(24, 5\)"):
+        evaluate("station_mlp")
 
 
 @pytest.mark.slow

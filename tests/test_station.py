@@ -10,19 +10,21 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stages.lib.nn import fitting
+from stages.lib.errors import UserError
+from stages.lib.nn import exporting, fitting
 from stages.lib.nn.batches import predict_in_batches
 from stages.lib.reports import station as report
 from stages.lib.scoring.station import scores as scoring
 from stages.lib.tasks.station import calibration, features, quantiles, references, training
 from stages.lib.windows.input_set import Inputs, Meta, Split, Windows
-from stages.models import climatology, damped_persistence, station_gru, station_mlp
+from stages.models import climatology, damped_persistence, persistence, ridge, station_gru, station_mlp
 
 LOOKBACK, LEADS, HOURS = 48, 30, 1200
 TRAINING = {"inputs": "station", "seed": 1, "batch_size": 64, "steps_per_epoch": 2, "learning_rate": 0.01}
@@ -77,6 +79,7 @@ def test_harmonics_are_waves_of_the_day_and_the_year_and_their_products(hour, da
 
 def test_persistence_is_the_last_value_at_the_same_hour(inputs):
     result = predict_in_batches(references.build_persistence(inputs), inputs, inputs.val)
+    np.testing.assert_array_equal(scoring.forecast_persistence(inputs.val, inputs.meta), result[:, :, 1])
     for window in (0, 17, len(result) - 1):
         origin = inputs.val.windows.starts[window] + LOOKBACK - 1
         for lead in range(1, LEADS + 1):
@@ -94,6 +97,7 @@ def predict_persistence(inputs: Inputs) -> dict[str, np.ndarray]:
 def test_persistence_and_the_headline_of_rows_three_hours_apart(inputs):
     every = replace(inputs, meta=replace(inputs.meta, every=3))
     outputs = predict_persistence(every)
+    np.testing.assert_array_equal(scoring.forecast_persistence(every.val, every.meta), outputs["val"][:, :, 1])
     for lead in range(1, LEADS + 1):
         row = inputs.val.windows.starts + LOOKBACK - 1 + lead - 8 * -(-lead // 8)  # eight rows a day
         assert (outputs["val"][:, lead - 1, 1] == inputs.rows[row, 1]).all()
@@ -260,6 +264,57 @@ def save_model(inputs, folder, module, options) -> np.ndarray:
 
     model.save(folder / f"{module.__name__.split('.')[-1]}.keras")
     return result
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [(module, {}) for module in (persistence, damped_persistence, climatology, ridge)]
+    + [
+        pytest.param(module, options, marks=pytest.mark.slow)
+        for module, options in ((station_mlp, MLP), (station_gru, GRU))
+    ],
+    ids=lambda value: value.__name__.split(".")[-1] if hasattr(value, "__name__") else "",
+)
+def test_the_onnx_file_gives_the_forecasts_of_the_keras_file(inputs, tmp_path, module, options):
+    """On every lead, for every size of a batch; and its bytes are those of the next conversion."""
+    members = [module.build(inputs, **options) for _ in range(2 if options else 1)]
+    model, _ = training.finish_model("demo", members, inputs, SCHEDULE)
+    model.save(tmp_path / "model.keras")
+    for name in ("first.onnx", "second.onnx"):
+        exporting.convert_model(tmp_path / "model.keras", tmp_path / name)
+    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
+    session = onnxruntime.InferenceSession(tmp_path / "first.onnx")
+    assert [value.name for value in session.get_inputs()] == ["window"]
+    assert [value.name for value in session.get_outputs()] == ["quantiles"]
+    windows = inputs.val.windows[:]
+    expected = predict_in_batches(model, inputs, inputs.val)
+    for size in (1, 7, len(windows)):
+        (outputs,) = session.run(None, {"window": windows[:size]})
+        np.testing.assert_allclose(outputs, expected[:size], rtol=0, atol=1e-4)
+
+
+def test_an_onnx_file_has_the_names_of_all_inputs(tmp_path):
+    past, ahead = keras.Input((24, 5), name="past"), keras.Input((6, 2), name="ahead")
+    normalized = keras.layers.Normalization(mean=[1.0] * 5, variance=[2.0] * 5)(past)
+    features = keras.layers.Concatenate()([keras.layers.Flatten()(part) for part in (normalized, ahead)])
+    model = keras.Model({"past": past, "ahead": ahead}, keras.layers.Dense(6)(features))
+    model.save(tmp_path / "model.keras")
+    exporting.convert_model(tmp_path / "model.keras", tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    random = np.random.default_rng(0)
+    arrays = {
+        name: random.normal(size=(4, *size)).astype("f4") for name, size in (("past", (24, 5)), ("ahead", (6, 2)))
+    }
+    (outputs,) = session.run(None, arrays)
+    np.testing.assert_allclose(outputs, model(arrays), atol=1e-5)
+
+
+def test_a_model_that_cannot_be_exported_is_refused_in_one_sentence(tmp_path, root):
+    (tmp_path / "model.keras").write_bytes(b"cut off")
+    with pytest.raises(
+        UserError, match=r"^model\.onnx: this model cannot be converted to ONNX \(.*\); build it [^\n]*$"
+    ):
+        exporting.export_model(tmp_path / "model.keras", tmp_path / "model.onnx")
 
 
 def test_pieces_are_the_part_of_every_bin_that_a_value_is_above(inputs):

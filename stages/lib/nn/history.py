@@ -36,6 +36,12 @@ def write_history(directory: Path, histories: list[list[dict]], columns: list[st
         writer.writerows(rows)
 
 
+def read_parameters(directory: Path, stage: str) -> int:
+    """Return the number of weights that model.json declares; raise UserError if it is missing or damaged."""
+    with open_input(directory / "model.json", stage) as path:
+        return int(json.loads(path.read_text(encoding="utf-8"))["parameters"])
+
+
 def read_history(directory: Path, stage: str) -> list[dict[str, float]]:
     """Return the rows of history.csv.
 
@@ -43,7 +49,7 @@ def read_history(directory: Path, stage: str) -> list[dict[str, float]]:
     is the DVC stage that makes them.
     """
     with open_input(directory / "model.json", stage) as path:
-        description = json.loads(path.read_text())
+        description = json.loads(path.read_text(encoding="utf-8"))
         expected_epochs = list(range(1, description["epochs"] + 1)) * description["members"]
     with open_input(directory / "history.csv", stage) as path:
         text = path.read_text(encoding="utf-8")

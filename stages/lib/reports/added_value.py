@@ -85,14 +85,14 @@ def format_importance(models: dict[str, str], label: str, unit: str) -> str:
     rows = []
     for name, model in models.items():
         for _, row in read_evaluation_table(model, "importance").iterrows():
-            increase = row["mae_shuffled"] - row["mae"]
+            increase = row["mae_swapped"] - row["mae"]
             rows.append(
                 {
                     "inputs": name,
                     "model": model,
                     "record": row["record"],
                     f"val MAE {label}, {unit}": f"{row['mae']:.3f}",
-                    "with the values of another week": f"{row['mae_shuffled']:.3f}",
+                    "with the values of another week": f"{row['mae_swapped']:.3f}",
                     "increase": f"{increase:.3f}",
                 }
             )

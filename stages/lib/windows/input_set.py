@@ -80,9 +80,9 @@ class Windows:
         """Return what was known at the last entry of each window: (windows, leads, columns)."""
         return self.ahead[self.starts[index] + self.time - 1]
 
-    def get_inputs(self, index: int | slice | np.ndarray) -> list[np.ndarray]:
-        """Return the inputs of a model for the windows at `index`: their entries and, if there is one, `ahead`."""
-        return [self[index]] if self.ahead is None else [self[index], self.get_ahead(index)]
+    def get_inputs(self, index: slice | np.ndarray) -> dict[str, np.ndarray]:
+        """Return the inputs of a station's model for the windows at `index`, by name."""
+        return {"past": self[index]} | ({} if self.ahead is None else {"ahead": self.get_ahead(index)})
 
     def select(self, index: slice | np.ndarray) -> "Windows":
         """Return the windows at `index`."""

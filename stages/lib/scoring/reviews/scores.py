@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from stages.lib.nn.batches import make_predictor  # noqa: F401, called by `evaluate`
+from stages.lib.nn.batches import load_predictor  # noqa: F401, called by `evaluate`
 from stages.lib.windows.input_set import Inputs
 
 
@@ -23,7 +23,7 @@ def score_reviews(inputs: Inputs, outputs: dict[str, np.ndarray], logits: bool) 
 
 
 def score_outputs(
-    outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
+    outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any], predict: Any
 ) -> tuple[dict[str, Any], dict[str, dict]]:
     """Return the metrics, and the columns of the table `forecast`: labels and outputs of the test reviews.
 

@@ -1,86 +1,80 @@
-"""Batch-invariant prediction for the station's models.
+"""Forecasts from model.onnx, the file that a station's model is shipped as.
 
-The forecast for a window does not depend on which other windows share its batch, so that `predict` and `evaluate`
-agree bit for bit.
+Nothing here imports TensorFlow. The forecast for a window does not depend on which other windows share its batch,
+so that `predict` and `evaluate` agree bit for bit.
 """
 
+import hashlib
 import json
-import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
-from stages.lib.nn.environment import keras
+from stages.lib.errors import UserError
+from stages.lib.files import open_input
 from stages.lib.windows.input_set import Inputs, Split
 
-BATCH_SIZE = 256  # windows; batches of another size may be rounded differently
+BATCH_SIZE = 128  # windows; batches of another size may be rounded differently
 
 
-def predict_windows(model: keras.Model, arrays: list[np.ndarray]) -> np.ndarray:
-    """Return the outputs of `model` for windows: (n, leads, 3) float32.
+def load_session(name: str, threads: int) -> onnxruntime.InferenceSession:
+    """Load model.onnx of the station's model `name`, to run on `threads` CPU threads.
 
-    `arrays` are its inputs: (n, lookback, columns) and, with weather models, (n, leads, ahead columns). Every batch
-    has BATCH_SIZE windows; the last one is padded with copies of its first window.
+    Raises UserError if there is no such file, or if it is not the file that model.json was written with.
     """
-    return run_in_batches(
-        compile_prediction(model), len(arrays[0]), lambda index: [array[index] for array in arrays]
-    )
+    directory, stage = Path("data/models/station", name), f"train@{name}"
+    with open_input(directory / "model.onnx", stage) as path:
+        content = path.read_bytes()
+    with open_input(directory / "model.json", stage) as description:
+        expected = json.loads(description.read_text(encoding="utf-8"))["onnx_sha256"]
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise UserError(
+            f"{path}: expected the file that {description} was written with, found a damaged one or another model; "
+            f"make both again with `dvc repro -f {stage}`"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors only
+    with open_input(path, stage):
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def run_in_batches(
-    predict_batch: Callable[[Any], Any], count: int, get_batch: Callable[[slice], list[np.ndarray]]
+def predict_windows(
+    session: onnxruntime.InferenceSession, count: int, get_inputs: Callable[[slice], dict[str, np.ndarray]]
 ) -> np.ndarray:
-    """Return what `predict_batch`, made by `compile_prediction`, gives for `count` windows.
+    """Return the quantiles (count, leads, 3), float32, that the model of `session` forecasts.
 
-    `get_batch` returns the inputs for a slice of them; see `predict_windows`.
+    `get_inputs` returns the model's inputs for a slice of the `count` windows, as `Windows.get_inputs` does. Every
+    batch has BATCH_SIZE windows; the last one is padded with copies of its first window.
     """
     outputs = []
     for start in range(0, count, BATCH_SIZE):
-        batch = [np.ascontiguousarray(array) for array in get_batch(slice(start, start + BATCH_SIZE))]
-        padding = BATCH_SIZE - len(batch[0])
-        padded = [np.concatenate([array, np.repeat(array[:1], padding, axis=0)]) for array in batch]
-        output = predict_batch(padded if len(padded) > 1 else padded[0])
-        outputs.append(np.asarray(output)[: BATCH_SIZE - padding])
+        inputs = get_inputs(slice(start, start + BATCH_SIZE))
+        batch = {name: pad_batch(values) for name, values in inputs.items()}
+        outputs.append(session.run(None, batch)[0][: count - start])
     return np.concatenate(outputs)
 
 
-def compile_prediction(model: keras.Model) -> Callable[[Any], Any]:
-    """Return a function that runs `model` on a batch.
+def pad_batch(values: np.ndarray) -> np.ndarray:
+    """Append copies of the first of `values` (n, ...) up to BATCH_SIZE."""
+    return np.concatenate([values, np.repeat(values[:1], BATCH_SIZE - len(values), axis=0)])
 
-    It does without XLA, whose compilation takes seconds and saves less. On TensorFlow, members of the same
-    architecture share one traced graph, which takes their weights as arguments: tracing five members separately
-    takes a second, ten times as long as a batch.
+
+def load_predictor(name: str, inputs: Inputs, schedule: dict[str, Any]) -> Callable[[Split], np.ndarray]:
+    """Load the model `name`; return a function from a split to its forecasts, in order: (n, leads, 3) float32.
+
+    Raises UserError if the model was trained for windows of another shape.
     """
-    tensorflow = keras.backend.backend() == "tensorflow"
-    members = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    if not tensorflow or len(members) < 2 or len(set(map(describe_architecture, members))) > 1:
-        model.compile(jit_compile=False if tensorflow else "auto")
-        return model.predict_on_batch
-    import tensorflow as tf
-
-    first = members[0]
-
-    @tf.function(autograph=False)
-    def call_shared(values: list[Any], windows: Any) -> Any:
-        with keras.StatelessScope(state_mapping=zip(first.variables, values, strict=True)):
-            return type(first).call(first, windows, training=False)
-
-    def make_call(member: keras.Model) -> Callable[..., Any]:
-        return lambda windows, training=None, mask=None: call_shared([v.value for v in member.variables], windows)
-
-    for member in members:
-        member.call = make_call(member)
-    return lambda windows: model(windows, training=False)
-
-
-def describe_architecture(member: keras.Model) -> str:
-    """Return the configuration of `member` as JSON, without the numbers in the names of its layers."""
-    config = json.dumps(member.get_config() | {"name": ""})
-    return re.sub(r'_\d+(?=")', "", config)
-
-
-def make_predictor(model: keras.Model, inputs: Inputs) -> Callable[[Split], np.ndarray]:
-    """Return a function from a split to the outputs of `model` for its windows, in order: (n, leads, 3) float32."""
-    predict_batch = compile_prediction(model)
-    return lambda split: run_in_batches(predict_batch, len(split.windows), split.windows.get_inputs)
+    session = load_session(name, schedule["threads"])
+    shapes = {value.name: tuple(value.shape[1:]) for value in session.get_inputs()}
+    expected = {key: values.shape[1:] for key, values in inputs.test.windows.get_inputs(slice(0, 1)).items()}
+    if shapes != expected:
+        raise UserError(
+            f"data/models/station/{name}/model.onnx: expected a model for the windows of "
+            f"data/inputs/{schedule['inputs']}, {expected}, found one for {shapes}; train it again with "
+            f"`dvc repro train@{name}`"
+        )
+    return lambda split: predict_windows(session, len(split.windows), split.windows.get_inputs)

@@ -3,6 +3,7 @@
 The package `scores` computes each score. Means are over windows and, unless a lead is named, over all leads.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import pandas as pd
 import xarray as xr
 from scores.continuous import additive_bias, mae, mse, quantile_score
 
-from stages.lib.scoring.station.prediction import make_predictor
-from stages.lib.tasks.station.quantiles import QUANTILES
-from stages.lib.tasks.station.references import build_persistence, build_ridge
+from stages.lib.scoring.station.importance import assess_importance
+from stages.lib.scoring.station.prediction import load_predictor  # noqa: F401, called by `evaluate`
+from stages.lib.tasks.station.levels import QUANTILES
 from stages.lib.windows.input_set import Inputs, Meta, Split
 
 HEADLINE = 24  # lead in hours
@@ -72,45 +73,59 @@ def skill_by_lead(targets: np.ndarray, median: np.ndarray, reference: np.ndarray
     return 1 - np.append(ratio, np.nanmean(errors) / np.nanmean(reference_errors))
 
 
+def forecast_persistence(split: Split, meta: Meta) -> np.ndarray:
+    """Return the persistence forecast, the latest value at the hour of the day of each lead: (n, leads).
+
+    Where the window has none, it is the last value; NaN where the window has no value at all. It equals the median
+    of the model `persistence`; as in all scores, no model is needed for it.
+    """
+    rows_per_day = round(24 / meta.every)
+    leads = np.arange(1, meta.leads + 1)
+    rows = meta.time - 1 + leads - rows_per_day * -(-leads // rows_per_day)
+    values, first = split.windows.rows[:, meta.target], split.windows.starts[:, None]
+    latest = values[first + rows]
+    for _ in range(rows_per_day, meta.time, rows_per_day):  # where it is missing, the same hour of the days before
+        rows = rows - rows_per_day
+        latest = np.where(np.isnan(latest) & (rows >= 0), values[first + np.maximum(rows, 0)], latest)
+    measured = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), -1))
+    last = measured[first + meta.time - 1]
+    return np.where(np.isnan(latest) & (last >= first), values[last], latest)
+
+
 def score_outputs(
-    outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any]
+    outputs: dict[str, np.ndarray],
+    inputs: Inputs,
+    schedule: dict[str, Any],
+    predict: Callable[[Split], np.ndarray],
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Return the metrics, and the tables of the test forecasts and their scores.
 
     `outputs` maps "val" and "test" to quantiles (n, leads, 3). The metrics are at the headline lead (suffix `_24h`)
     and over all leads. The tables are `forecast`, with one row per origin and lead; the mean scores `by_lead`; and
-    those at the headline lead `by_month` and `by_hour` of the valid time.
+    those at the headline lead `by_month` and `by_hour` of the valid time; and, if the model reads other records
+    than the station's, their `importance`. `predict` is the model.
     """
     every, unit, test = inputs.meta.every, inputs.meta.unit, inputs.test
     lead = get_headline_lead(inputs.meta)
     position = lead // every - 1
     lead_suffix = f"_{lead:g}h"
-    references = {"": build_persistence(inputs), "_vs_ridge": build_ridge(inputs)}
-    predictors = {suffix: make_predictor(model, inputs) for suffix, model in references.items()}
     skill = {
-        (name, suffix): skill_by_lead(
-            getattr(inputs, name).targets,
-            outputs[name][:, :, 1],
-            predict(getattr(inputs, name))[:, :, 1],
-        )
-        for name in ("val", "test")
-        for suffix, predict in predictors.items()
+        name: skill_by_lead(split.targets, outputs[name][:, :, 1], forecast_persistence(split, inputs.meta))
+        for name, split in (("val", inputs.val), ("test", test))
     }
     frame = score_each_forecast(test.targets, outputs["test"], test, every)
     at_headline = frame[frame["lead"] == lead]
     val_error = np.abs(inputs.val.targets - outputs["val"][:, :, 1])[:, position]
     metrics = {
         f"val_mae_{unit}{lead_suffix}": float(np.nanmean(val_error)),
-        f"val_skill{lead_suffix}": skill["val", ""][position],
+        f"val_skill{lead_suffix}": skill["val"][position],
     }
     for suffix, scores, index in ((lead_suffix, at_headline, position), ("", frame, -1)):
         means = average_scores(scores.groupby(np.zeros(len(scores)))).iloc[0]
         metrics |= {f"test_{key}_{unit}{suffix}": means[key] for key in ("mae", "rmse", "bias", "pinball", "width")}
         metrics[f"test_coverage{suffix}"] = means["coverage"]
-        metrics |= {f"test_skill{key}{suffix}": skill["test", key][index] for key in references}
-    by_lead = average_scores(frame.groupby("lead")).assign(
-        skill=skill["test", ""][:-1], skill_vs_ridge=skill["test", "_vs_ridge"][:-1]
-    )
+        metrics[f"test_skill{suffix}"] = skill["test"][index]
+    by_lead = average_scores(frame.groupby("lead")).assign(skill=skill["test"][:-1])
     valid = at_headline["valid"].dt
     tables = {
         "forecast": tabulate_forecasts(outputs["test"], test, every),
@@ -118,6 +133,9 @@ def score_outputs(
         "by_month": average_scores(at_headline.groupby(valid.month.rename("month"))).reset_index(),
         "by_hour": average_scores(at_headline.groupby(valid.hour.rename("hour"))).reset_index(),
     }
+    importance = assess_importance(predict, outputs["val"], inputs, position)
+    if len(importance):
+        tables["importance"] = importance
     return {key: float(value) for key, value in metrics.items()}, tables
 
 

@@ -8,6 +8,8 @@ from stages.lib.nn.compiling import choose_jit_compile, compile_learner, count_s
 from stages.lib.nn.environment import get_device
 from stages.lib.windows.input_set import Inputs
 
+EXPORTS_ONNX = False  # whether `train` writes model.onnx beside model.keras
+
 
 def compile_for_training(
     learner: keras.Model, model: keras.Model, inputs: Inputs, schedule: dict[str, Any]

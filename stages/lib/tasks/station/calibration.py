@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from stages.lib.tasks.station.quantiles import QUANTILES
+from stages.lib.tasks.station.levels import QUANTILES
 
 SMOOTHING_PASSES = 2
 

@@ -10,9 +10,9 @@ import numpy as np
 from keras import layers, ops
 
 from stages.lib.tasks.station.features import Window, base_forecast, make_model, sample_features, subsample
+from stages.lib.tasks.station.levels import QUANTILES
 from stages.lib.windows.input_set import Inputs
 
-QUANTILES = (0.1, 0.5, 0.9)
 OUTER = 0.3  # weight of the outer quantiles in the loss
 
 

@@ -15,12 +15,14 @@ from stages.lib.tasks.station.calibration import (
     smooth_widths,
 )
 from stages.lib.tasks.station.features import make_model, make_window, subsample
-from stages.lib.tasks.station.quantiles import QUANTILES, make_pinball_loss
+from stages.lib.tasks.station.levels import QUANTILES
+from stages.lib.tasks.station.quantiles import make_pinball_loss
 from stages.lib.tasks.station.references import build_persistence
 from stages.lib.windows.input_set import Inputs
 
 WARMUP = 100  # steps over which the learning rate rises
 FLOOR = 0.2  # final fraction of the learning rate; above 0, so that the weights to average still differ
+EXPORTS_ONNX = True  # whether `train` writes model.onnx beside model.keras
 
 
 def compile_for_training(
