@@ -1,8 +1,9 @@
 """Check that a change of params.yaml reruns only `check` and the stages that depend on it.
 
 A changed input set reruns its own stage, its models, their reports and the index. A record that is added or changed
-reruns its own stages. The check runs in demo/ and derives the expected stages from demo/params.yaml, so that it
-survives changes of models and input sets.
+reruns its own stages; if the cleaned records differ, also `clock`, which depends on all of them, but no training.
+The check runs in demo/ and derives the expected stages from demo/params.yaml, so that it survives changes of models
+and input sets.
 """
 
 import re
@@ -50,6 +51,8 @@ def restore_demo() -> None:
     """Restore the committed settings and results of demo/."""
     git("checkout", "--quiet", "--", "params.yaml", "dvc.lock", "metrics")
     shutil.rmtree(DEMO / "data/records" / SECOND, ignore_errors=True)
+    for path in (DEMO / "data/clean").glob(f"{SECOND}.*"):
+        path.unlink()
     # dvc.yaml only, because the folds of the backtest may not have run yet and are then in no cache.
     subprocess.run([DVC, "checkout", "--quiet", "dvc.yaml"], cwd=DEMO, check=True)
 
@@ -64,7 +67,8 @@ def main() -> None:
     longer = {"inputs": {name: {"lookback": window["lookback"] + window["step"]}}}
     try:
         added = {"records": {SECOND: record}}
-        compare_rerun_stages("another record", added, record_stages | {f"download@{SECOND}"})
+        clock_stages = {f"clock@{name}" for name in params["clock"]}
+        compare_rerun_stages("another record", added, record_stages | clock_stages | {f"download@{SECOND}"})
         sentinels = {"records": {SECOND: {"sentinels": [*record["sentinels"], -8888]}}}
         compare_rerun_stages(f"another sentinel of records.{SECOND}", sentinels, record_stages)
         restore_demo()

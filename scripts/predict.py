@@ -18,6 +18,7 @@ from stages.lib.files import check_is_file, open_input, resolve_path
 from stages.lib.params import get_param
 from stages.lib.reports.prediction import format_screen, summarize_forecast, write_forecast
 from stages.lib.scoring.station.prediction import load_session, predict_windows
+from stages.lib.settings.base import suggest_name
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.training import read_schedule
 from stages.lib.weather.latest import Description, Latest, read_latest_window, warn_about_age
@@ -40,8 +41,9 @@ def predict(
     ] = "",
 ) -> None:
     """Forecast the next hours from the last complete hour of the station's file, with 80 % prediction intervals."""
+    named_files = [split_name(text) for text in files]
     descriptions = {name: read_description(name) for name in ([check_model(model)] if model else list_evaluated())}
-    paths = name_files(files, {description["record"] for description in descriptions.values()})
+    paths = name_files(named_files, {description["record"] for description in descriptions.values()})
     name = choose_model(descriptions, paths)
     choice = (
         "as asked" if model else "the best on validation" + ("" if len(paths) == 1 else " whose files are given")
@@ -63,39 +65,61 @@ def predict(
     print(f"\nWritten to {folder}: forecast.csv, forecast.json and, to look at, {folder / 'forecast.html'}")
 
 
-def name_files(files: Sequence[str], stations: set[str]) -> dict[str, Path]:
+def split_name(text: str) -> tuple[str, Path]:
+    """Return the record, or "" if it is not named, and the path in `text`, which is FILE or NAME=FILE.
+
+    Raises UserError where there is no such file or record.
+    """
+    records, (name, separator, file) = get_param("records"), text.partition("=")
+    if not separator or name not in records:
+        path = resolve_path(text)
+        if separator and "/" not in name and not path.exists():
+            raise UserError(f"{text}: expected a name in records, found {name}{suggest_name(name, records)}")
+        check_is_file(path)
+        return "", path
+    path = resolve_path(file)
+    check_is_file(path)
+    return name, path
+
+
+def name_files(files: Sequence[tuple[str, Path]], stations: set[str]) -> dict[str, Path]:
     """Return the file of each record; the one without a name is that of the station.
 
-    Raises UserError where a file is missing, where two are of one record, or where there are several `stations` to
+    Raises UserError where none is of a station or two are of one record, or where there are several `stations` to
     forecast and a file does not say which it is of.
     """
-    records, paths = get_param("records"), dict[str, Path]()
-    for text in files:
-        name, separator, file = text.partition("=")
-        if not separator or name not in records:
-            name, file = "", text
-            if len(stations) > 1:
-                names = ", ".join(sorted(stations))
-                raise UserError(f"{text}: expected NAME=FILE, as the models are of several stations, {names}")
-            (name,) = stations
-        if name in paths:
+    paths = dict[str, Path]()
+    for name, path in files:
+        if not name and len(stations) > 1:
+            names = ", ".join(sorted(stations))
+            raise UserError(f"{path}: expected NAME=FILE, as the models are of several stations, {names}")
+        record = name or next(iter(stations))
+        if record in paths:
             raise UserError(
-                f"{text}: expected one file of {name}, found a second; name the files of other records, as in "
-                f"NAME={text}"
+                f"{path}: expected one file of {record}, found a second; name the files of other records, as in "
+                f"NAME={path}"
             )
-        paths[name] = resolve_path(file)
-        check_is_file(paths[name])
+        paths[record] = path
     if not stations & paths.keys():
         raise UserError(f"expected the file of a station, {' or '.join(sorted(stations))}: ./run predict FILE")
     return paths
 
 
 def choose_model(descriptions: dict[str, Description], paths: dict[str, Path]) -> str:
-    """Return the model with the lowest validation MAE at the headline lead whose files are all in `paths`."""
-    needed = {name: Clock(**description["clock"]).records for name, description in descriptions.items()}
+    """Return the model with the lowest validation MAE at the headline lead whose files are all in `paths`.
+
+    It is a model of the first record in `paths` that has one. Raises UserError if none has all of its files.
+    """
+    stations = {description["record"] for description in descriptions.values()}
+    station = next(record for record in paths if record in stations)
+    needed = {
+        name: Clock(**description["clock"]).records
+        for name, description in descriptions.items()
+        if description["record"] == station
+    }
     candidates = [name for name, records in needed.items() if set(records) <= paths.keys()]
     if not candidates:
-        name, records = next(iter(needed.items()))
+        name, records = min(needed.items(), key=lambda item: len(set(item[1]) - paths.keys()))
         missing = [record for record in records if record not in paths]
         raise UserError(
             f"{name}: expected files of {', '.join(records)}, found none of {' and '.join(missing)}; add "
@@ -154,7 +178,8 @@ def read_description(name: str) -> Description:
     """Return model.json of the station model `name`; raise UserError if it does not fit params.yaml."""
     with open_input(f"data/models/station/{name}/model.json", f"train@{name}") as path:
         description = json.loads(path.read_text(encoding="utf-8"))
-        record = description["record"]  # here, where a file without it is refused in one sentence
+        # Here, where a file without them is refused in one sentence.
+        record, _ = description["record"], Clock(**description["clock"])
     target = get_param("records", record, "target")
     if description["target"] != target:
         raise UserError(

@@ -33,10 +33,10 @@ PARAMS = {
     "training": {"batch_size": 4, "learning_rate": 0.01, "max_epochs": None, "seed": 1, "threads": 1},
     "tasks": {"forecast": {"loss": "mae", "metric": "mae", "monitor": "val_loss", "steps_per_epoch": 3}},
     "models": {
-        "naive": {"task": "forecast", "inputs": "tiny", "epochs": 0},
-        "dense": {"task": "forecast", "inputs": "tiny", "epochs": 2, "units": 3},
+        "naive": {"architecture": "naive", "task": "forecast", "inputs": "tiny", "epochs": 0},
+        "dense": {"architecture": "dense", "task": "forecast", "inputs": "tiny", "epochs": 2, "units": 3},
         "gru_dropout": {
-            **{"task": "forecast", "inputs": "tiny", "epochs": 3, "units": 3},
+            **{"architecture": "gru_dropout", "task": "forecast", "inputs": "tiny", "epochs": 3, "units": 3},
             **{"dropout": 0.3, "recurrent_dropout": 0.3},
         },
     },

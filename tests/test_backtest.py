@@ -23,9 +23,10 @@ PARAMS = {
     "training": {"batch_size": 64, "learning_rate": 0.01, "max_epochs": 2, "seed": 1, "threads": 1},
     "tasks": {"station": {"loss": "pinball", "metric": "pinball", "monitor": "val_loss"}},
     "models": {
-        "ridge": {"task": "station", "inputs": "station", "epochs": 0},
+        "ridge": {"architecture": "ridge", "task": "station", "inputs": "station", "epochs": 0},
         "station_mlp": {
-            **{"task": "station", "inputs": "station", "epochs": 2, "members": 5},
+            **{"architecture": "station_mlp", "task": "station", "inputs": "station"},
+            **{"epochs": 2, "members": 5},
             **{"units": 3, "noise": 0.1, "dropout": 0.1},
         },
     },

@@ -38,11 +38,18 @@ VALID = {
         "station": {"loss": "pinball", "metric": "pinball", "monitor": "val_loss"},
     },
     "models": {
-        "naive": {"task": "forecast", "inputs": "hourly", "epochs": 0},
-        "flat": {"task": "forecast", "inputs": "hourly", "epochs": 2, "units": 3},
-        "free": {"task": "reviews", "inputs": "words", "epochs": 2, "units": 3, "anything": [1]},
-        "persistence": {"task": "station", "inputs": "station", "epochs": 0},
-        "ridge": {"task": "station", "inputs": "station", "epochs": 0},
+        "naive": {"architecture": "naive", "task": "forecast", "inputs": "hourly", "epochs": 0},
+        "flat": {"architecture": "flat", "task": "forecast", "inputs": "hourly", "epochs": 2, "units": 3},
+        "free": {
+            "architecture": "free",
+            "task": "reviews",
+            "inputs": "words",
+            "epochs": 2,
+            "units": 3,
+            "anything": [1],
+        },
+        "persistence": {"architecture": "persistence", "task": "station", "inputs": "station", "epochs": 0},
+        "ridge": {"architecture": "ridge", "task": "station", "inputs": "station", "epochs": 0},
     },
     "backtest": {
         **{"inputs": "station", "models": ["persistence", "ridge"], "folds": ["2012-01-01", "2012-07-01"]},
@@ -101,6 +108,14 @@ def test_no_library_that_is_slow_to_import_is_taken(root):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+LINE = {"architecture": "naive", "task": "forecast", "inputs": "hourly", "epochs": 0}
+MEASURED = VALID["records"]["jena"]
+FORECASTS = MEASURED | {"issued": 24}
+RUNS = MEASURED | {"issued": "run", "target": None}
+RECORDS = {"jena": MEASURED, "kassel": MEASURED, "icon": FORECASTS, "runs": RUNS}
+REGION = VALID["clock"]["station"] | {"neighbours": ["kassel"]}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -108,17 +123,19 @@ def test_no_library_that_is_slow_to_import_is_taken(root):
         [("records", "second", VALID["records"]["jena"])],
         [("records", "second", VALID["records"]["jena"]), ("clock", "station", "record", "second")],
         [("models", "flat", REMOVED)],
-        [("models", "borrowed", {"task": "forecast", "inputs": "hourly", "epochs": 0, "anything": 1})],
+        [("models", "borrowed", LINE | {"architecture": "borrowed", "anything": 1})],
+        [("models", "second", LINE | {"architecture": "flat", "units": 5})],
         [("training", "learning_rate", 1)],
         [("tasks", "reviews", "learning_rate", 1)],
+        [("models", "same", VALID["models"]["ridge"]), ("backtest", "models", ["persistence", "same"])],
+        [("records", RECORDS), ("clock", "region", REGION)],
+        [("records", RECORDS), ("clock", "region", REGION | {"ahead": ["icon", "runs"]})],
+        [("records", RECORDS), ("clock", "region", REGION | {"ahead": [["icon", "runs"]], "every": 24})],
     ],
 )
 def test_what_is_right_passes(project, changes):
     project(*changes)
     assert Path("data/checked").read_text() == "params.yaml is valid\n"
-
-
-LINE = {"task": "forecast", "inputs": "hourly", "epochs": 0}
 
 
 @pytest.mark.parametrize(
@@ -148,9 +165,20 @@ LINE = {"task": "forecast", "inputs": "hourly", "epochs": 0}
         (("models", "flat", "epocs", 5), "no such setting, nor an argument of build in stages/model"),
         (("models", "naive", "units", 5), "no such setting, nor an argument of build in stages/mod"),
         (("models", "flat", "dropout", 1.5), "expected a number from 0 to below 1, found 1.5\n"),
-        (("models", "flatt", LINE), "expected a file stages/models/flatt.py, found none; did you mean flat"),
+        (
+            ("models", "flat", "architecture", REMOVED),
+            "expected a name of letters, digits, _ and -, found nothing; ad",
+        ),
+        (
+            ("models", "flat", "architecture", "flatt"),
+            "expected a file stages/models/flatt.py, found none; did you me",
+        ),
+        (("models", "flat", "architecture", 5), "expected a name of letters, digits, _ and -, found 5"),
         (("models", "flat", 5), "expected a line of settings, found 5"),
-        (("backtest", "models", ["persistence"]), "expected the references among them, found no ridge"),
+        (
+            ("backtest", "models", ["persistence"]),
+            "expected the references among them, found none of the architecture ridge",
+        ),
         (
             ("backtest", "models", ["persistence", "ridge", "flat"]),
             "expected models of the task station with the inputs station, found flat",
@@ -183,6 +211,42 @@ def test_a_mistake_is_named_where_it_is_one(project, change, expected):
     check_message(project, change, expected)
 
 
+MEASUREMENTS = "expected a record of measurements, found icon, which has `issued`; name it in clock's `ahead`"
+FIRST_LEAD = "expected forecasts that reach the first lead, 6 hours, found 3 hours in records.soon.issued"
+FORECAST = "expected records of forecasts, found kassel, whose rows are measured; set records.kassel.issued"
+ONCE = "expected each record once among record, neighbours and ahead, found {} again"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),  # what is wrong with the records of an input set
+    [
+        ({"neighbours": ["kasel"]}, ".neighbours: expected a name in records, found kasel; did you mean kassel?"),
+        ({"neighbours": ["other"]}, ".neighbours: expected a name in records, found other; expected one of jena, "),
+        ({"ahead": [["icon", "ikon"]]}, ".ahead: expected a name in records, found ikon; did you mean icon?"),
+        ({"neighbours": ["kassel", "icon"]}, f".neighbours: {MEASUREMENTS}"),
+        ({"record": "icon"}, f".record: {MEASUREMENTS}"),
+        ({"neighbours": [], "ahead": ["icon", "kassel"]}, f".ahead: {FORECAST}"),
+        ({"neighbours": [], "ahead": [["icon", "kassel"]]}, f".ahead: {FORECAST}"),
+        ({"every": 6, "ahead": ["soon"]}, f".ahead: {FIRST_LEAD}"),
+        ({"neighbours": ["jena"]}, f": {ONCE.format('jena')}"),
+        ({"ahead": ["icon", ["runs", "icon"]]}, f": {ONCE.format('icon')}"),
+        ({"neighbours": ["kassel", "kassel"]}, f": {ONCE.format('kassel')}"),
+    ],
+)
+def test_a_record_that_does_not_fit_an_input_set_is_named(project, line, expected):
+    records = RECORDS | {"soon": FORECASTS | {"issued": 3}}
+    with pytest.raises(UserError) as raised:
+        project(("records", records), ("clock", "region", REGION | line))
+    assert str(raised.value).startswith(f"params.yaml: clock.region{expected}")
+    assert "\n" not in str(raised.value)
+
+
+def test_the_notebooks_take_no_record_of_forecasts(project):
+    with pytest.raises(UserError) as raised:
+        project(("records", RECORDS), ("split", "record", "icon"))
+    assert str(raised.value) == f"params.yaml: split.record: {MEASUREMENTS}"
+
+
 def check_message(project, change, expected):
     """Assert that `check` refuses params.yaml with this change, and that its message starts as expected."""
     with pytest.raises(UserError) as raised:
@@ -193,11 +257,11 @@ def check_message(project, change, expected):
 
 def test_an_architecture_without_a_signature(project):
     with pytest.raises(UserError, match=r"^stages/models/torn\.py, line 1: "):
-        project(("models", "torn", LINE))
+        project(("models", "any", LINE | {"architecture": "torn"}))
     with pytest.raises(
         UserError, match=r"^stages/models/empty\.py: expected a function build\(inputs, \.\.\.\), found none"
     ):
-        project(("models", "empty", LINE))
+        project(("models", "any", LINE | {"architecture": "empty"}))
 
 
 def test_all_mistakes_are_listed_once(project):

@@ -19,8 +19,9 @@ from stages import clean as stage
 from stages.lib.errors import UserError
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.records import Sensors
-from stages.lib.weather.cleaning import clean_record
+from stages.lib.weather.cleaning import clean_forecasts, clean_record
 from stages.lib.weather.gaps import find_short_gaps, interpolate_short_gaps
+from stages.lib.weather.record import ISSUE_TIME
 
 START = datetime(2009, 1, 1)
 CHECKS = {
@@ -170,11 +171,21 @@ def test_steps_are_counted_up_to_ten_minutes_and_stay(minutes, steps):
     assert result["T (degC)"].tolist()[:4] == [1, 4, 1, 4.5]
 
 
-def test_a_stuck_sensor_is_counted_beyond_its_hours_and_stays():
-    stuck = [5, 7, 7, 7, 5, 8, 8, 8, 8, 5, -9999, -9999, -9999, -9999, -9999]
-    result, report = run_clean(make_record(make_times(60, len(stuck)), T=stuck))
-    assert report["columns"]["T (degC)"]["stuck"] == 4  # 8 for three hours; 7 for just two
-    assert result["T (degC)"].notna().sum() == 10
+@pytest.mark.parametrize(
+    ("minutes", "runs", "stuck"),
+    [
+        (60, [5, 6], 6),  # four hours are more than two, but five rows may agree by chance
+        (20, [7, 8], 8),  # the seven rows last two hours and no more
+        (10, [13, 14], 14),
+        (240, [2, 6, 2, 7], 13),
+    ],
+)
+def test_a_stuck_sensor_is_counted_beyond_its_hours_and_rows_and_stays(minutes, runs, stuck):
+    values = [value for number, length in enumerate(runs) for value in [number] * length]
+    values += [-9999] * 15  # nothing measured is not stuck
+    result, report = run_clean(make_record(make_times(minutes, len(values)), T=values))
+    assert report["columns"]["T (degC)"]["stuck"] == stuck
+    assert result["T (degC)"].notna().sum() == sum(runs)
 
 
 def test_another_unit_is_an_error_that_names_the_column():
@@ -248,7 +259,129 @@ def test_long_gaps_stay_whole_where_pandas_would_fill_their_first_hours():
     assert values["T"].interpolate(limit=2).notna().sum() > filled.notna().sum()  # the trap
 
 
+# --- Forecasts ---------------------------------------------------------------------------------------
+
+
+def run_clean_forecasts(table, issued, target="T (degC)", wind=None, **changes):
+    sensors = {"target": target, "sentinels": [-9999], "wind": wind, "issued": issued}
+    settings, sensors = make_settings(**changes), Sensors.model_validate(sensors)
+    return clean_forecasts(table, settings, sensors, "a record", "records.icon")
+
+
+def make_forecasts(rows):
+    """Return a record of forecasts as `parse` leaves it, of (hour valid at, hours before that, T, rh) rows."""
+    valid = np.array([START + timedelta(hours=hour) for hour, *_ in rows], "M8[s]")
+    issued = [
+        (START + timedelta(hours=hour - lead) - datetime(1970, 1, 1)).total_seconds() for hour, lead, *_ in rows
+    ]
+    table = make_record(valid, T=[T for *_, T, _ in rows], rh=[rh for *_, rh in rows])
+    return {"Date Time": valid, "run": np.array(issued)} | table
+
+
+forecast_rows = st.tuples(st.integers(0, 6), st.integers(0, 9), few_values, few_values)
+
+
+@OPTIONS
+@given(st.lists(forecast_rows, min_size=1, max_size=20), st.sampled_from(["run", 6, 0.5]), st.booleans())
+def test_forecasts_are_those_of_the_description(drawn, issued, has_target):
+    """Each row once, in the order of the valid times and then of the issues, without what is impossible."""
+    rows = sorted(drawn) if issued == "run" else [(hour, issued, T, rh) for hour, _, T, rh in sorted(drawn)]
+    table = make_forecasts(rows)
+    if issued != "run":
+        table.pop("run")
+    rows = list(dict.fromkeys(rows))
+    rows.sort(key=lambda row: (row[0], -row[1]))
+    columns = {"T (degC)": ([row[2] for row in rows], -50, 50, NONE[1])}
+    columns["rh (%)"] = ([row[3] for row in rows], 0, 104, NONE[2])
+    kept = {name: [x for x in values if x not in none] for name, (values, _, _, none) in columns.items()}
+    try:
+        result, report = run_clean_forecasts(table, issued, "T (degC)" if has_target else None)
+    except UserError as error:
+        odd = [bool(x) and not columns[name][1] <= np.median(x) <= columns[name][2] for name, x in kept.items()]
+        nothing = [not any(low <= x <= high for x in kept[name]) for name, (_, low, high, _) in columns.items()]
+        assert (
+            ("found a median of" in str(error) and any(odd))
+            or ("of the target, found none" in str(error) and has_target and nothing[0])
+            or ("values in a column at least, found none" in str(error) and not has_target and all(nothing))
+        )
+        return
+    assert result.index.name == "Date Time" and result.columns[0] == ISSUE_TIME
+    assert result.index.tolist() == [START + timedelta(hours=hour) for hour, *_ in rows]
+    assert result[ISSUE_TIME].tolist() == [START + timedelta(hours=hour - lead) for hour, lead, *_ in rows]
+    for name, (values, low, high, none) in columns.items():
+        expected = [x if x not in none and low <= x <= high else np.nan for x in values]
+        counts = {"sentinels": sum(x in none for x in values), "missing": int(np.isnan(expected).sum())}
+        if name in result:
+            np.testing.assert_array_equal(result[name], expected)
+            assert {key: report["columns"][name][key] for key in counts} == counts
+        else:
+            assert name in report["dropped"] and np.isnan(expected).all()
+    assert (report["rows"], report["forecasts"]) == (len(drawn), len(rows))
+    assert report["issues"] == len({hour - lead for hour, lead, *_ in rows})
+    assert (report["first"], report["last"]) == (result.index[0].isoformat(), result.index[-1].isoformat())
+
+
+def test_the_last_of_two_forecasts_of_one_issue_stays_the_last():
+    """As which of them is right cannot be told, the later row of the file counts."""
+    result, _ = run_clean_forecasts(make_forecasts([(1, 1, 5, 50), (1, 1, 4, 50), (0, 0, 3, 50)]), "run")
+    assert result["T (degC)"].tolist() == [3, 5, 4]
+
+
+def test_forecast_winds_are_vectors_too():
+    record = make_forecasts([(0, 6, 5, 50), (1, 6, 5, 50)]) | {
+        "wv": np.array([2.0, 0]),
+        "wd": np.array([90.0, -9999]),
+    }
+    result, _ = run_clean_forecasts(record, "run", wind=WIND)
+    assert list(result) == [ISSUE_TIME, "T (degC)", "rh (%)", "wv", "wind east (m/s)", "wind north (m/s)"]
+    np.testing.assert_allclose(result["wind east (m/s)"], [-2, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"target": "Tdew"},
+            r"records.icon.target: expected a column of a record, found 'Tdew'; it has 'T \(degC\)', ",
+        ),
+        ({"wind": WIND}, r"records.icon.wind.speed: .* found 'wv'; .* `wind: null`"),
+        (
+            {"target": "rh (%)"},
+            r"column 'rh \(%\)': expected measured values of the target, found none; look at record",
+        ),
+    ],
+)
+def test_forecasts_that_do_not_fit_the_settings(changes, expected):
+    with pytest.raises(UserError, match=expected):
+        run_clean_forecasts(make_forecasts([(0, 6, 5, 0), (1, 6, 5, 0)]), "run", **changes)
+
+
 # --- The stage ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("issued", "target"), [("run", "T (degC)"), (6, None)])
+def test_the_stage_writes_forecasts_and_their_report(root, capsys, issued, target):
+    Path("data/records/icon").mkdir(parents=True)
+    table = make_forecasts([(1, 6, 5, 50), (1, 6, 5, 50), (0, 6, -9999, 50), (2, 6, 70, 50)])
+    if issued == 6:
+        table.pop("run")
+    source = {"source": "a test", "synthetic": False}
+    metadata = {"source": json.dumps(source)}
+    pq.write_table(pa.table(table, metadata=metadata), "data/records/icon/record.parquet")
+    record = {"target": target, "sentinels": [-9999], "issued": issued}
+    settings = {"max_gap": 3, "checks": CHECKS}
+    Path("params.yaml").write_text(json.dumps({"records": {"icon": record}, "clean": settings}))
+    stage.clean("icon")
+    result = pq.read_table("data/clean/icon.parquet")
+    assert result.column_names == ["Date Time", ISSUE_TIME, "T (degC)", "rh (%)"]
+    assert result.schema.types[:2] == [pa.timestamp("ms")] * 2
+    assert result[ISSUE_TIME].to_pylist() == [START + timedelta(hours=hour - 6) for hour in range(3)]
+    np.testing.assert_array_equal(result["T (degC)"], [np.nan, 5, np.nan])
+    assert json.loads(result.schema.metadata[b"source"]) == source
+    assert json.loads(result.schema.metadata[b"target"]) == target
+    assert json.loads(Path("data/clean/icon.json").read_text())["issues"] == 3
+    line = "icon: 3 forecasts in 3 issues, valid from 2009-01-01T00:00:00 to 2009-01-01T02:00:00\n"
+    assert capsys.readouterr().out == line + "sentinels 1 in 'T (degC)'; out of limits 1 in 'T (degC)'\n"
 
 
 def test_the_stage_writes_the_grid_and_its_report(root, capsys):
@@ -262,11 +395,13 @@ def test_the_stage_writes_the_grid_and_its_report(root, capsys):
     settings = {"max_gap": 3, "checks": CHECKS}
     Path("params.yaml").write_text(json.dumps({"records": {"jena": record}, "clean": settings}))
     stage.clean("jena")
-    result = pq.read_table("data/records/jena/clean.parquet")
+    result = pq.read_table("data/clean/jena.parquet")
     assert result.schema.types == [pa.timestamp("ms"), pa.float64()] and result["T (degC)"].null_count == 0
     np.testing.assert_array_equal(result["T (degC)"], [1, 2, np.nan, np.nan, np.nan, np.nan, 4, 5, 6])
     assert json.loads(result.schema.metadata[b"source"]) == source
-    report = json.loads(Path("data/records/jena/clean.json").read_text())
+    assert json.loads(result.schema.metadata[b"target"]) == "T (degC)"
+    assert sorted(path.name for path in Path("data/clean").iterdir()) == ["jena.json", "jena.parquet"]
+    report = json.loads(Path("data/clean/jena.json").read_text())
     assert report["columns"]["T (degC)"]["interpolated"] == 4
     assert "1 gaps of 3 points" in capsys.readouterr().out
 

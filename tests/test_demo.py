@@ -38,6 +38,16 @@ def update_yaml(tmp_path, text, changes):
     return path.read_text()
 
 
+def list_keys(value):
+    """Yield every key of the nested mapping `value`, and the items of its lists."""
+    if isinstance(value, dict):
+        yield from value
+        for inner in value.values():
+            yield from list_keys(inner)
+    elif isinstance(value, list):
+        yield from value
+
+
 @pytest.mark.parametrize(
     ("changes", "before", "after"),
     [
@@ -58,9 +68,13 @@ def test_a_change_touches_its_value_alone(tmp_path, changes, before, after):
 def test_the_demo_changes_only_the_lines_of_its_keys(tmp_path):
     text = (ROOT / "params.yaml").read_text()
     before, after = text.splitlines(), update_yaml(tmp_path, text, demo.SETTINGS).splitlines()
-    changed = {line.split(":")[0].strip() for line in after if line not in before}
+    changed, added = (
+        {line.split(":")[0].strip(" -") for line in lines if line not in others}
+        for lines, others in ((before, after), (after, before))
+    )
     own = {"source", "size", "sha256", "train", "val", "test", "periods", "max_epochs", "forecast", "station"}
-    assert changed <= own | {"models", "folds", "months"}
+    assert changed <= own | {"models", "folds", "months", "https"}  # that of the addresses
+    assert added <= set(list_keys(demo.SETTINGS))
     assert [line for line in before if line.lstrip().startswith("#")] == [
         line for line in after if line.lstrip().startswith("#")
     ]
@@ -111,10 +125,13 @@ PARAMS = demo.SETTINGS | {
     "training": {"batch_size": 128, "learning_rate": 0.001, "max_epochs": 2, "seed": 1, "threads": 1},
     "tasks": {"forecast": {"loss": "mae", "metric": "mae", "monitor": "val_loss", "steps_per_epoch": 50}},
     "models": {
-        "naive": {"task": "forecast", "inputs": "hourly", "epochs": 0},
-        "dense": {"task": "forecast", "inputs": "hourly", "epochs": 20, "units": 32},
-        "gru": {"task": "forecast", "inputs": "hourly", "epochs": 20, "units": 32},
-        "conv1d": {"task": "forecast", "inputs": "hourly", "epochs": 20, "filters": 32, "kernel": 5, "pool": 3},
+        "naive": {"architecture": "naive", "task": "forecast", "inputs": "hourly", "epochs": 0},
+        "dense": {"architecture": "dense", "task": "forecast", "inputs": "hourly", "epochs": 20, "units": 32},
+        "gru": {"architecture": "gru", "task": "forecast", "inputs": "hourly", "epochs": 20, "units": 32},
+        "conv1d": {
+            **{"architecture": "conv1d", "task": "forecast", "inputs": "hourly", "epochs": 20},
+            **{"filters": 32, "kernel": 5, "pool": 3},
+        },
     },
 }
 RUN = """

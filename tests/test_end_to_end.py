@@ -60,13 +60,13 @@ PARAMS = {
         "station": {"loss": "pinball", "metric": "pinball", "monitor": "val_loss"},
     },
     "models": {
-        "dense": {"task": "forecast", "inputs": "hourly", "epochs": 1, "units": 4},
+        "dense": {"architecture": "dense", "task": "forecast", "inputs": "hourly", "epochs": 1, "units": 4},
         "imdb_conv1d": {
-            **{"task": "reviews", "inputs": "reviews", "epochs": 1, "logits": True},
-            **{"embedding": 2, "filters": 2, "kernel": 3, "pool": 5},
+            **{"architecture": "imdb_conv1d", "task": "reviews", "inputs": "reviews", "epochs": 1},
+            **{"logits": True, "embedding": 2, "filters": 2, "kernel": 3, "pool": 5},
         },
-        "persistence": {"task": "station", "inputs": "station", "epochs": 0},
-        "ridge": {"task": "station", "inputs": "station", "epochs": 0},
+        "persistence": {"architecture": "persistence", "task": "station", "inputs": "station", "epochs": 0},
+        "ridge": {"architecture": "ridge", "task": "station", "inputs": "station", "epochs": 0},
     },
     "backtest": {
         "inputs": "station",
@@ -88,7 +88,7 @@ REACHED = [
     ({"split": {"test": [9001, 11000]}}, {"normalize", "inputs", "report_forecast"}),
     (
         {"records": {"jena": {"target": "p (mbar)"}}},
-        {"parse", "normalize", "inputs", "clean", "clock", "report_forecast"},
+        {"parse", "normalize", "inputs", "clean", "report_forecast"},
     ),
     ({"reviews": {"vocabulary": 90000}}, {"tokens"}),
     ({"tokens": {"reviews": {"length": 40}}}, {"tokens"}),
@@ -224,7 +224,7 @@ def test_the_graph_from_end_to_end(clone):
     with (clone.path / "stages/models/dense.py").open("a") as file:
         file.write("# A comment that changes no weight.\n")
     assert clone.repro() - {"index"} == {
-        *{"parse@jena", "normalize", "inputs@hourly", "inputs@half_hourly", "clean@jena", "clock@station"},
+        *{"parse@jena", "normalize", "inputs@hourly", "inputs@half_hourly", "clean@jena"},
         *{"train@dense", "report_forecast"},
     }
 

@@ -152,7 +152,8 @@ def test_reviews_from_training_to_the_metrics(data):
     save_input_set(Path("data/inputs/texts"), rows.ravel(), splits, Meta(time=30, words=30))
     task = {"loss": "binary_crossentropy", "metric": "accuracy", "monitor": "val_accuracy", "steps_per_epoch": None}
     data.write_params("tasks", "reviews", **task)
-    line = {"task": "reviews", "inputs": "texts", "epochs": 2, "learning_rate": 0.05, "logits": True}
+    line = {"architecture": "imdb_conv1d", "task": "reviews", "inputs": "texts"}
+    line |= {"epochs": 2, "learning_rate": 0.05, "logits": True}
     data.write_params("models", "imdb_conv1d", **line, embedding=4, filters=4, kernel=3, pool=2)
     train("imdb_conv1d")
     stage.evaluate("imdb_conv1d")

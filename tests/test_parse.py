@@ -596,7 +596,8 @@ def test_a_second_record_has_its_own_stages(root):
     Path("params.yaml").write_text(json.dumps(params))
     shutil.copy(REPOSITORY / "dvc.yaml", "dvc.yaml")
     stages = {result.name: result for result in Repo.init(no_scm=True).index.stages}
-    raw, record, clean = (f"data/records/second/{name}" for name in ("raw", "record.parquet", "clean.parquet"))
+    raw, record = "data/records/second/raw", "data/records/second/record.parquet"
+    clean = "data/clean/second.parquet"
     for name, needed, made in (("download", None, raw), ("parse", raw, record), ("clean", record, clean)):
         result = stages[f"{name}@second"]
         assert result.cmd == f"./run {name} second"
@@ -605,3 +606,142 @@ def test_a_second_record_has_its_own_stages(root):
         keys = [key for dep in result.deps if dep.def_path == "params.yaml" for key in dep.params]
         assert any(key.startswith("records.second") for key in keys)
         assert not any(key.startswith("records.jena") for key in keys)
+
+
+# --- Forecasts ---------------------------------------------------------------------------------------
+
+ISO = "ISO8601"
+
+
+@st.composite
+def draw_forecasts(draw):
+    """Rows of (valid, issued, T), each time of issue for hours after it, in any order; some are there twice."""
+    start = datetime(2024, 6, 1, 12)
+    row = st.tuples(st.integers(0, 30), st.integers(0, 9), few_values)
+    rows = draw(st.lists(row, min_size=1, max_size=20))
+    rows = [(start + timedelta(hours=hour), start + timedelta(hours=hour - lead), T) for hour, lead, T in rows]
+    return rows + draw(st.lists(st.sampled_from(rows), max_size=2))
+
+
+def write_forecasts(rows, form, columns, flag=""):
+    """Return a CSV of the `rows`; `form` formats a time."""
+    lines = [
+        {"Date Time": form(valid), "run": form(issued), "T (degC)": f"{T!r}{flag}"} for valid, issued, T in rows
+    ]
+    return "\n".join([",".join(columns), *(",".join(line[column] for column in columns) for line in lines), ""])
+
+
+FORMS = {  # how times are written, and the settings that read them
+    "plain": (lambda time: f"{time:{FORMAT}}", {}),
+    "text": (lambda time: f"{time:{FORMAT}}", {"flags": ["s"]}),
+    "ISO 8601": (lambda time: time.isoformat(), {"format": ISO}),
+    "offset": (lambda time: f"{(time + timedelta(hours=2)).isoformat()}+02:00", {"format": ISO}),
+    "zone": (lambda time: f"{time + timedelta(hours=2):{FORMAT}}", {"zone": "Europe/Berlin"}),
+    "zone and ISO 8601": (
+        lambda time: (time + timedelta(hours=2)).isoformat(),
+        {"zone": "Europe/Berlin", "format": ISO},
+    ),
+}
+
+
+@OPTIONS
+@given(
+    st.data(), draw_forecasts(), st.sampled_from(sorted(FORMS)), st.permutations(["Date Time", "run", "T (degC)"])
+)
+def test_forecasts_are_sorted_by_the_hour_they_are_for_and_then_by_issue(root, data, rows, kind, columns):
+    """Whatever the order of rows, columns and files, which may overlap."""
+    form, changes = FORMS[kind]
+    cut = data.draw(st.integers(1, len(rows)))
+    flags = ["s" * (kind == "text") for _ in range(2)]
+    parts = [(rows[:cut], flags[0]), *([(rows[cut:], flags[1])] if cut < len(rows) else [])]
+    files = {f"{n}.csv": write_forecasts(part, form, columns, flag) for n, (part, flag) in enumerate(parts)}
+    table, report = parsed(files, issued="run", **changes)
+    expected = sorted(rows, key=lambda row: row[:2])  # stable, as the later one of two counts
+    assert table.column_names == ["Date Time", "run", "T (degC)"]
+    assert table.schema.types == [pa.timestamp("ms"), pa.float64(), pa.float64()]
+    assert table["Date Time"].to_pylist() == [valid for valid, *_ in expected]
+    assert table["run"].to_pylist() == [
+        (issued - datetime(1970, 1, 1)).total_seconds() for _, issued, _ in expected
+    ]
+    assert table["T (degC)"].to_pylist() == [T for *_, T in expected]
+    assert (report["rows"], report["out_of_order"]) == (len(rows), 0)
+    assert report["duplicates"] == len(rows) - len(set(rows))
+    assert report["conflicts"] == len(set(rows)) - len({row[:2] for row in rows})
+    assert list(report["columns"]) == ["T (degC)"]
+
+
+def test_files_of_forecasts_are_read_alike_where_only_one_is_plain(root):
+    """One line that Arrow does not read must not move a column."""
+    header, columns = "Date Time,T (degC),run", {"issued": "run"}
+    first = f"{header}\n01.01.2024 06:00:00,1,01.01.2024 00:00:00\n"
+    second = f"{header}\n01.01.2024 06:00:00, 2 ,01.01.2024 03:00:00\n"
+    table, _ = parsed({"a.csv": first, "b.csv": second}, **columns)
+    assert table["T (degC)"].to_pylist() == [1, 2]
+
+
+def test_forecasts_known_some_hours_ahead_stay_a_plain_record(root):
+    table, _ = parsed({"a.csv": document()}, issued=24)
+    assert table.column_names == ["Date Time", "p (mbar)", "T (degC)"]
+    table, _ = parsed({"a.csv": document()}, issued=24.0, target=None)
+    assert table["T (degC)"].to_pylist() == [-8.02, -7.83, -7.69]
+
+
+def test_the_start_of_an_interval_becomes_its_end_and_the_issue_stays(root):
+    rows = ["01.01.2024 06:00:00,01.01.2024 06:30:00,1", "01.01.2024 07:00:00,01.01.2024 07:00:00,2"]
+    table, _ = parsed({"a.csv": document(rows, "Date Time,run,T (degC)")}, issued="run", label="start")
+    assert table["Date Time"].to_pylist() == [datetime(2024, 1, 1, 7), datetime(2024, 1, 1, 8)]
+    assert np.diff(table["run"].to_numpy()).tolist() == [1800]
+
+
+EARLY = "01.01.2024 06:00:00,01.01.2024 00:00:00,1"
+AFTER = (
+    "a.csv, line 3, column 'run': expected a forecast issued before its own time, 2024-01-01T07:00:00, found one "
+)
+AFTER += (
+    "issued at 2024-01-01T07:00:01; do records.jena.time and records.jena.issued in params.yaml name the right "
+)
+
+
+@pytest.mark.parametrize("changes", [{}, {"flags": ["s"]}], ids=["plain", "text"])
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("01.01.2024 07:00:00,01.01.2024 07:00:01,2", [AFTER]),
+        ("01.01.2024 07:00:00,,2", ["a.csv, line 3, column 'run': expected a time such as", "an empty field"]),
+        ("01.01.2024 07:00:00,midnight,2", ["a.csv, line 3, column 'run'", "found 'midnight'", "jena.format"]),
+        ("01.01.2024 07:00:00,2,01.01.2024 00:00:00", ["a.csv, line 3, column 'run'", "found '2'"]),
+    ],
+)
+def test_a_time_of_issue_that_cannot_be_is_named(root, row, expected, changes):
+    header = "Date Time,run,T (degC)"
+    files = {"0.csv": document([EARLY], header), "a.csv": document([EARLY, row], header)}
+    refused(files, *expected, issued="run", **changes)
+
+
+BERLIN = {"zone": "Europe/Berlin"}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected", "changes"),
+    [
+        (
+            "2024-06-01T06:00+02:00,2024-06-01T00:00,1",
+            "column 'run': expected an offset from UTC in both times of",
+            {},
+        ),
+        ("2024-06-01T06:00,2024-06-01T00:00Z,1", "found '2024-06-01T00:00Z' and '2024-06-01T06:00'", {}),
+        (
+            "2024-03-31T06:00,2024-03-31T02:30,1",
+            "column 'run': expected a time that exists in Europe/Berlin",
+            BERLIN,
+        ),
+    ],
+)
+def test_times_of_issue_on_another_clock_are_refused(root, row, expected, changes):
+    content = {"a.csv": document([row], "Date Time,run,T (degC)")}
+    refused(content, "a.csv, line 2", expected, issued="run", format=ISO, **changes)
+
+
+def test_a_file_without_the_column_of_issues_is_refused(root):
+    message = "a.csv, line 1: expected the column 'run' (records.jena.issued in params.yaml), found 'Date Time', "
+    refused({"a.csv": document()}, message, issued="run")

@@ -15,10 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
-from stages.lib.windows.splits_by_date import find_window_starts
 
 from scripts import predict as command
 from stages.clock import clock
@@ -29,21 +28,26 @@ from stages.lib.reports import prediction
 from stages.lib.scoring.station import prediction as onnx_prediction
 from stages.lib.settings.base import validate_settings
 from stages.lib.settings.clean import Clean
+from stages.lib.settings.clock import Clock
 from stages.lib.settings.records import Sensors, Wind
 from stages.lib.settings.training import read_schedule
 from stages.lib.weather import latest
-from stages.lib.weather.cleaning import clean_record
-from stages.lib.weather.hourly import CALENDAR, to_hourly_rows
+from stages.lib.weather.cleaning import clean_forecasts, clean_record
+from stages.lib.weather.hourly import CALENDAR
+from stages.lib.windows.clock_rows import CleanRecord, assemble_clock_rows, find_window_starts
 from stages.lib.windows.input_set import load_input_set
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ["p (mbar)", "T (degC)", "wv (m/s)"]
 T, WIND = COLUMNS[1:]
 LOOKBACK, LEADS = 24, 6
+LINE = {"record": "jena", "every": 1, "lookback": LOOKBACK, "leads": LEADS}
 DESCRIPTION = {
     "model": "station_gru",
     "record": "jena",
+    "clock": Clock(**LINE).model_dump(),
     "columns": [*COLUMNS, *CALENDAR],
+    "ahead_columns": [],
     "target": "T (degC)",
     "every_hours": 1,
     "lookback": LOOKBACK,
@@ -73,16 +77,23 @@ def project(root: Path) -> Path:
     """The committed settings but for a record without wind direction, and what `clean` and `train` leave."""
     sections = YAML(typ="safe").load(ROOT / "params.yaml")
     sections["records"]["jena"] |= {"missing": [""], "wind": None}
-    sections["clock"] = {"station": {"record": "jena", "every": 1, "lookback": LOOKBACK, "leads": LEADS}}
+    sections["clock"] = {"station": LINE}
     sections["periods"] = {"train": "2009-01-01", "val": "2009-01-16", "test": "2009-01-21", "end": None}
     Path("params.yaml").write_text(json.dumps(sections))
-    Path("data/records/jena").mkdir(parents=True)
-    Path("data/records/jena/clean.json").write_text(json.dumps({"interval_minutes": 60.0, "phase_minutes": 0.0}))
+    write_grid("jena")
     return root
 
 
+def write_grid(name: str, interval: float = 60.0, phase: float = 0.0) -> None:
+    """Write what `predict` needs of the report of `clean` on a record."""
+    Path("data/clean").mkdir(parents=True, exist_ok=True)
+    report = {"interval_minutes": interval, "phase_minutes": phase}
+    Path(f"data/clean/{name}.json").write_text(json.dumps(report))
+
+
 def read_latest(table: pd.DataFrame, at: str = "", **description: Any) -> latest.Latest:
-    return latest.read_latest_window(Path(write(table)), DESCRIPTION | description, command.parse_time(at))
+    files = {"jena": Path(write(table))}
+    return latest.read_latest_window(files, DESCRIPTION | description, command.parse_time(at))
 
 
 # --- The window --------------------------------------------------------------------------------------
@@ -99,7 +110,7 @@ def test_the_forecast_starts_from_the_last_complete_hour(project: Path) -> None:
 
 
 def test_an_hour_that_has_not_ended_is_no_origin(project: Path) -> None:
-    Path("data/records/jena/clean.json").write_text(json.dumps({"interval_minutes": 10.0, "phase_minutes": 0.0}))
+    write_grid("jena", 10.0)
     table = make_weather(40, minutes=10)
     outcome = read_latest(table)
     assert (str(table.index[-1]), str(outcome.origin)) == ("2009-03-02 15:50:00", "2009-03-02T15:00:00")
@@ -109,48 +120,102 @@ def test_an_hour_that_has_not_ended_is_no_origin(project: Path) -> None:
 
 def test_the_hours_are_those_of_the_training_data(project: Path) -> None:
     """Of a record that drifts, the grid is the one that the model has learnt, whatever the file's own is."""
-    Path("data/records/jena/clean.json").write_text(json.dumps({"interval_minutes": 60.0, "phase_minutes": 30.0}))
+    write_grid("jena", phase=30.0)
     outcome = read_latest(make_weather(80, start="2009-03-01 00:10"))
     assert str(outcome.origin) == "2009-03-04T07:30:00"
     assert outcome.window[-1, 3] == 7.5
 
 
+CLEAN = validate_settings(Clean, {"max_gap": 3, "checks": {}}, "clean")
+
+
+def to_record(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the rows of a file as `parse` leaves them."""
+    times = {"Date Time": table.index.to_numpy().astype("datetime64[s]")}
+    return times | {name: table[name].to_numpy() for name in table}
+
+
+def clean_table(table: pd.DataFrame, wind: Wind | None = None) -> CleanRecord:
+    """Return measurements as `clean` leaves them."""
+    sensors = Sensors(target=T, wind=wind)
+    frame, _ = clean_record(to_record(table), CLEAN, sensors, "record", "records.x", (3600, 0))
+    return CleanRecord(frame, T)
+
+
+def make_forecasts(start: str = "2009-03-01 00:00", hours: int = 120) -> pd.DataFrame:
+    """Rows of a weather model's file: every five hours, forecasts for the next nine; `issued` in seconds."""
+    random, first, rows = np.random.default_rng(5), pd.Timestamp(start), []
+    for hour in range(-10, hours, 5):
+        for lead in range(1, 10):
+            issue = first + pd.Timedelta(hours=hour)
+            rows.append((issue + pd.Timedelta(hours=lead), issue.timestamp(), round(random.normal(8, 4), 2)))
+    table = pd.DataFrame(rows, columns=["Date Time", "issued", T]).set_index("Date Time")
+    return table.sort_values(["Date Time", "issued"])
+
+
+def clean_forecast_table(table: pd.DataFrame) -> CleanRecord:
+    """Return forecasts as `clean` leaves them."""
+    sensors = Sensors(target=T, issued="issued")
+    frame, _ = clean_forecasts(to_record(table), CLEAN, sensors, "record", "records.icon")
+    return CleanRecord(frame, T)
+
+
+def lose_values(data: st.DataObject, table: pd.DataFrame) -> pd.DataFrame:
+    """Return `table` with gaps, and without some of its rows but the first and the last."""
+    table = table.copy()
+    for _ in range(data.draw(st.integers(0, 5))):
+        first = data.draw(st.integers(0, 110))
+        column = data.draw(st.integers(0, len(table.columns) - 1))
+        table.iloc[first : first + data.draw(st.integers(1, 5)), column] = np.nan
+    return table.drop(table.index[data.draw(st.lists(st.integers(1, len(table) - 2), max_size=4))])
+
+
 @OPTIONS
 @given(data=st.data())
 def test_a_window_is_that_of_the_training_data_to_the_last_bit(data: st.DataObject) -> None:
-    """Whatever part of a record with gaps is in the file, as long as the window is in it."""
-    table = make_weather(120)
+    """Whatever parts of records with gaps are in the files, as long as the window is in them."""
+    neighbours, ahead = data.draw(st.sampled_from([[], ["kassel"]])), data.draw(st.sampled_from([[], ["icon"]]))
+    line = LINE | {"neighbours": neighbours, "ahead": ahead, "max_missing": data.draw(st.sampled_from([0.0, 0.4]))}
     wind = Wind(speed="wv (m/s)", direction="wd (deg)") if data.draw(st.booleans()) else None
+    table = make_weather(120)
     if wind:
         table["wd (deg)"] = np.random.default_rng(1).uniform(0, 360, len(table)).round(1)
-    for _ in range(data.draw(st.integers(0, 5))):
-        first = data.draw(st.integers(0, 110))
-        table.iloc[first : first + data.draw(st.integers(1, 5)), data.draw(st.integers(0, 2))] = np.nan
-    lost = data.draw(st.lists(st.integers(1, 118), max_size=4))
-    table = table.drop(table.index[lost])
-    clean = validate_settings(Clean, {"max_gap": 3, "checks": {}}, "clean")
-    sensors = Sensors(target="T (degC)", wind=wind)
-    record = {"Date Time": table.index.to_numpy().astype("datetime64[s]")}
-    record |= {name: table[name].to_numpy() for name in table}
-    grid, _ = clean_record(record, clean, sensors, "record", "records.jena", (3600, 0))
-    expected = to_hourly_rows(grid, "T (degC)", 1, clean.max_gap)
-    windows = find_window_starts(expected, LOOKBACK, 1, np.datetime64("2009-01-01"), None)
+    table = lose_values(data, table)
+    other, forecasts = lose_values(data, make_weather(120)[[T, "p (mbar)"]]), make_forecasts()
+    records = {
+        "jena": clean_table(table, wind),
+        "kassel": clean_table(other),
+        "icon": clean_forecast_table(forecasts),
+    }
+    clock_settings = Clock(**line)
+    expected = assemble_clock_rows(clock_settings, records, CLEAN.max_gap)
+    description = DESCRIPTION | {"clock": clock_settings.model_dump(), "ahead_columns": expected.ahead_columns}
+    time = expected.hourly.time
+    windows = find_window_starts(expected, clock_settings, np.datetime64("2009-01-01"), None)
     event("windows" if len(windows) else "no windows")
     for start in windows[:: max(1, len(windows) // 5)]:
-        origin = expected.time[start + LOOKBACK - 1]
-        before = data.draw(st.integers(0, int(start)))
-        part = table[(table.index >= expected.time[before]) & (table.index <= origin + np.timedelta64(5, "h"))]
-        if part.index[0] > expected.time[start] or part.notna().sum().min() < LOOKBACK:
+        origin = time[start + LOOKBACK - 1]
+        before, end = data.draw(st.integers(0, int(start))), origin + np.timedelta64(5, "h")
+        part = table[(table.index >= time[before]) & (table.index <= end)]
+        if part.index[0] > time[start] or part.notna().sum().min() < LOOKBACK // 2:
             continue  # the file begins with hours that are missing
-        cut = {"Date Time": part.index.to_numpy().astype("datetime64[s]")}
-        cut |= {name: part[name].to_numpy() for name in table}
-        grid, _ = clean_record(cut, clean, sensors, "part", "records.jena", (3600, 0))
-        if before and np.isnan(grid.iloc[0]).any():
+        station = clean_table(part, wind)
+        if not line["max_missing"] and before and np.isnan(station.frame.iloc[0]).any():
             continue  # a gap that the whole record fills from both sides
-        outcome = latest.select_window(grid, cut, DESCRIPTION, clean, [], origin, "part")
-        np.testing.assert_array_equal(outcome.window, expected.rows[start : start + LOOKBACK])
+        if not np.isfinite(expected.rows[start + LOOKBACK - 1, :2]).any():
+            continue  # windows may lack values, but `predict` starts from an hour that has one
+        known = other[(other.index >= time[start] - np.timedelta64(4, "h")) & (other.index <= end)]
+        newest = forecasts[
+            (forecasts.index >= time[start]) & (forecasts["issued"] <= pd.Timestamp(end).timestamp())
+        ]
+        files = {"jena": station, "kassel": clean_table(known), "icon": clean_forecast_table(newest)}
+        labels = {name: Path(f"{name}.csv") for name in files}
+        outcome = latest.select_window(files, to_record(part), description, CLEAN, [], origin, labels)
+        assert outcome.window.tobytes() == expected.rows[start : start + LOOKBACK].tobytes()
         assert outcome.origin == origin
-        event("compared")
+        if ahead:
+            assert outcome.ahead.tobytes() == expected.ahead[start + LOOKBACK - 1].tobytes()
+        event(f"compared, with {len(neighbours) + len(ahead)} other records")
 
 
 # --- Refusals ----------------------------------------------------------------------------------------
@@ -209,16 +274,16 @@ def test_an_unfit_file_is_refused(project: Path, change: Any, message: str) -> N
 
 def test_a_file_without_the_direction_that_the_model_knows_is_refused() -> None:
     wind = Wind(speed="wv (m/s)", direction="wd (deg)")
-    description = DESCRIPTION | {"columns": ["p (mbar)", "T (degC)", *latest.WIND_VECTOR, *CALENDAR]}
-    latest.check_required_columns([*COLUMNS, "wd (deg)"], description, wind, "latest.csv")
+    required = ["p (mbar)", "T (degC)", *latest.WIND_VECTOR]
+    latest.check_required_columns([*COLUMNS, "wd (deg)"], required, "station_gru", wind, "latest.csv")
     with pytest.raises(UserError, match=r"line 1: expected the columns .* found none called 'wd \(deg\)'"):
-        latest.check_required_columns(COLUMNS, description, wind, "latest.csv")
+        latest.check_required_columns(COLUMNS, required, "station_gru", wind, "latest.csv")
 
 
 def test_a_damaged_file_is_refused_without_advice_on_the_record(project: Path) -> None:
     Path("latest.csv.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(UserError, match=r"^latest.csv.gz: cannot be read \(.*\)$"):
-        latest.read_latest_window(Path("latest.csv.gz"), DESCRIPTION, None)
+        latest.read_latest_window({"jena": Path("latest.csv.gz")}, DESCRIPTION, None)
 
 
 def test_overcast_days_and_what_lies_before_the_window_are_no_reason_to_refuse(project: Path) -> None:
@@ -237,7 +302,7 @@ def test_a_dry_week_gets_a_warning_and_its_forecast(project: Path) -> None:
 
 
 def test_a_time_after_an_outage_names_the_columns_whose_mean_is_not_known(project: Path) -> None:
-    Path("data/records/jena/clean.json").write_text(json.dumps({"interval_minutes": 10.0, "phase_minutes": 0.0}))
+    write_grid("jena", 10.0)
     table = make_weather(40, minutes=10)
     table.loc["2009-03-02 08:10":"2009-03-02 12:30", "wv (m/s)"] = np.nan
     with pytest.raises(UserError, match=r"found 2009-03-02T13:00:00 without 'wv \(m/s\)'$"):
@@ -278,18 +343,23 @@ def test_a_file_that_ends_in_the_future_is_warned_of(project: Path) -> None:
 
 def test_models_that_cannot_answer(project: Path) -> None:
     with pytest.raises(UserError, match=r"--model: expected a station model of params.yaml, found .gru.; it has "):
-        command.read_description("gru")
+        command.check_model("gru")
+    assert command.check_model("ridge") == "ridge"
     with pytest.raises(UserError, match=r"model.json: not found; make it with `dvc repro train@ridge`"):
         command.read_description("ridge")
     Path("data/models/station/ridge").mkdir(parents=True)
     Path("data/models/station/ridge/model.json").write_text(json.dumps({"target": "T (degC)"}))
     with pytest.raises(UserError, match=r"model.json: cannot be read .*'record'.*`dvc repro -f train@ridge`"):
         command.read_description("ridge")
-    Path("data/models/station/ridge/model.json").write_text(json.dumps({"record": "jena", "target": "Tdew (degC)"}))
+    description = {"record": "jena", "target": "Tdew (degC)"}  # from before models had several records
+    Path("data/models/station/ridge/model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match=r"model.json: cannot be read .*'clock'.*`dvc repro -f train@ridge`"):
+        command.read_description("ridge")
+    Path("data/models/station/ridge/model.json").write_text(json.dumps(description | {"clock": LINE}))
     with pytest.raises(UserError, match=r"expected a model of 'T .*found one of 'Tdew"):
         command.read_description("ridge")
     with pytest.raises(UserError, match="expected the scores of a station's model, found none"):
-        command.choose_best_model()
+        command.list_evaluated()
 
 
 def test_a_model_answers_with_its_own_number_of_threads(project: Path, monkeypatch) -> None:
@@ -305,6 +375,12 @@ def test_a_model_answers_with_its_own_number_of_threads(project: Path, monkeypat
     assert asked[0].intra_op_num_threads == 2
 
 
+def make_latest(window: np.ndarray, ahead: np.ndarray | None = None) -> latest.Latest:
+    """Return what a forecast starts from, with no more than its inputs."""
+    origin = np.datetime64("2009-03-04T07:00:00")
+    return latest.Latest(window, ahead, origin, pd.Series(dtype=float), origin, [])
+
+
 def write_onnx(name: str, content: bytes, sha256: str = "") -> Path:
     """Write model.onnx and a model.json that belongs to it, or to the file with the hash `sha256`."""
     folder = Path("data/models/station", name)
@@ -318,7 +394,7 @@ def write_onnx(name: str, content: bytes, sha256: str = "") -> Path:
 def test_a_file_that_is_no_model_or_another_one_is_refused_in_one_sentence(project: Path) -> None:
     def refuse(message: str) -> None:
         with pytest.raises(UserError, match=message) as raised:
-            command.predict_window("ridge", np.zeros((LOOKBACK, 5), np.float32))
+            command.predict_window("ridge", make_latest(np.zeros((LOOKBACK, 5), np.float32)))
         assert "\n" not in str(raised.value)
 
     refuse(r"^data/models/station/ridge/model.onnx: not found; make it with `dvc repro train@ridge`$")
@@ -332,12 +408,278 @@ def test_a_file_that_is_no_model_or_another_one_is_refused_in_one_sentence(proje
     refuse(r"^data.*model.json: cannot be read \(KeyError: 'onnx_sha256'\); make it again")
 
 
-def test_the_model_that_is_best_on_validation_answers(project: Path) -> None:
-    Path("metrics/station").mkdir(parents=True)
-    for name, mae in {"persistence": 2.0, "ridge": 1.5, "station_gru": 1.7, "unknown": 0.1}.items():
+def write_scores(**maes: float) -> None:
+    """Write the metrics of models with these validation MAE."""
+    Path("metrics/station").mkdir(parents=True, exist_ok=True)
+    for name, mae in maes.items():
         metrics = {"val_mae_degc_24h": mae, "test_mae_degc_24h": 3 - mae}
         Path(f"metrics/station/{name}.json").write_text(json.dumps(metrics))
-    assert command.choose_best_model() == "ridge"
+
+
+def test_the_model_that_is_best_on_validation_answers(project: Path) -> None:
+    write_scores(persistence=2.0, ridge=1.5, station_gru=1.7, unknown=0.1)
+    names = command.list_evaluated()
+    assert sorted(names) == ["persistence", "ridge", "station_gru"]
+    assert command.choose_model(dict.fromkeys(names, DESCRIPTION), {"jena": Path("latest.csv")}) == "ridge"
+
+
+# --- Several records ---------------------------------------------------------------------------------
+
+AHEAD = ["icon T (degC)", "icon age (h)", "icon mean error of 1 days"]
+REGION = DESCRIPTION | {
+    "model": "region",
+    "clock": Clock(**LINE, neighbours=["kassel"], ahead=["icon"]).model_dump(),
+    "columns": [*COLUMNS, "kassel T (degC)", "kassel p (mbar)", *CALENDAR],
+    "ahead_columns": AHEAD,
+}
+OTHER = {"record": "kassel", "clock": Clock(**LINE | {"record": "kassel"}).model_dump()}
+
+
+@pytest.fixture
+def region(project: Path) -> Path:
+    """A project with a neighbour and a weather model."""
+    sections = json.loads(Path("params.yaml").read_text())
+    jena = sections["records"]["jena"]
+    sections["records"] |= {"kassel": jena, "icon": jena | {"issued": "issued"}}
+    Path("params.yaml").write_text(json.dumps(sections))
+    write_grid("kassel")
+    return project
+
+
+def write_forecasts(table: pd.DataFrame, path: str = "icon.csv") -> Path:
+    issued = pd.to_datetime(table["issued"], unit="s").dt.strftime("%d.%m.%Y %H:%M:%S")
+    return Path(write(table.assign(issued=issued), path))
+
+
+def make_tables() -> dict[str, pd.DataFrame]:
+    """The content of a file of each record, of 120 hours."""
+    neighbour = make_weather(119)[[T, "p (mbar)"]]
+    return {"jena": make_weather(120), "kassel": neighbour, "icon": make_forecasts()}
+
+
+def read_region(tables: dict[str, pd.DataFrame], at: str, **description: Any) -> latest.Latest:
+    files = {name: Path(write(tables[name], f"{name}.csv")) for name in ("jena", "kassel")}
+    files["icon"] = write_forecasts(tables["icon"])
+    return latest.read_latest_window(files, REGION | description, command.parse_time(at))
+
+
+def test_the_files_of_all_records_become_one_window(region: Path) -> None:
+    tables = make_tables()
+    outcome = read_region(tables, "")
+    assert str(outcome.origin) == "2009-03-05T23:00:00" and outcome.warnings == []
+    names = ["jena", "kassel"]
+    window = pd.concat([tables[name] for name in names], axis=1).ffill().to_numpy(np.float32)[-LOOKBACK:]
+    np.testing.assert_array_equal(outcome.window[:, :5], window)
+    icon = tables["icon"][tables["icon"]["issued"] <= pd.Timestamp("2009-03-05T23:00").timestamp()]
+    newest = icon.groupby(level=0).last()["2009-03-06T00:00":"2009-03-06T05:00"]
+    np.testing.assert_array_equal(outcome.ahead[: len(newest), 0], newest[T].astype(np.float32))
+    age = (newest.index - pd.Timestamp(0)) / pd.Timedelta(seconds=1) - newest["issued"]
+    np.testing.assert_array_equal(outcome.ahead[: len(newest), 1], age / 3600)
+    assert 0 < len(newest) <= LEADS and np.isnan(outcome.ahead[len(newest) :, :2]).all()
+    assert np.isfinite(outcome.ahead[:, 2]).all()
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(hour=st.integers(LOOKBACK, 115), seed=st.integers(0, 2**32))
+def test_what_became_known_after_the_time_changes_no_bit(region: Path, hour: int, seed: int) -> None:
+    """Measurements after the origin, and forecasts issued after it, for whatever hour."""
+    tables, random = make_tables(), np.random.default_rng(seed)
+    origin = tables["jena"].index[hour]
+    before = read_region(tables, origin.isoformat())
+    for name, table in tables.items():
+        late = table["issued"] > origin.timestamp() if name == "icon" else table.index > origin
+        for column in table.columns.drop("issued", errors="ignore"):
+            planted = random.normal(table[column].median(), 3, len(table)).round(2)
+            tables[name].loc[late, column] = np.where(random.random(len(table)) < 0.1, np.nan, planted)[late]
+    extra = make_forecasts()  # of more issues, one an hour, for the hours that count
+    extra["issued"] = origin.timestamp() + 1 + 3600 * random.integers(0, 3, len(extra))
+    extra = extra[extra["issued"] <= (extra.index - pd.Timestamp(0)) / pd.Timedelta(seconds=1)]
+    tables["icon"] = pd.concat([tables["icon"], extra]).sample(frac=1, random_state=seed)
+    after = read_region(tables, origin.isoformat())
+    assert after.window.tobytes() == before.window.tobytes()
+    assert after.ahead.tobytes() == before.ahead.tobytes()
+    assert (after.origin, before.origin) == (origin.to_numpy(), origin.to_numpy())
+
+
+@pytest.mark.parametrize(("hours", "missing"), [(1, 0), (3, 0), (10, 7), (15, 12), (16, None)])
+def test_a_neighbours_file_that_ends_early_is_used_as_long_as_the_model_allows(
+    region: Path, hours: int, missing: int | None
+) -> None:
+    """Its last values stand for clean.max_gap hours; of what then is missing, training allowed half."""
+    tables = make_tables()
+    at, end = "2009-03-04T12:00", pd.Timestamp("2009-03-04T12:00") - pd.Timedelta(hours=hours)
+    complete = read_region(tables, at).window
+    tables["kassel"] = tables["kassel"][:end]
+    if missing is None:
+        message = (
+            "kassel.csv: expected at most 50% of the values missing in the 24 rows up to the origin, as region"
+        )
+        message += " was trained (`max_missing_neighbours` of its input set in params.yaml), found 54%"
+        with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+            read_region(tables, at)
+        return
+    window = read_region(tables, at).window
+    kept = LOOKBACK - hours
+    np.testing.assert_array_equal(window[:kept], complete[:kept])
+    np.testing.assert_array_equal(window[kept:, [0, 1, 2, 5, 6]], complete[kept:, [0, 1, 2, 5, 6]])
+    np.testing.assert_array_equal(
+        window[kept : LOOKBACK - missing, 3:5], [complete[kept - 1, 3:5]] * (hours - missing)
+    )
+    assert np.isnan(window[LOOKBACK - missing :, 3:5]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "icon",
+            lambda rows: rows[:"2009-03-05 23:00"],
+            "icon.csv: expected forecasts for the 6 hours after 2009-03-05T2",
+        ),
+        (
+            "icon",
+            lambda rows: rows[rows.index > "2009-03-06"].assign(
+                issued=pd.Timestamp("2009-03-05T23:30").timestamp()
+            ),
+            "icon.csv: expected forecasts for the 6 hours after 2009-03-05T23:00:00 that were issued by then, ",
+        ),
+        (
+            "icon",
+            lambda rows: rows.assign(rain=1.0),
+            "icon.csv: expected the forecasts that region was trained on, found a difference in 'icon rain'",
+        ),
+        (
+            "icon",
+            lambda rows: rows.assign(issued=2e9),
+            "icon.csv, line 2, column 'issued': expected a forecast issued before its own time, 2009-02-28T1",
+        ),
+        (
+            "kassel",
+            lambda rows: rows[["p (mbar)", T]],
+            "kassel.csv: expected the columns in the order that region was t",
+        ),
+        (
+            "kassel",
+            lambda rows: rows.assign(rain=1.0),
+            "kassel.csv: expected the columns that region was trained on, found also 'rain'; another station's "
+            "file? Or name them in records.kassel.leave_out",
+        ),
+        (
+            "kassel",
+            lambda rows: rows.drop(columns="p (mbar)"),
+            "kassel.csv, line 1: expected the columns that region",
+        ),
+        (
+            "kassel",
+            lambda rows: rows[::2],
+            "kassel.csv: expected a row every 60 minutes, as in the record that region",
+        ),
+        (
+            "jena",
+            lambda rows: rows.rename(columns={WIND: "wind"}),
+            "jena.csv, line 1: expected the columns that region",
+        ),
+    ],
+    ids=lambda value: "" if callable(value) else value[:40],
+)
+def test_an_unfit_file_of_another_record_is_refused_by_its_name(
+    region: Path, name: str, change: Any, message: str
+) -> None:
+    tables = make_tables()
+    tables[name] = change(tables[name])
+    with pytest.raises(UserError) as error:
+        read_region(tables, "2009-03-05T23:00")
+    assert str(error.value).startswith(message), str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_window_that_may_lack_values_starts_from_an_hour_with_any(region: Path) -> None:
+    tables, line = make_tables(), REGION["clock"] | {"max_missing": 0.4}
+    tables["jena"].iloc[-1, [0, 1]] = np.nan
+    tables["jena"].iloc[-10:-3, 2] = np.nan
+    outcome = read_region(tables, "", clock=line)
+    assert str(outcome.origin) == "2009-03-05T23:00:00"
+    np.testing.assert_array_equal(outcome.window[:, :3], tables["jena"].to_numpy(np.float32)[-LOOKBACK:])
+    tables["jena"].iloc[-20:, :2] = np.nan
+    with pytest.raises(UserError, match=r"^jena.csv: expected at most 40% .*\(`max_missing` of .*, found 6[0-9]%$"):
+        read_region(tables, "", clock=line)
+
+
+def test_files_are_told_apart_by_their_records(region: Path) -> None:
+    for name in ("a.csv", "b.csv", "x=y.csv", "kassel=z.csv"):
+        Path(name).touch()
+
+    def name_files(*texts: str, stations: set[str] = frozenset({"jena"})) -> dict[str, str]:
+        paths = command.name_files([command.split_name(text) for text in texts], stations)
+        return {name: str(path) for name, path in paths.items()}
+
+    assert name_files("a.csv") == name_files("jena=a.csv") == {"jena": "a.csv"}
+    assert name_files("kassel=b.csv", "a.csv") == {"kassel": "b.csv", "jena": "a.csv"}
+    assert name_files("x=y.csv", "icon=kassel=z.csv") == {"jena": "x=y.csv", "icon": "kassel=z.csv"}
+    assert name_files("kassel=b.csv", "jena=a.csv", stations={"jena", "kassel"}) == {
+        "kassel": "b.csv",
+        "jena": "a.csv",
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "stations", "message"),
+    [
+        ([], ["jena"], "expected the file of a station, jena: ./run predict FILE"),
+        (["kassel=b.csv"], ["jena"], "expected the file of a station, jena: ./run predict FILE"),
+        ([], ["kassel", "jena"], "expected the file of a station, jena or kassel: ./run predict FILE"),
+        (
+            ["a.csv"],
+            ["kassel", "jena"],
+            "a.csv: expected NAME=FILE, as the models are of several stations, jena, kassel",
+        ),
+        (
+            ["a.csv", "b.csv"],
+            ["jena"],
+            "b.csv: expected one file of jena, found a second; name the files of other rec",
+        ),
+        (["a.csv", "jena=b.csv"], ["jena"], "b.csv: expected one file of jena, found a second"),
+        (["a.csv", "kassel=a.csv", "kassel=b.csv"], ["jena"], "b.csv: expected one file of kassel, found a second"),
+        (["c.csv"], ["jena"], "c.csv: not found; expected a station's CSV file"),
+        (["a.csv", "kassel=c.csv"], ["jena"], "c.csv: not found; expected a station's CSV file"),
+        (
+            ["a.csv", "kasel=b.csv"],
+            ["jena"],
+            "kasel=b.csv: expected a name in records, found kasel; did you mean kassel?",
+        ),
+        (["day/x=1/a.csv"], ["jena"], "day/x=1/a.csv: not found; expected a station's CSV file"),
+    ],
+)
+def test_files_that_belong_to_no_record_or_to_one_that_has_another_are_refused(
+    region: Path, files: list[str], stations: list[str], message: str
+) -> None:
+    for name in ("a.csv", "b.csv"):
+        Path(name).touch()
+    with pytest.raises(UserError) as error:
+        command.name_files([command.split_name(text) for text in files], set(stations))
+    assert str(error.value).startswith(message)
+
+
+def test_the_best_model_of_the_first_station_answers_whose_files_are_there(region: Path) -> None:
+    write_scores(ridge=1.5, region=1.2, kassel=0.5, mos=1.1)
+    mos = REGION | {"clock": Clock(**LINE, ahead=["icon"]).model_dump()}
+    models = {"ridge": DESCRIPTION, "region": REGION, "kassel": OTHER, "mos": mos}
+
+    def choose(*names: str, models: dict[str, Any] = models) -> str:
+        return command.choose_model(models, {name: Path(f"{name}.csv") for name in names})
+
+    assert choose("jena") == choose("jena", "kassel") == "ridge"
+    assert choose("jena", "icon") == choose("icon", "jena", "kassel") == "mos"
+    assert choose("kassel", "jena", "icon") == "kassel"
+    assert choose("kassel", "jena", "icon", models={"region": REGION}) == "region"
+    lacking = {"region": REGION, "mos": mos}
+    with pytest.raises(UserError, match=r"^mos: expected files of jena, icon, found none of icon; add icon=FILE$"):
+        choose("jena", models=lacking)
+    message = (
+        "region: expected files of jena, kassel, icon, found none of kassel and icon; add kassel=FILE icon=FILE"
+    )
+    with pytest.raises(UserError, match=f"^{message}$"):
+        choose("jena", models={"region": REGION})
 
 
 # --- The result --------------------------------------------------------------------------------------
@@ -368,6 +710,13 @@ def test_the_files_hold_the_numbers_to_the_last_bit(quantiles: list[tuple[float,
 # --- All of it ---------------------------------------------------------------------------------------
 
 
+def write_clean(name: str, columns: dict[str, np.ndarray]) -> None:
+    """Write data/clean/NAME.parquet as `clean` does it."""
+    source = json.dumps({"source": "some.csv", "synthetic": False})
+    table = pa.table(columns, metadata={"source": source, "target": json.dumps(T)})
+    pq.write_table(table, f"data/clean/{name}.parquet")
+
+
 @pytest.fixture
 def trained(project: Path) -> pd.DataFrame:
     """A record, and a small station_mlp that was trained and evaluated on it."""
@@ -380,8 +729,7 @@ def trained(project: Path) -> pd.DataFrame:
     sections["models"] = {"station_mlp": {**sections["models"]["station_mlp"], **small}}
     Path("params.yaml").write_text(json.dumps(sections))
     columns = {"Date Time": table.index.to_numpy()} | {name: table[name].to_numpy() for name in COLUMNS}
-    source = json.dumps({"source": "some.csv", "synthetic": False})
-    pq.write_table(pa.table(columns, metadata={"source": source}), "data/records/jena/clean.parquet")
+    write_clean("jena", columns)
     clock("station")
     train("station_mlp")
     evaluate("station_mlp")
@@ -389,30 +737,43 @@ def trained(project: Path) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-def test_what_a_window_gets_does_not_depend_on_the_others(project: Path) -> None:
+@pytest.mark.parametrize("columns", [0, 2], ids=["past", "past and ahead"])
+def test_what_a_window_gets_does_not_depend_on_the_others(project: Path, columns: int) -> None:
     """Not so what onnxruntime gives for batches of different sizes."""
     import keras
 
     from stages.lib.nn.exporting import convert_model
 
-    window = keras.Input((LOOKBACK, 5), name="window")
+    window, random = keras.Input((LOOKBACK, 5), name="past"), np.random.default_rng(0)
     values = keras.layers.Normalization(mean=[1.0] * 5, variance=[2.0] * 5)(window)
-    state = keras.layers.Concatenate()([keras.layers.GRU(12)(values), keras.ops.sin(window[:, -1])])
+    parts, inputs = [keras.layers.GRU(12)(values), keras.ops.sin(window[:, -1])], [window]
+    if columns:
+        inputs.append(keras.Input((LEADS, columns), name="ahead"))
+        parts.append(keras.layers.Flatten()(keras.layers.Dense(3)(inputs[1])))
+    state = keras.layers.Concatenate()(parts)
     dense = keras.layers.Dense(LEADS * 3)(keras.layers.Dense(16, activation="relu")(state))
-    model = keras.Model(window, keras.layers.Reshape((LEADS, 3))(dense))
+    model = keras.Model(inputs if columns else window, keras.layers.Reshape((LEADS, 3))(dense))
     model.save("model.keras")
     convert_model(Path("model.keras"), Path("model.onnx"))
     write_onnx("ridge", Path("model.onnx").read_bytes())
     session = onnx_prediction.load_session("ridge", 1)
     size = onnx_prediction.BATCH_SIZE
-    windows = np.random.default_rng(0).normal(size=(2 * size + 37, LOOKBACK, 5)).astype(np.float32)
-    together = onnx_prediction.predict_windows(session, {"window": windows})
-    np.testing.assert_allclose(together, model(windows), atol=1e-5)
+    shapes = {"past": (2 * size + 37, LOOKBACK, 5), "ahead": (2 * size + 37, LEADS, columns)}
+    arrays = {
+        value.name: random.normal(size=shapes[value.name]).astype(np.float32) for value in session.get_inputs()
+    }
+
+    def predict(rows: slice) -> np.ndarray:
+        chosen = {name: values[rows] for name, values in arrays.items()}
+        count = len(chosen["past"])
+        return onnx_prediction.predict_windows(session, count, lambda i: {name: v[i] for name, v in chosen.items()})
+
+    together = predict(slice(None))
+    np.testing.assert_allclose(together, model(list(arrays.values()) if columns else arrays["past"]), atol=1e-5)
     for position in (0, 5, size - 1, size, 2 * size + 36):
-        alone = command.predict_window("ridge", windows[position])
+        alone = command.predict_window("ridge", make_latest(*(values[position] for values in arrays.values())))
         np.testing.assert_array_equal(alone, together[position])
-    few = onnx_prediction.predict_windows(session, {"window": windows[size - 3 : size + 5]})
-    np.testing.assert_array_equal(few, together[size - 3 : size + 5])
+    np.testing.assert_array_equal(predict(slice(size - 3, size + 5)), together[size - 3 : size + 5])
 
 
 @pytest.mark.slow
@@ -485,6 +846,54 @@ def test_from_a_time_of_the_test_period_the_forecast_is_that_of_evaluate(
     )  # every three hours
     command.predict("from the logger/latest.csv")
     assert pages == [Path(f"from the logger/forecast.{kind}").read_bytes() for kind in ("csv", "json", "html")]
+
+
+@pytest.mark.slow
+def test_from_the_files_of_several_records_the_forecast_is_that_of_evaluate(
+    region: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stages.train import train
+
+    start = "2009-01-01 00:00"
+    tables = {"jena": make_weather(720, start), "kassel": make_weather(719, start)[[T, "p (mbar)"]]}
+    tables["kassel"].iloc[600:640, 1] = np.nan
+    tables["icon"] = make_forecasts(start, 720)
+    sections = json.loads(Path("params.yaml").read_text())
+    line = {"architecture": "station_mlp", "task": "station", "inputs": "station", "epochs": 1, "members": 2}
+    sections["models"] = {"region": line | {"units": 4, "bins": 3, "curves": 2, "noise": 0.1, "dropout": 0.1}}
+    sections["clock"] = {"station": LINE | {"neighbours": ["kassel"], "ahead": ["icon"]}}
+    Path("params.yaml").write_text(json.dumps(sections))
+    for name, record in (("jena", tables["jena"]), ("kassel", tables["kassel"])):
+        write_clean(name, to_record(record))
+    forecasts = clean_forecast_table(tables["icon"]).frame.reset_index()
+    write_clean("icon", {name: values.to_numpy() for name, values in forecasts.items()})
+    clock("station")
+    train("region")
+    evaluate("region")
+    evaluated = pd.read_parquet("data/evaluations/station/region/forecast.parquet")
+    origins = evaluated["origin"].drop_duplicates()
+    for position in (0, len(origins) // 2, len(origins) - 1):
+        at = origins.iloc[position]
+        files = [
+            write(tables["jena"][at - pd.Timedelta(hours=LOOKBACK - 1) :]),
+            "kassel=" + write(tables["kassel"][at - pd.Timedelta(hours=LOOKBACK + 3) :], "kassel.csv"),
+            f"icon={write_forecasts(tables['icon'][at - pd.Timedelta(hours=LOOKBACK - 1) :])}",
+        ]
+        command.predict(*files, at=at.isoformat(), output="out")
+        outcome = pd.read_csv("out/forecast.csv").astype({"low": "f4", "median": "f4", "high": "f4"})
+        expected = evaluated[evaluated["origin"] == at]
+        assert [list(outcome[name]) for name in ("low", "median", "high")] == [
+            list(expected[name]) for name in ("q0.1", "q0.5", "q0.9")
+        ]
+    assert "Model: region (the best on validation whose files are given), trained on" in capsys.readouterr().out
+    with pytest.raises(
+        UserError, match=r"^region: expected files of jena, kassel, icon, found none of kassel; add "
+    ):
+        command.predict(files[0], files[2], output="out")
+    with pytest.raises(
+        UserError, match=r"^latest.csv: expected one file of jena, found a second; name the files of"
+    ):
+        command.predict(files[0], "latest.csv", output="out")
 
 
 def test_the_command_takes_a_file_from_where_it_is_called(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stages.lib.errors import UserError
 from stages.lib.settings.base import read_settings, suggest_name, validate_settings
 from stages.lib.settings.clean import Clean
-from stages.lib.settings.clock import Clock
+from stages.lib.settings.clock import AHEAD, Clock
 from stages.lib.settings.inputs import Window
 from stages.lib.settings.periods import Periods
 from stages.lib.settings.records import Record
@@ -65,6 +65,8 @@ WRONG = [  # what is expected of a setting, and values that are not that
     (Record, "sentinels", "expected a list of numbers", [-9999, ["x"], [True]]),
     (Record, "separator", 'expected one character, such as "," or ";"', [";;"]),
     (Record, "leave_out", "expected a list of column names", ["Year"]),
+    (Record, "issued", "expected a column name, a number of hours above 0, or null", ["", 0, -6, True, ["a"]]),
+    (Record, "target", "expected the column to forecast", [None]),
     (Split, "train", "expected [first, last], 0 <= first < last, last maybe null", [[4, 4], [-1, 4], [0], 4, None]),
     (Split, "train", "expected [first, last], 0 <= first < last, last maybe null", [[0, 1, 2], [0, 4.5], ["0", 4]]),
     (Split, "train", "expected [first, last], 0 <= first < last, last maybe null", [[False, True], [None, 4]]),
@@ -85,6 +87,10 @@ WRONG = [  # what is expected of a setting, and values that are not that
     (Clock, "lookback", "expected at least 24, as persistence looks a day back", [21]),
     (Clock, "every", "expected a divisor of 24, so that every day has the same hours", [5]),
     (Clock, "leads", f"{WHOLE} 1", [0]),
+    (Clock, "neighbours", "expected a list of records", ["kassel", [["kassel"]], None]),
+    (Clock, "ahead", f"expected {AHEAD}", ["icon", [[]], [1], [["icon", 5]], None]),
+    (Clock, "max_missing", "expected a number from 0 to 1", [-0.1, 1.5, "half"]),
+    (Clock, "max_missing_neighbours", "expected a number from 0 to 1", [-1, 2]),
     (Reviews, "vocabulary", f"{WHOLE} 1", [None]),
     (Tokens, "words", f"{WHOLE} 4 to 32,767", [3, 32_768]),
     (Tokens, "length", f"{WHOLE} 1", [5.0]),
@@ -174,11 +180,61 @@ def test_a_wrong_value_is_named(kind, change, expected):
     assert "\n" not in str(raised.value)
 
 
-def test_settings_that_contradict_each_other_are_named():
+ONE_ROW = (
+    "issued: expected a number of hours, or a file with one row per issue and valid time, without `resample`, "
+)
+ONE_ROW += "`pivot` and `side_by_side`"
+OTHER_COLUMN = "issued: expected another column than `time`, `target` and `leave_out`, found "
+ONCE = "expected each record once among record, neighbours and ahead, found {} again; a station is not its own "
+ONCE += "neighbour"
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "expected"),
+    [
+        (Record, {"decimal": ","}, "expected another separator than the decimal mark, found ',' for both"),
+        (Record, {"issued": "Date Time"}, f"{OTHER_COLUMN}'Date Time'"),
+        (Record, {"issued": "T"}, f"{OTHER_COLUMN}'T'"),
+        (Record, {"issued": "run", "leave_out": ["run"]}, f"{OTHER_COLUMN}'run'"),
+        (Record, {"issued": "run", "resample": {"minutes": 60}}, ONE_ROW),
+        (Record, {"issued": "run", "pivot": {"columns": "name", "values": "value"}}, ONE_ROW),
+        (Record, {"issued": "run", "side_by_side": True}, ONE_ROW),
+        (Clock, {"neighbours": ["jena"]}, ONCE.format("jena")),
+        (Clock, {"neighbours": ["kassel", "ulm", "kassel"]}, ONCE.format("kassel")),
+        (Clock, {"neighbours": ["kassel"], "ahead": [["icon", "kassel"]]}, ONCE.format("kassel")),
+        (Clock, {"ahead": ["icon", ["ecmwf", "icon"]]}, ONCE.format("icon")),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named(kind, change, expected):
     with pytest.raises(UserError) as raised:
-        validate_settings(Record, RECORD | {"decimal": ","}, "a", "b")
-    expected = "params.yaml: a.b: expected another separator than the decimal mark, found ',' for both"
-    assert str(raised.value) == expected
+        validate_settings(kind, VALID[kind] | change, "a", "b")
+    assert str(raised.value) == f"params.yaml: a.b: {expected}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"issued": "run"},
+        {"issued": 6},
+        {"issued": 0.5, "target": None},
+        {"issued": 24.0, "resample": {"minutes": 60.0, "by": "mean"}},
+        {"issued": 24.0, "side_by_side": True},
+    ],
+)
+def test_a_record_of_forecasts_has_times_of_issue_and_may_lack_the_target(change):
+    result = validate_settings(Record, RECORD | change)
+    assert result.model_dump(mode="json", exclude_unset=True) == RECORD | change
+    assert result.issue_column == ("run" if change["issued"] == "run" else None)
+
+
+def test_an_input_set_of_several_records_names_them_all():
+    line = VALID[Clock] | {"neighbours": ["kassel"], "ahead": ["icon", ["ecmwf", "ecmwf2"]], "max_missing": 0.25}
+    result = validate_settings(Clock, line)
+    assert result.model_dump(exclude_unset=True) == line
+    assert result.records == ["jena", "kassel", "icon", "ecmwf", "ecmwf2"]
+    assert result.ahead_groups == [["icon"], ["ecmwf", "ecmwf2"]]
+    assert (result.lookback_rows, result.lead_rows, result.max_missing_neighbours) == (24, 16, 0.5)
+    assert validate_settings(Clock, VALID[Clock]).records == ["jena"]
 
 
 @pytest.mark.parametrize("kind", VALID)
@@ -246,7 +302,7 @@ def model(root):
     def result(training=None, tasks=None, **own):
         shared = {"batch_size": 4, "learning_rate": 0.01, "max_epochs": None, "seed": 1, "threads": 1}
         forecast = {"loss": "mae", "metric": "mae", "monitor": "val_loss", "steps_per_epoch": 3}
-        line = {"task": "forecast", "inputs": "tiny", "epochs": 2, "units": 3} | own
+        line = {"architecture": "dense", "task": "forecast", "inputs": "tiny", "epochs": 2, "units": 3} | own
         sections = {
             "training": shared | (training or {}),
             "tasks": {"forecast": forecast | (tasks or {})},
@@ -286,7 +342,7 @@ NUMBERS = {  # what is expected of a setting of a model, and values that are not
     "steps_per_epoch": (f"{WHOLE} 1, or null", [0]),
     **dict.fromkeys(["batch_size", "threads", "members"], (f"{WHOLE} 1", [0])),
     "learning_rate": ("expected a number above 0", [0, "1e-3", True]),
-    "inputs": ("expected a name of letters, digits, _ and -", [3]),
+    **dict.fromkeys(["inputs", "architecture"], ("expected a name of letters, digits, _ and -", [3, "a b"])),
     "monitor": ("expected a name, such as val_loss", [None]),
     "metric": ("expected the name of a metric, such as mae or accuracy", [5]),
     "logits": ("expected true or false", [1]),
@@ -305,9 +361,12 @@ MONITOR = "monitor: expected a loss, error or accuracy among val_loss"
             for value in values
         ),
         ({"epochs": "absent"}, f"models.dense.epochs: {WHOLE} 0, found nothing; add it"),
-        (
-            {"task": "absent"},
-            "models.dense.task: expected a name of letters, digits, _ and -, found nothing; add it",
+        *(
+            (
+                {key: "absent"},
+                f"models.dense.{key}: expected a name of letters, digits, _ and -, found nothing; add",
+            )
+            for key in ("task", "architecture")
         ),
         ({"loss": "maee"}, "models.dense.loss: expected a loss, found 'maee'; did you mean mae?"),
         ({"loss": "accuracy"}, "models.dense.loss: expected a loss, found 'accuracy'"),

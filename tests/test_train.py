@@ -60,20 +60,20 @@ def train_until(name, monkeypatch, after):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "expected"),
+    ("architecture", "options", "expected"),
     [
-        ("dense", {"units": 3, "unit": 4}, ["models.dense", "'unit'", "stages/models/dense.py takes units"]),
-        ("dense", {}, ["models.dense", "'units'", "takes units"]),
-        ("gru_dropout", {"units": 3}, ["models.gru_dropout", "takes units, dropout, recurrent_dropout"]),
-        ("dense", {"units": -1}, ["models.dense", "Keras rejects these settings"]),
-        ("stacked_gru", {"units": [3], "dropout": 0.0, "recurrent_dropout": 0.0}, ["models.stacked_gru"]),
-        ("stacked_gru", {"units": 3, "dropout": 0.0, "recurrent_dropout": 0.0}, ["models.stacked_gru"]),
-        ("transformer", {}, ["models.transformer: expected a file stages/models/transformer.py"]),
+        ("dense", {"units": 3, "unit": 4}, ["models.mine", "'unit'", "stages/models/dense.py takes units"]),
+        ("dense", {}, ["models.mine", "'units'", "takes units"]),
+        ("gru_dropout", {"units": 3}, ["models.mine", "takes units, dropout, recurrent_dropout"]),
+        ("dense", {"units": -1}, ["models.mine", "Keras rejects these settings"]),
+        ("stacked_gru", {"units": [3], "dropout": 0.0, "recurrent_dropout": 0.0}, ["models.mine"]),
+        ("stacked_gru", {"units": 3, "dropout": 0.0, "recurrent_dropout": 0.0}, ["models.mine"]),
+        ("transformer", {}, ["models.mine.architecture: expected a file stages/models/transformer.py"]),
     ],
 )
-def test_build_names_what_is_wrong(data, name, options, expected):
+def test_build_names_what_is_wrong(data, architecture, options, expected):
     with pytest.raises(UserError) as raised:
-        fitting.build_model(name, load_input_set("data/inputs/tiny"), options)
+        fitting.build_model("mine", architecture, load_input_set("data/inputs/tiny"), options)
     for text in ["params.yaml: ", *expected]:
         assert text in str(raised.value), str(raised.value)
 
@@ -82,7 +82,7 @@ def test_a_failing_import_of_a_model_is_no_missing_file(data, tmp_path, monkeypa
     (tmp_path / "broken.py").write_text("import a_library_that_is_not_there\n")
     monkeypatch.setattr(stages.models, "__path__", [str(tmp_path)])
     with pytest.raises(ModuleNotFoundError, match="a_library_that_is_not_there"):
-        fitting.build_model("broken", load_input_set("data/inputs/tiny"), {})
+        fitting.build_model("any", "broken", load_input_set("data/inputs/tiny"), {})
 
 
 # --- Draws and choices ---------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def dropout(data, tmp_path, monkeypatch):
         "    return keras.Sequential([keras.Input(inputs.shape), *parts])\n"
     )
     monkeypatch.setattr(stages.models, "__path__", [*stages.models.__path__, str(folder)])
-    data.write_params("models", "dropout", task="forecast", inputs="tiny", epochs=3)
+    data.write_params("models", "dropout", architecture="dropout", task="forecast", inputs="tiny", epochs=3)
 
 
 @pytest.mark.parametrize("name", ["dropout", pytest.param("gru_dropout", marks=pytest.mark.slow)])

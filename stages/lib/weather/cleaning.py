@@ -178,6 +178,11 @@ def clean_columns(
             )
         if not values.isna().all():
             columns[name], reports[name] = values, counts
+    if not columns:  # a weather model need not forecast the target
+        raise UserError(
+            f"{label}: expected values in a column at least, found none; look at {key}.sentinels and clean.checks "
+            "in params.yaml"
+        )
     return pd.DataFrame(columns), reports
 
 

@@ -112,7 +112,7 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
         sensors, lines = sensors[included], lines[included]
         texts = {column: values.filter(pa.array(included)) for column, values in texts.items()}
     faults: list[tuple[int, int, str]] = []  # row, column, message
-    moments, offsets = np.array([], "M8[s]"), None
+    moments, offsets, issue_offsets = np.array([], "M8[s]"), None, None
     written = join_times([texts[column] for column in settings.times])
     label = " ".join(settings.times)
     try:
@@ -121,14 +121,14 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
         text = written[error.row].as_py()
         message = describe_bad_time(text, str(error), settings)
         faults.append((error.row, columns.index(settings.times[0]), f"column {label!r}: {message}"))
-    numbers = {}
+    numbers = dict[str, pa.DoubleArray]()
     for column, values in texts.items():
         if column in settings.times:
             continue
         if column == settings.issue_column:
             try:
-                issued, _ = parse_strptime(values, settings.format)
-                numbers[column] = to_seconds(issued)
+                issued, issue_offsets = parse_strptime(values, settings.format)
+                numbers = {column: to_seconds(issued), **numbers}  # comes first, as in `read_plain_rows`
             except TimeError as error:
                 message = describe_bad_time(values[error.row].as_py(), str(error), settings)
                 faults.append((error.row, columns.index(column), f"column {column!r}: {message}"))
@@ -148,6 +148,11 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
                 f"set {settings.key}.header: 2 in params.yaml"
             )
         raise UserError(f"{name}, line {lines[row]}, {message}")
+    if settings.issue_column and (offsets is None) != (issue_offsets is None):
+        raise UserError(
+            f"{name}, line {lines[0]}, column {settings.issue_column!r}: expected an offset from UTC in both times "
+            f"of a row or in none, found {texts[settings.issue_column][0].as_py()!r} and {written[0].as_py()!r}"
+        )
     if offsets is not None and settings.zone is None and (offsets != offsets[:1]).any():
         row = int((offsets != offsets[0]).argmax())
         raise UserError(
@@ -159,7 +164,7 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
         if settings.zone and offsets is None:
             for sensor in dict.fromkeys(sensors):
                 rows = np.flatnonzero(sensors == sensor)
-                moments[rows] = apply_zone(moments[rows], lines[rows], settings, name)
+                moments[rows] = apply_zone(moments[rows], lines[rows], settings, name, label)
         moments, spread, first = pivot_to_columns(
             moments, sensors.astype(str), to_numpy(numbers[settings.pivot.values])
         )
@@ -197,13 +202,15 @@ def put_oldest_first(rows: Rows, name: str) -> Rows:
     return rows._replace(moments=rows.moments[::-1].copy(), table=table, lines=rows.lines[::-1])
 
 
-def apply_zone(moments: np.ndarray, lines: np.ndarray | range, settings: Record, name: str) -> np.ndarray:
+def apply_zone(
+    moments: np.ndarray, lines: np.ndarray | range, settings: Record, name: str, column: str
+) -> np.ndarray:
     """Return local times as UTC; UserError names the line of one that the zone does not have, or has twice."""
     try:
         return convert_to_utc(moments, settings.zone)
     except TimeError as error:
         raise UserError(
-            f"{name}, line {lines[error.row]}, column {' '.join(settings.times)!r}: {error} "
+            f"{name}, line {lines[error.row]}, column {column!r}: {error} "
             f"({settings.key}.zone in params.yaml); correct or drop the row"
         ) from None
 
@@ -249,11 +256,11 @@ def read_csv_file(path: Path, settings: Record) -> tuple[str, Rows, list[str]]:
     if not settings.pivot and not settings.issue_column:
         rows = put_oldest_first(rows, name)
     if settings.zone and not rows.utc:
-        rows = rows._replace(moments=apply_zone(rows.moments, rows.lines, settings, name))
-        if settings.issue_column:
-            issued = apply_zone(get_issue_times(rows.table, settings.issue_column), rows.lines, settings, name)
-            position = rows.table.column_names.index(settings.issue_column)
-            rows = rows._replace(table=rows.table.set_column(position, settings.issue_column, to_seconds(issued)))
+        rows = rows._replace(moments=apply_zone(rows.moments, rows.lines, settings, name, " ".join(settings.times)))
+        if column := settings.issue_column:
+            issued = apply_zone(get_issue_times(rows.table, column), rows.lines, settings, name, column)
+            position = rows.table.column_names.index(column)
+            rows = rows._replace(table=rows.table.set_column(position, column, to_seconds(issued)))
     rows = rows._replace(table=convert_units(rows.table, settings))
     return name, rows, body.columns
 
@@ -294,7 +301,8 @@ def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarr
 def to_record_table(rows: Rows, name: str, settings: Record) -> pa.Table:
     """Return `rows` of the file `name` as a table: times as timestamp[s], then the columns.
 
-    Irregular rows are put on their grid. Raises UserError where the rows are not in time order.
+    Irregular rows are put on their grid. Raises UserError where the rows are not in time order, or a forecast was
+    issued after its valid time.
     """
     time = " ".join(settings.times)
 
@@ -306,7 +314,11 @@ def to_record_table(rows: Rows, name: str, settings: Record) -> pa.Table:
     if not settings.issue_column:  # `read_csv_files` sorts forecasts
         check_time_order(table, name, rows.lines, many=settings.resample is not None)
     if not settings.resample:
-        return make_table(label_interval_end(rows.moments), columns) if settings.label == "start" else table
+        if settings.label == "start":
+            table = make_table(label_interval_end(rows.moments), columns)
+        if settings.issue_column:
+            check_issue_times(table, name, rows.lines, settings)
+        return table
     minutes, by = settings.resample.minutes, settings.resample.by
     arrays = {column: to_numpy(values) for column, values in columns.items()}
     bits = [rows.moments.view(np.int64), *(values.view(np.int64) for values in arrays.values())]
@@ -383,20 +395,22 @@ def get_issue_times(table: pa.Table, column: str) -> np.ndarray:
     return to_numpy(table[column]).astype("M8[s]")
 
 
-def sort_by_issue(table: pa.Table, settings: Record) -> pa.Table:
-    """Return the rows of a record of forecasts in the order of their valid times, then of their times of issue.
-
-    Raises UserError where a row was issued after its valid time.
-    """
+def check_issue_times(table: pa.Table, name: str, lines: Sequence[int] | np.ndarray, settings: Record) -> None:
+    """Raise UserError if a row of `table`, found at `lines` of the file `name`, was issued after its valid time."""
     valid, issued = to_numpy(table[0]), get_issue_times(table, settings.issue_column)
     if (late := issued > valid).any():
-        row = late.argmax()
+        row = int(late.argmax())
         raise UserError(
-            f"{settings.key}, column {settings.issue_column!r}: expected forecasts issued before their own time, "
-            f"found one for {valid[row]} issued at {issued[row]}; do `time` and `issued` in params.yaml name the "
-            "right columns?"
+            f"{name}, line {lines[row]}, column {settings.issue_column!r}: expected a forecast issued before its "
+            f"own time, {valid[row]}, found one issued at {issued[row]}; do {settings.key}.time and "
+            f"{settings.key}.issued in params.yaml name the right columns?"
         )
-    return table.take(pa.array(np.lexsort([issued, valid])))
+
+
+def sort_by_issue(table: pa.Table, settings: Record) -> pa.Table:
+    """Return the rows of a record of forecasts in the order of their valid times, then of their times of issue."""
+    order = np.lexsort([get_issue_times(table, settings.issue_column), to_numpy(table[0])])
+    return table.take(pa.array(order))
 
 
 def check_columns(name: str, table: pa.Table, before: str, previous: pa.Table, settings: Record) -> None:

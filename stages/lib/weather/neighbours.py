@@ -20,6 +20,9 @@ def align_neighbour(grid: pd.DataFrame, target: str, times: np.ndarray, every: i
     """
     length = np.timedelta64(every * HOUR, "s")
     moments = grid.index.to_numpy().astype("datetime64[s]")
+    limit = int(max(max_gap / every, (moments[1] - moments[0]) / length))  # rows
+    # With the rows before the first: what a row has does not depend on where the station's file begins.
+    times = np.concatenate([times[0] - length * np.arange(limit, 0, -1), times])
     rows = np.searchsorted(times, moments)  # the first time not before a reading
     in_rows = rows < len(times)
     in_rows[in_rows] = times[rows[in_rows]] - moments[in_rows] < length
@@ -27,10 +30,8 @@ def align_neighbour(grid: pd.DataFrame, target: str, times: np.ndarray, every: i
     aligned = groups.mean()
     if len(aligned):
         aligned[target] = groups[target].last()
-    interval = (moments[1] - moments[0]) / length
-    limit = int(max(max_gap / every, interval))
     aligned = aligned.reindex(range(len(times)))
-    return aligned.ffill(limit=limit) if limit else aligned
+    return (aligned.ffill(limit=limit) if limit else aligned)[limit:]
 
 
 def check_common_hours(target: pd.Series, neighbour: pd.Series, name: str, record: str) -> None:
