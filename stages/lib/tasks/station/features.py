@@ -12,12 +12,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from stages.lib.nn.batches import predict_in_batches
 from stages.lib.windows.input_set import Inputs, Split
 
 CALENDAR = 2  # columns at the end of each row
 HARMONICS = 24  # features made from the calendar
 STATISTICS = 4000  # approximate number of windows to estimate means and standard deviations from
+CHUNK = 512  # windows that features are computed for at a time
 HOUR, DAY = 2 * np.pi / 24, 2 * np.pi / 365.25  # radians per hour of the day and per day of the year
 
 
@@ -177,8 +177,16 @@ def base_forecast(window: Window, inputs: Inputs) -> Any:
 
 
 def sample_features(window: Window, features: Any, inputs: Inputs) -> np.ndarray:
-    """Return the values of `features` for about STATISTICS training windows."""
-    return predict_in_batches(make_model(window, features), inputs, subsample(inputs.train))
+    """Return the values of `features` for about STATISTICS training windows.
+
+    The operations run one by one: to trace and compile them takes longer than these windows do.
+    """
+    model, windows = make_model(window, features), subsample(inputs.train).windows
+    outputs = []
+    for start in range(0, len(windows), CHUNK):
+        arrays = list(windows.get_inputs(slice(start, start + CHUNK)).values())
+        outputs.append(np.asarray(model(arrays if len(arrays) > 1 else arrays[0])))
+    return np.concatenate(outputs)
 
 
 def average_measured(values: Any) -> Any:
