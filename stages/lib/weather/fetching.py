@@ -97,11 +97,14 @@ def shorten_reason(error: BaseException) -> str:
     return text[:120]
 
 
-def receive_body(session: requests.Session, address: str, path: Path, limit: int, deadline: float) -> str:
+def receive_body(
+    session: requests.Session, address: str, path: Path, limit: int, deadline: float, time_limit: float
+) -> str:
     """Write the body at `address` to `path` in one attempt; return the address that served it, without its query.
 
     Raises RefusedError if there is no file, if it has more than `limit` bytes, or if time.monotonic() passes
-    `deadline`; urllib3's HTTPError if the body is truncated or stalls.
+    `deadline`, `time_limit` seconds after the first attempt began; urllib3's HTTPError if the body is truncated or
+    stalls.
     """
     try:
         response = session.get(address, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
@@ -124,17 +127,23 @@ def receive_body(session: requests.Session, address: str, path: Path, limit: int
                 if file.tell() > limit:
                     raise RefusedError(f"expected at most {limit:,} bytes, the server sends more")
                 if time.monotonic() > deadline:
-                    raise RefusedError(f"not complete after {TIME_LIMIT:,.0f} s ({file.tell():,} bytes)")
+                    raise RefusedError(f"not complete after {time_limit:,.0f} s ({file.tell():,} bytes)")
         return re.split("[?#]", response.url)[0]
 
 
-def fetch_file(session: requests.Session, address: str, path: Path, limit: int) -> str:
-    """Call `receive_body`, and again if the body was truncated; raise RefusedError if the last attempt fails."""
-    deadline = time.monotonic() + TIME_LIMIT
+def fetch_file(
+    session: requests.Session, address: str, path: Path, limit: int, time_limit: float | None = None
+) -> str:
+    """Call `receive_body`, and again if the body was truncated; raise RefusedError if the last attempt fails.
+
+    All attempts together take `time_limit` seconds, by default TIME_LIMIT.
+    """
+    time_limit = time_limit or TIME_LIMIT
+    deadline = time.monotonic() + time_limit
     for attempt in range(RETRIES + 1):
         time.sleep(BACKOFF * 2**attempt if attempt else 0)
         try:
-            return receive_body(session, address, path, limit, deadline)
+            return receive_body(session, address, path, limit, deadline, time_limit)
         except problem.HTTPError as error:
             failure = error
     raise RefusedError(f"{shorten_reason(failure)}, {RETRIES + 1} times")
