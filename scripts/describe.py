@@ -264,6 +264,7 @@ def format_record_section(settings: Settings, remarks: dict[str, str], summary: 
     values: Settings = {"source": settings["source"], "size": None, "sha256": None}
     for key, field in Record.model_fields.items():
         values[key] = settings.get(key, field.get_default(call_default_factory=True))
+    values["latest"] = None
     section, name = KEY.split(".")
     lines = [f"# {line}" for line in summary] + [f"{section}:", f"  {name}:"]
     for key, value in values.items():
