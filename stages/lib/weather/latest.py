@@ -1,6 +1,7 @@
-"""The latest file of a station: read, cleaned and checked, as the window that a forecast starts from."""
+"""The latest files of a station and its neighbours: read, cleaned, checked, as the window of a forecast."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,22 +43,46 @@ class Latest(NamedTuple):
     warnings: list[str]
 
 
+class Content(NamedTuple):
+    """The rows of a file as `parse` reads them, before cleaning."""
+
+    label: str  # the file's path or address, for messages
+    columns: dict[str, np.ndarray]
+
+
+def read_content(name: str, path: Path, label: str) -> Content:
+    """Return the rows of the file `path`, which messages call `label`, read as the record `name`."""
+    try:
+        table = read_csv_files([path], read_settings(Record, "records", name), f"records.{name}")
+    except UserError as error:
+        raise UserError(str(error).replace(str(path), label)) from None
+    return Content(label, {column: to_numpy(table[column]) for column in table.column_names})
+
+
 def read_latest_window(files: dict[str, Path], description: Description, origin: np.datetime64 | None) -> Latest:
+    """Return `make_latest_window` of `files`, the file of each record that the model of `description` needs."""
+    records = Clock(**description["clock"]).records
+    contents = {name: read_content(name, files[name], str(files[name])) for name in records}
+    return make_latest_window(contents, description, origin)
+
+
+def make_latest_window(
+    contents: Mapping[str, Content], description: Description, origin: np.datetime64 | None
+) -> Latest:
     """Return the window up to `origin`, or to the last complete hour of the station's file.
 
-    `files` has the file of each record that the model of `description` needs. They go through the same code as the
-    training data. Raises UserError if no forecast can start from them.
+    `contents` has the rows of each record that the model of `description` needs. They go through the same code as
+    the training data. Raises UserError if no forecast can start from them.
     """
     settings, clean = Clock(**description["clock"]), read_settings(Clean, "clean")
-    records, sentinels = {}, []
+    records, labels = dict[str, CleanRecord](), dict[str, str]()
     for name in settings.records:
         sensors = read_settings(Record, "records", name)
-        table = read_csv_files([files[name]], sensors, f"records.{name}")
-        record = {column: to_numpy(table[column]) for column in table.column_names}
-        records[name] = clean_latest(record, name, sensors, clean, description, str(files[name]))
-        if name == settings.record:
-            station_record, sentinels = record, sensors.sentinels
-    return select_window(records, station_record, description, clean, sentinels, origin, files)
+        labels[name], columns = contents[name]
+        records[name] = clean_latest(columns, name, sensors, clean, description, labels[name])
+    station_record = contents[settings.record].columns
+    sentinels = read_settings(Record, "records", settings.record).sentinels
+    return select_window(records, station_record, description, clean, sentinels, origin, labels)
 
 
 def clean_latest(
@@ -168,11 +193,12 @@ def select_window(
     clean: Clean,
     sentinels: list[float],
     origin: np.datetime64 | None,
-    files: dict[str, Path],
+    files: Mapping[str, object],
 ) -> Latest:
     """Return the window of the cleaned `records` up to `origin`, or to the last complete hour of the station.
 
-    `station_record` are the rows of the station's file before cleaning. Raises UserError if there is no window, or
+    `station_record` are the rows of the station's file before cleaning, `files` what messages call the file of each
+    record. Raises UserError if there is no window, or
     if its values cannot be right.
     """
     settings = Clock(**description["clock"])
