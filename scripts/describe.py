@@ -21,6 +21,7 @@ from stages.lib.params import load_params
 from stages.lib.settings.base import validate_settings
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.records import Record
+from stages.lib.settings.source import LatestSource
 from stages.lib.weather.archives import UnpackError, read_packed_csv
 from stages.lib.weather.cleaning import find_check
 from stages.lib.weather.csv_files import read_csv_files
@@ -282,6 +283,7 @@ def format_record_section(settings: Settings, remarks: dict[str, str], summary: 
     values: Settings = {"source": settings["source"], "size": None, "sha256": None}
     for key, field in Record.model_fields.items():
         values[key] = settings.get(key, field.get_default(call_default_factory=True))
+    values |= dict.fromkeys(LatestSource.model_fields)
     section, name = KEY.split(".")
     lines = [f"# {line}" for line in summary] + [f"{section}:", f"  {name}:"]
     for key, value in values.items():
