@@ -812,7 +812,8 @@ def test_the_output_says_what_the_other_records_brought(morning: Path, capsys) -
     kassel = {"record": "kassel", "file": "kassel.csv", "kind": "measurements", "known": "2009-03-05T20:00:00"}
     icon = {"record": "icon", "file": "icon.csv", "kind": "forecasts", "known": "2009-03-05T19:00:00"}
     assert result["others"] == [kassel | {"hours_before_origin": 3.0}, icon | {"hours_before_origin": 4.0}]
-    late = "kassel: until 2009-03-05 20:00, 3 h before the origin; icon: issued 2009-03-05 19:00, 4 h before the origin"
+    late = "kassel: until 2009-03-05 20:00, 3 h before the origin; icon: issued 2009-03-05 19:00, 4 h before the "
+    late += "origin"
     assert f"Also used: {late}." in printed
     assert late.replace("; ", ". ") in Path("data/forecast/forecast.html").read_text()
     icon = tables["icon"]

@@ -268,8 +268,8 @@ def select_window(
 def describe_part(name: str, file: str, record: CleanRecord, origin: np.datetime64) -> Part:
     """Return what the cleaned `record` of the file `file` brings to a forecast from `origin`."""
     frame, is_forecast = record.frame, ISSUE_TIME in record.frame
-    times = frame[ISSUE_TIME] if is_forecast else frame[record.target].dropna().index
-    times = np.unique(times.to_numpy().astype("datetime64[s]"))
+    moments = pd.DatetimeIndex(frame[ISSUE_TIME]) if is_forecast else frame[record.target].dropna().index
+    times = np.unique(moments.to_numpy().astype("datetime64[s]"))
     known = times[times <= origin]
     # Hours from issue to valid time, instead of a column of issues, say nothing about when the file was made.
     has_issues = not is_forecast or len(np.unique(frame.index - frame[ISSUE_TIME])) > 1
