@@ -25,7 +25,7 @@ from stages.lib.settings.base import read_settings, suggest_name
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.source import LatestSource, hide_secrets, is_address
 from stages.lib.settings.training import read_schedule
-from stages.lib.weather.latest import Description, Latest, make_latest_window, warn_about_age
+from stages.lib.weather.latest import Description, Latest, check_clocks, make_latest_window, warn_about_age
 from stages.lib.weather.latest_files import LatestFiles
 
 OUTPUT = Path("data/forecast")  # where the forecast from each record's `latest` is written
@@ -74,7 +74,8 @@ def predict(
     sources = name_files(named_files, stations) if files else list_latest_sources(stations)
     candidates, lacking = list_candidates(descriptions, sources)
     with tempfile.TemporaryDirectory() as folder:
-        answer = find_answer(candidates, LatestFiles(sources, Path(folder)), origin, failures)
+        now = np.datetime64(datetime.now(), "s")
+        answer = find_answer(candidates, LatestFiles(sources, Path(folder)), origin, now, failures)
     notices = [f"{reason}; not used: {', '.join(models)}" for reason, models in failures.items()]
     if answer is None:
         *others, reason = failures
@@ -82,19 +83,12 @@ def predict(
         raise UserError(reason)
     source = hide_secrets(sources[candidates[answer.model]["record"]])
     choice = "as asked" if model else describe_choice(answer.model, names, lacking, failures)
-    now = np.datetime64(datetime.now(), "s")
     warnings = notices + answer.latest.warnings + ([] if at else warn_about_age(answer.latest.end, source, now))
     target = resolve_path(output) if output else Path(source).parent if files else OUTPUT
-    result = summarize_forecast(
-        candidates[answer.model],
-        answer.latest.origin,
-        answer.quantiles,
-        answer.by_lead,
-        Path(source).name,
-        warnings,
-    )
-    write_forecast(target, result, answer.latest.measured, answer.by_lead)
-    print(format_screen(result, choice))
+    description, latest, by_lead = candidates[answer.model], answer.latest, answer.by_lead
+    result = summarize_forecast(description, latest, answer.quantiles, by_lead, Path(source).name, warnings, choice)
+    write_forecast(target, result, latest.measured, by_lead)
+    print(format_screen(result))
     print_warnings(warnings)
     print(f"\nWritten to {target}: forecast.csv, forecast.json and, to look at, {target / 'forecast.html'}")
 
@@ -124,6 +118,7 @@ def find_answer(
     descriptions: dict[str, Description],
     latest_files: LatestFiles,
     origin: np.datetime64 | None,
+    now: np.datetime64,
     failures: dict[str, list[str]],
 ) -> Answer | None:
     """Return the forecast of the first model in `descriptions` that can answer, or None if none of them can.
@@ -134,6 +129,8 @@ def find_answer(
         with collect_failure(failures, name):
             contents = {record: latest_files.read(record) for record in Clock(**description["clock"]).records}
             latest = make_latest_window(contents, description, origin)
+            if origin is None:
+                check_clocks(latest.parts, latest.end, now)
             with open_input(f"data/evaluations/station/{name}/by_lead.parquet", f"evaluate@{name}") as scores:
                 by_lead = pd.read_parquet(scores)
             return Answer(name, latest, predict_window(name, latest), by_lead)

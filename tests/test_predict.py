@@ -802,6 +802,79 @@ def test_a_station_that_no_forecast_can_start_from_is_refused_and_nothing_is_wri
         command.predict(write(make_tables()["jena"], "jena.csv"), "kassel=kassel.csv", model="near")
 
 
+def test_the_output_says_what_the_other_records_brought(morning: Path, capsys) -> None:
+    tables = make_tables()
+    tables["kassel"].iloc[-2:, 0] = np.nan
+    write(tables["kassel"], "kassel.csv")
+    _, _, printed = run_predict(capsys)
+    result = json.loads(Path("data/forecast/forecast.json").read_text())
+    assert (result["record"], result["choice"]) == ("jena", "the best on validation")
+    kassel = {"record": "kassel", "file": "kassel.csv", "kind": "measurements", "known": "2009-03-05T20:00:00"}
+    icon = {"record": "icon", "file": "icon.csv", "kind": "forecasts", "known": "2009-03-05T19:00:00"}
+    assert result["others"] == [kassel | {"hours_before_origin": 3.0}, icon | {"hours_before_origin": 4.0}]
+    late = "kassel: until 2009-03-05 20:00, 3 h before the origin; icon: issued 2009-03-05 19:00, 4 h before the "
+    late += "origin"
+    assert f"Also used: {late}." in printed
+    assert late.replace("; ", ". ") in Path("data/forecast/forecast.html").read_text()
+    icon = tables["icon"]
+    newest = icon[icon["issued"] == pd.Timestamp("2009-03-05T19:00").timestamp()]["2009-03-06":][T]
+    outputs = [row["weather_model"] for row in result["forecast"]]
+    assert outputs == [*newest, *[None] * (LEADS - len(newest))]
+    written = pd.read_csv("data/forecast/forecast.csv")
+    np.testing.assert_array_equal(written["weather_model"], np.array(outputs, float))
+
+
+@pytest.mark.parametrize(
+    ("last", "reach", "leads", "model"),
+    [
+        ("06 05:00", [1.0] * LEADS, [1, 2, 3, 4, 5, 6], "mos"),
+        ("06 03:00", [1.0] * LEADS, [1, 2, 3, 4], "mos"),
+        ("06 03:00", [1.0] * 5 + [0.5], [1, 2, 3, 4, 6], "mos"),
+        ("06 02:00", [1.0] * LEADS, [1, 2, 3, 4, 5, 6], "near"),
+        ("06 02:00", [0.5] * LEADS, [1, 2, 3, 4, 5, 6], "mos"),
+    ],
+)
+def test_leads_that_a_forecast_file_does_not_reach_are_left_out_where_the_model_needs_it(
+    morning: Path, capsys, last: str, reach: list[float], leads: list[int], model: str
+) -> None:
+    set_latest(kassel="kassel.csv")
+    icon = make_forecasts()
+    icon = icon[icon["issued"] == pd.Timestamp("2009-03-05T19:00").timestamp()]
+    times = pd.date_range("2009-03-05 20:00", "2009-03-06 05:00", freq="h", name="Date Time")
+    icon = pd.DataFrame({"issued": icon["issued"].iloc[0], T: np.arange(len(times)) / 2.0}, times)
+    write_forecasts(icon[: f"2009-03-{last}"])
+    Path("metrics/station/region.json").unlink()
+    Path("data/models/station/mos/model.json").write_text(
+        json.dumps(MODELS["mos"] | {"model": "mos", "reach": reach})
+    )
+    answered, warnings, _ = run_predict(capsys)
+    rows = json.loads(Path("data/forecast/forecast.json").read_text())["forecast"]
+    assert answered == model and [row["lead_hours"] for row in rows] == leads
+    assert len(pd.read_csv("data/forecast/forecast.csv")) == len(leads)
+    if model == "near":
+        assert "more than half of the 6 leads after 2009-03-05T23:00:00, found them for 3; fetch a" in warnings[0]
+    elif len(leads) < LEADS:
+        (warning,) = warnings
+        missing = f"for {LEADS - len(leads)} of 6 leads after 2009-03-05T23:00:00, the first of them 5 hours ahead"
+        assert warning == f"warning: icon.csv: forecasts are missing {missing}; these leads are left out"
+    else:
+        assert warnings == []
+
+
+def test_a_file_whose_clock_is_ahead_is_refused(region: Path) -> None:
+    parts = read_region(make_tables(), "").parts
+    end = np.datetime64("2009-03-05T23:00:00")
+    latest.check_clocks(parts, end, end)  # the weather model is issued at 19:00 and next day, 4:00
+    parts = [parts[0]._replace(end=end + np.timedelta64(2, "h")), parts[1]]
+    latest.check_clocks(parts, end, end + np.timedelta64(1, "h"))
+    with pytest.raises(UserError) as error:
+        latest.check_clocks(parts, end, end)
+    assert str(error.value) == (
+        "kassel.csv: expected measurements up to now, found one at 2009-03-06T01:00:00, while the station's file "
+        "ends on 2009-03-05T23:00:00; do both have the times of one clock? See records.kassel.zone in params.yaml"
+    )
+
+
 def test_a_damaged_model_leaves_the_answer_to_the_next_one(morning: Path, capsys, monkeypatch) -> None:
     def refuse(name: str, _: latest.Latest) -> np.ndarray:
         if name == "region":
@@ -876,12 +949,17 @@ def test_the_days_lowest_and_highest_values() -> None:
 @given(st.lists(st.tuples(*[st.floats(-60, 60, width=32)] * 3), min_size=LEADS, max_size=LEADS))
 def test_the_files_hold_the_numbers_to_the_last_bit(quantiles: list[tuple[float, ...]]) -> None:
     given = np.array(quantiles, np.float32)
-    by_lead, origin = pd.DataFrame({"lead": [1.0], "mae": [1.0]}), np.datetime64("2009-03-04T07:00:00")
-    result = prediction.summarize_forecast(DESCRIPTION, origin, given, by_lead, "f", [])
+    by_lead, output = pd.DataFrame({"lead": [1.0], "mae": [1.0]}), given[:, 0].copy()
+    output[0] = np.nan
+    start = make_latest(given)._replace(model_output=output)
+    result = prediction.summarize_forecast(DESCRIPTION, start, given, by_lead, "f", [], "as asked")
     result = json.loads(json.dumps(result))
     outcome = [[row[key] for key in ("low", "median", "high")] for row in result["forecast"]]
     np.testing.assert_array_equal(np.array(outcome, np.float32), given)
     assert [row["valid"] for row in result["forecast"]][::5] == ["2009-03-04T08:00:00", "2009-03-04T13:00:00"]
+    outputs = [row["weather_model"] for row in result["forecast"]]
+    assert outputs[0] is None
+    np.testing.assert_array_equal(np.array(outputs[1:], np.float32), output[1:])
 
 
 # --- All of it ---------------------------------------------------------------------------------------

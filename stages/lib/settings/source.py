@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from pydantic import Field, field_validator
 
-from stages.lib.settings.base import Section, Sha256, Text
+from stages.lib.settings.base import Section, Sha256, Text, format_value
 
 SOURCE = "URLs, a URL, paths, a path or `sample`"
 
@@ -65,7 +65,7 @@ class LatestSource(Section):
     @classmethod
     def check_latest(cls, latest: str | None) -> str | None:
         if latest is not None and not latest.strip():
-            raise ValueError(f"expected a path, a URL or null, found {latest!r}")
+            raise ValueError(f"expected a path, a URL or null, found {format_value(latest)}")
         if latest is not None and is_address(latest):
             check_address(latest)
         return latest
