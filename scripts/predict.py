@@ -20,6 +20,7 @@ from stages.lib.errors import UserError
 from stages.lib.files import check_is_file, open_input, resolve_path
 from stages.lib.params import get_param
 from stages.lib.reports.prediction import format_screen, summarize_forecast, write_forecast
+from stages.lib.reports.recent_errors import warn_about_last_forecast
 from stages.lib.scoring.station.prediction import load_session, predict_windows
 from stages.lib.settings.base import read_settings, suggest_name
 from stages.lib.settings.clock import Clock
@@ -83,9 +84,12 @@ def predict(
         raise UserError(reason)
     source = hide_secrets(sources[candidates[answer.model]["record"]])
     choice = "as asked" if model else describe_choice(answer.model, names, lacking, failures)
-    warnings = notices + answer.latest.warnings + ([] if at else warn_about_age(answer.latest.end, source, now))
-    target = resolve_path(output) if output else Path(source).parent if files else OUTPUT
     description, latest, by_lead = candidates[answer.model], answer.latest, answer.by_lead
+    target = resolve_path(output) if output else Path(source).parent if files else OUTPUT
+    warnings = notices + latest.warnings + ([] if at else warn_about_age(latest.end, source, now))
+    warnings += warn_about_last_forecast(
+        target, description["record"], description["target"], latest.measured, latest.origin
+    )
     result = summarize_forecast(description, latest, answer.quantiles, by_lead, Path(source).name, warnings, choice)
     write_forecast(target, result, latest.measured, by_lead)
     print(format_screen(result))
@@ -274,12 +278,13 @@ def read_validation_mae(name: str) -> float:
         return next(value for key, value in metrics.items() if key.startswith("val_mae_"))
 
 
-def check_model(name: str) -> str:
-    """Return `name`; raise UserError unless it is a station model of params.yaml."""
+def check_model(name: str, argument: str = "--model") -> str:
+    """Return `name`; raise UserError, which names the `argument`, unless it is a station model of params.yaml."""
     names = list_station_models()
     if name not in names:
         raise UserError(
-            f"--model: expected a station model of params.yaml, found {name!r}; it has {', '.join(names) or 'none'}"
+            f"{argument}: expected a station model of params.yaml, found {name!r}; it has "
+            f"{', '.join(names) or 'none'}"
         )
     return name
 

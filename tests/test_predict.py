@@ -26,7 +26,7 @@ from stages.clock import clock
 from stages.evaluate import evaluate
 from stages.lib.errors import UserError
 from stages.lib.files import check_is_file
-from stages.lib.reports import prediction
+from stages.lib.reports import prediction, recent_errors
 from stages.lib.scoring.station import prediction as onnx_prediction
 from stages.lib.settings.base import validate_settings
 from stages.lib.settings.clean import Clean
@@ -873,6 +873,51 @@ def test_a_file_whose_clock_is_ahead_is_refused(region: Path) -> None:
         "kassel.csv: expected measurements up to now, found one at 2009-03-06T01:00:00, while the station's file "
         "ends on 2009-03-05T23:00:00; do both have the times of one clock? See records.kassel.zone in params.yaml"
     )
+
+
+def test_a_forecast_that_turned_out_wrong_is_warned_of_next_morning(morning: Path, capsys) -> None:
+    hours, tables = 48, make_tables()
+    times = pd.date_range("2009-03-05 12:00", periods=hours, freq="h")[1:]
+    rows = [{"valid": time.isoformat(), "lead_hours": lead, "median": 8.0} for lead, time in enumerate(times, 1)]
+    scores = [{"lead_hours": lead, "mae": 1.0 if lead < 9 else 3.0} for lead in range(1, hours)]
+    last = {"record": "jena", "target": T, "unit": "degC", "origin": "2009-03-05T12:00:00", "model": "mos"}
+    last |= {"forecast": rows, "verification": scores}
+    station = tables["jena"]
+    end = np.datetime64("2009-03-06T12:00:00")
+
+    def warn(shift: float, hours: int = 24, missing: int = 0) -> list[str]:
+        measured = pd.Series(8.0 + shift, times[:hours])
+        measured.iloc[:missing] = np.nan
+        return recent_errors.warn_about_errors(last, measured, end)
+
+    promise = (8 * 1.0 + 16 * 3.0) / 24
+    assert warn(2 * promise - 0.01) == []
+    assert warn(2 * promise + 0.01) == warn(-2 * promise - 0.01) == warn(2 * promise + 0.01, hours=40)
+    assert warn(2 * promise + 0.01)[0].startswith(
+        "the last forecast, from 2009-03-05T12:00:00 by mos, was wrong by 4.68 degC on average over 24 hours; the "
+        "test period promised 2.33 degC; if this comes often, "
+    )
+    assert warn(9, hours=11) == warn(9, missing=13) == [] != warn(9, missing=12)
+
+    Path("data/forecast").mkdir()
+    path = Path("data/forecast/forecast.json")
+    station.loc["2009-03-05 12:00":, T] += 30  # the file ends at 23:00; 11 hours are too few
+    write(station, "jena.csv")
+    last["origin"] = "2009-03-05T10:00:00"
+    for row in rows:
+        row["valid"] = (pd.Timestamp(row["valid"]) - pd.Timedelta(hours=2)).isoformat()
+    for content, count in (
+        (last, 1),
+        (last | {"record": "kassel"}, 0),
+        (last | {"target": "p (mbar)"}, 0),
+        (last | {"forecast": [{}]}, 0),
+        (last | {"verification": 5}, 0),
+        ([], 0),
+    ):
+        path.write_text(json.dumps(content))
+        _, warnings, _ = run_predict(capsys)
+        assert sum("the last forecast, from" in warning for warning in warnings) == count
+    assert run_predict(capsys)[1] == []  # forecast.json is that of the same origin by now
 
 
 def test_a_damaged_model_leaves_the_answer_to_the_next_one(morning: Path, capsys, monkeypatch) -> None:
