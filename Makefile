@@ -11,9 +11,8 @@ help:  ## this list
 demo: .venv/ready  ## all of dvc.yaml on the embedded sample, in demo/
 	$(BIN)/python scripts/demo.py
 
-predict: .venv/ready  ## a forecast from a station's file: make predict FILE=... [MODEL=...] [AT=...] [OUTPUT=...]
-	$(if $(FILE),,$(error expected FILE=..., the CSV file of a station))
-	@./run predict "$(FILE)" --model "$(MODEL)" --at "$(AT)" --output "$(OUTPUT)"
+predict: .venv/ready  ## a forecast from records.NAME.latest: make predict [FILE=...] [MODEL=...] [AT=...] [OUTPUT=...]
+	@./run predict $(if $(FILE),"$(FILE)") --model "$(MODEL)" --at "$(AT)" --output "$(OUTPUT)"
 
 test: .venv/ready-dev  ## all tests but those of a cluster (CONTRIBUTING.md), a process per core
 	$(BIN)/python -m pytest -q -n auto --dist worksteal

@@ -1,14 +1,17 @@
-"""`./run predict FILE [NAME=FILE ...]`: a forecast from a station's latest file, by a model of the task `station`.
+"""`./run predict [FILE] [NAME=FILE ...]`: a forecast from the latest files, by a model of the task `station`.
 
 A command, not a stage of DVC. The files go through the same code as the training data.
 """
 
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,78 +20,165 @@ from stages.lib.errors import UserError
 from stages.lib.files import check_is_file, open_input, resolve_path
 from stages.lib.params import get_param
 from stages.lib.reports.prediction import format_screen, summarize_forecast, write_forecast
+from stages.lib.reports.recent_errors import warn_about_last_forecast
 from stages.lib.scoring.station.prediction import load_session, predict_windows
-from stages.lib.settings.base import suggest_name
+from stages.lib.settings.base import read_settings, suggest_name
 from stages.lib.settings.clock import Clock
+from stages.lib.settings.source import LatestSource, hide_secrets, is_address
 from stages.lib.settings.training import read_schedule
-from stages.lib.weather.latest import Description, Latest, read_latest_window, warn_about_age
+from stages.lib.weather.latest import Description, Latest, check_clocks, make_latest_window, warn_about_age
+from stages.lib.weather.latest_files import LatestFiles
+
+OUTPUT = Path("data/forecast")  # where the forecast from each record's `latest` is written
+
+
+class Answer(NamedTuple):
+    """The forecast of one model."""
+
+    model: str
+    latest: Latest
+    quantiles: np.ndarray  # (leads, 3)
+    by_lead: pd.DataFrame  # the model's scores on the test period
 
 
 def predict(
     *files: Annotated[
         str,
         "the station's CSV file as `parse` reads it (.csv, .csv.zip, .csv.gz), at least one lookback long; then, "
-        "as NAME=FILE, those of the other records in params.yaml that the model needs",
+        "as NAME=FILE, those of the other records in params.yaml (default: each record's `latest` there)",
     ],
     model: Annotated[
-        str, "station model in params.yaml (default: the one with the lowest validation MAE whose files are given)"
+        str, "station model in params.yaml (default: the one with the lowest validation MAE that can answer)"
     ] = "",
     at: Annotated[
         str, "time in the file to forecast from, such as 2016-12-30T12:00 (default: its last complete hour)"
     ] = "",
     output: Annotated[
-        str, "folder for forecast.csv, forecast.json and forecast.html (default: the folder of the station's file)"
+        str,
+        "folder for forecast.csv, forecast.json and forecast.html (default: the folder of the station's file; "
+        "without a file, data/forecast)",
     ] = "",
 ) -> None:
-    """Forecast the next hours from the last complete hour of the station's file, with 80 % prediction intervals."""
-    named_files = [split_name(text) for text in files]
-    descriptions = {name: read_description(name) for name in ([check_model(model)] if model else list_evaluated())}
-    paths = name_files(named_files, {description["record"] for description in descriptions.values()})
-    name = choose_model(descriptions, paths)
-    choice = (
-        "as asked" if model else "the best on validation" + ("" if len(paths) == 1 else " whose files are given")
+    """Forecast the next hours from the last complete hour of the station's file, with 80 % prediction intervals.
+
+    If the file of another record is late, short, missing or unsound, the best model that does not need it answers.
+    """
+    origin, named_files = parse_time(at), [split_name(text) for text in files]
+    names, failures = [check_model(model)] if model else rank_models(), dict[str, list[str]]()
+    descriptions = dict[str, Description]()
+    for name in names:
+        with collect_failure(failures, name):
+            descriptions[name] = read_description(name)
+    if not descriptions:
+        raise UserError(next(iter(failures)))
+    stations = {description["record"] for description in descriptions.values()}
+    sources = name_files(named_files, stations) if files else list_latest_sources(stations)
+    candidates, lacking = list_candidates(descriptions, sources)
+    with tempfile.TemporaryDirectory() as folder:
+        now = np.datetime64(datetime.now(), "s")
+        answer = find_answer(candidates, LatestFiles(sources, Path(folder)), origin, now, failures)
+    notices = [f"{reason}; not used: {', '.join(models)}" for reason, models in failures.items()]
+    if answer is None:
+        *others, reason = failures
+        print_warnings(notices[: len(others)])
+        raise UserError(reason)
+    source = hide_secrets(sources[candidates[answer.model]["record"]])
+    choice = "as asked" if model else describe_choice(answer.model, names, lacking, failures)
+    description, latest, by_lead = candidates[answer.model], answer.latest, answer.by_lead
+    target = resolve_path(output) if output else Path(source).parent if files else OUTPUT
+    warnings = notices + latest.warnings + ([] if at else warn_about_age(latest.end, source, now))
+    warnings += warn_about_last_forecast(
+        target, description["record"], description["target"], latest.measured, latest.origin
     )
-    description = descriptions[name]
-    path = paths[description["record"]]
-    folder = resolve_path(output) if output else path.parent
-    latest = read_latest_window(paths, description, parse_time(at))
-    now = np.datetime64(datetime.now(), "s")
-    warnings = latest.warnings + ([] if at else warn_about_age(latest.end, str(path), now))
-    quantiles = predict_window(name, latest)
-    with open_input(f"data/evaluations/station/{name}/by_lead.parquet", f"evaluate@{name}") as scores:
-        by_lead = pd.read_parquet(scores)
-    result = summarize_forecast(description, latest.origin, quantiles, by_lead, path.name, warnings)
-    write_forecast(folder, result, latest.measured, by_lead)
-    print(format_screen(result, choice))
+    result = summarize_forecast(description, latest, answer.quantiles, by_lead, Path(source).name, warnings, choice)
+    write_forecast(target, result, latest.measured, by_lead)
+    print(format_screen(result))
+    print_warnings(warnings)
+    print(f"\nWritten to {target}: forecast.csv, forecast.json and, to look at, {target / 'forecast.html'}")
+
+
+def print_warnings(warnings: list[str]) -> None:
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"\nWritten to {folder}: forecast.csv, forecast.json and, to look at, {folder / 'forecast.html'}")
 
 
-def split_name(text: str) -> tuple[str, Path]:
+@contextlib.contextmanager
+def collect_failure(failures: dict[str, list[str]], name: str) -> Iterator[None]:
+    """Turn a UserError of the block into an item of `failures`: the reason, and the models that cannot answer.
+
+    Reasons that differ only in the model's `name` are one.
+    """
+    try:
+        yield
+    except UserError as error:
+        reason = str(error)
+        same = [
+            known for known, models in failures.items() if known.replace(models[0], "") == reason.replace(name, "")
+        ]
+        failures.setdefault(same[0] if same else reason, []).append(name)
+
+
+def find_answer(
+    descriptions: dict[str, Description],
+    latest_files: LatestFiles,
+    origin: np.datetime64 | None,
+    now: np.datetime64,
+    failures: dict[str, list[str]],
+) -> Answer | None:
+    """Return the forecast of the first model in `descriptions` that can answer, or None if none of them can.
+
+    The reasons why others cannot go into `failures`; see `collect_failure`.
+    """
+    for name, description in descriptions.items():
+        with collect_failure(failures, name):
+            contents = {record: latest_files.read(record) for record in Clock(**description["clock"]).records}
+            latest = make_latest_window(contents, description, origin)
+            if origin is None:
+                check_clocks(latest.parts, latest.end, now)
+            with open_input(f"data/evaluations/station/{name}/by_lead.parquet", f"evaluate@{name}") as scores:
+                by_lead = pd.read_parquet(scores)
+            return Answer(name, latest, predict_window(name, latest), by_lead)
+    return None
+
+
+def describe_choice(
+    name: str, names: list[str], lacking: dict[str, list[str]], failures: dict[str, list[str]]
+) -> str:
+    """Return why the model `name` answered: which of `names`, the best first, could not.
+
+    `lacking` has the records without a file that a model needs.
+    """
+    failed = {model for models in failures.values() for model in models}
+    reasons = [
+        f"{model} needs {' and '.join(lacking[model])}" if model in lacking else f"{model} cannot, see the warnings"
+        for model in names[: names.index(name)]
+        if model in lacking or model in failed
+    ]
+    return "the best on validation" + (f" that can answer: {'; '.join(reasons)}" if reasons else "")
+
+
+def split_name(text: str) -> tuple[str, str]:
     """Return the record, or "" if it is not named, and the path in `text`, which is FILE or NAME=FILE.
 
-    Raises UserError where there is no such file or record.
+    Raises UserError where there is no such FILE or record; the file of a named record may be missing.
     """
     records, (name, separator, file) = get_param("records"), text.partition("=")
-    if not separator or name not in records:
-        path = resolve_path(text)
-        if separator and "/" not in name and not path.exists():
-            raise UserError(f"{text}: expected a name in records, found {name}{suggest_name(name, records)}")
-        check_is_file(path)
-        return "", path
-    path = resolve_path(file)
+    if separator and name in records:
+        return name, str(resolve_path(file))
+    path = resolve_path(text)
+    if separator and "/" not in name and not path.exists():
+        raise UserError(f"{text}: expected a name in records, found {name}{suggest_name(name, records)}")
     check_is_file(path)
-    return name, path
+    return "", str(path)
 
 
-def name_files(files: Sequence[tuple[str, Path]], stations: set[str]) -> dict[str, Path]:
+def name_files(files: Sequence[tuple[str, str]], stations: set[str]) -> dict[str, str]:
     """Return the file of each record; the one without a name is that of the station.
 
     Raises UserError where none is of a station or two are of one record, or where there are several `stations` to
     forecast and a file does not say which it is of.
     """
-    paths = dict[str, Path]()
+    paths = dict[str, str]()
     for name, path in files:
         if not name and len(stations) > 1:
             names = ", ".join(sorted(stations))
@@ -105,27 +195,51 @@ def name_files(files: Sequence[tuple[str, Path]], stations: set[str]) -> dict[st
     return paths
 
 
-def choose_model(descriptions: dict[str, Description], paths: dict[str, Path]) -> str:
-    """Return the model with the lowest validation MAE at the headline lead whose files are all in `paths`.
+def list_latest_sources(stations: set[str]) -> dict[str, str]:
+    """Return `latest` of each record that has it; raise UserError if none of `stations` does.
 
-    It is a model of the first record in `paths` that has one. Raises UserError if none has all of its files.
+    A path is relative to the repository.
+    """
+    latest = {name: read_settings(LatestSource, "records", name).latest for name in get_param("records")}
+    sources = {
+        name: text if is_address(text) else os.path.expanduser(text) for name, text in latest.items() if text
+    }
+    if not stations & sources.keys():
+        settings = " or ".join(f"records.{name}.latest" for name in sorted(stations))
+        raise UserError(
+            f"params.yaml: {settings}: expected a path or URL of the station's recent rows, found none; set it, or "
+            "name a file: ./run predict FILE"
+        )
+    return sources
+
+
+def list_candidates(
+    descriptions: dict[str, Description], sources: dict[str, str]
+) -> tuple[dict[str, Description], dict[str, list[str]]]:
+    """Return the models whose records all have `sources`; of other models of the station, the records without one.
+
+    The station is the first record in `sources` that has a model. Raises UserError if none has all of its records.
     """
     stations = {description["record"] for description in descriptions.values()}
-    station = next(record for record in paths if record in stations)
+    station = next(record for record in sources if record in stations)
     needed = {
         name: Clock(**description["clock"]).records
         for name, description in descriptions.items()
         if description["record"] == station
     }
-    candidates = [name for name, records in needed.items() if set(records) <= paths.keys()]
-    if not candidates:
-        name, records = min(needed.items(), key=lambda item: len(set(item[1]) - paths.keys()))
-        missing = [record for record in records if record not in paths]
+    lacking = {
+        name: missing
+        for name, records in needed.items()
+        if (missing := [record for record in records if record not in sources])
+    }
+    if len(lacking) == len(needed):
+        name, missing = min(lacking.items(), key=lambda item: len(item[1]))
         raise UserError(
-            f"{name}: expected files of {', '.join(records)}, found none of {' and '.join(missing)}; add "
-            f"{' '.join(f'{record}=FILE' for record in missing)}"
+            f"{name}: expected files of {', '.join(needed[name])}, found none of {' and '.join(missing)}; add "
+            f"{' '.join(f'{record}=FILE' for record in missing)}, or set `latest` of these records in params.yaml "
+            "and name no file"
         )
-    return min(candidates, key=read_validation_mae) if len(candidates) > 1 else candidates[0]
+    return {name: descriptions[name] for name in needed if name not in lacking}, lacking
 
 
 def parse_time(at: str) -> np.datetime64 | None:
@@ -146,15 +260,15 @@ def list_station_models() -> list[str]:
     return [name for name, model in (get_param("models") or {}).items() if model.get("task") == "station"]
 
 
-def list_evaluated() -> list[str]:
-    """Return the names of the evaluated station models; raise UserError if there is none."""
+def rank_models() -> list[str]:
+    """Return the evaluated station models, by their validation MAE; raise UserError if there is none."""
     names = [name for name in list_station_models() if Path(f"metrics/station/{name}.json").is_file()]
     if not names:
         raise UserError(
             "metrics/station: expected the scores of a station's model, found none; train and evaluate "
             "them with `dvc repro report_station`"
         )
-    return names
+    return sorted(names, key=read_validation_mae)
 
 
 def read_validation_mae(name: str) -> float:
@@ -164,12 +278,13 @@ def read_validation_mae(name: str) -> float:
         return next(value for key, value in metrics.items() if key.startswith("val_mae_"))
 
 
-def check_model(name: str) -> str:
-    """Return `name`; raise UserError unless it is a station model of params.yaml."""
+def check_model(name: str, argument: str = "--model") -> str:
+    """Return `name`; raise UserError, which names the `argument`, unless it is a station model of params.yaml."""
     names = list_station_models()
     if name not in names:
         raise UserError(
-            f"--model: expected a station model of params.yaml, found {name!r}; it has {', '.join(names) or 'none'}"
+            f"{argument}: expected a station model of params.yaml, found {name!r}; it has "
+            f"{', '.join(names) or 'none'}"
         )
     return name
 

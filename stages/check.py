@@ -20,13 +20,13 @@ from stages.lib.settings.inputs import Window
 from stages.lib.settings.periods import Periods
 from stages.lib.settings.records import Record
 from stages.lib.settings.reviews import Reviews
-from stages.lib.settings.source import RecordSource, ReviewsSource
+from stages.lib.settings.source import LatestSource, RecordSource, ReviewsSource
 from stages.lib.settings.split import Split
 from stages.lib.settings.tokens import Tokens
 from stages.lib.settings.training import INPUTS, SCHEDULE, iter_schedule_errors
 
 
-class RecordSection(RecordSource, Record):
+class RecordSection(RecordSource, Record, LatestSource):
     pass
 
 

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from stages import download as stage
 from stages.lib.errors import UserError
-from stages.lib.weather import archives
+from stages.lib.weather import archives, fetching
 from stages.samples import reviews as sample_reviews
 
 CSV = b'"Date Time","T (degC)"\n' + b"".join(b"01.01.2009 00:%02d:00,-8.02\n" % m for m in range(0, 60, 10))
@@ -125,7 +125,7 @@ def server() -> Iterator[Server]:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty directory, without waiting between retries and without the user's proxy."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage, "BACKOFF", 0)
+    monkeypatch.setattr(fetching, "BACKOFF", 0)
     monkeypatch.setenv("NO_PROXY", "*")
     return tmp_path
 
@@ -287,7 +287,7 @@ def test_bad_answer_is_named(server: Server, path: str, answer, reason: str, req
 
 @pytest.mark.parametrize("answer", [stall, stall_midway])
 def test_stalled_connection_is_given_up(server, monkeypatch, answer: Callable[[Handler], None]) -> None:
-    monkeypatch.setattr(stage, "READ_TIMEOUT", 0.05)
+    monkeypatch.setattr(fetching, "READ_TIMEOUT", 0.05)
     assert "the server sent nothing for too long" in run_and_fail(server.serve("/a.zip", answer))
     assert len(server.asked) == 4
 
@@ -348,7 +348,7 @@ def test_compressed_body_is_limited_unpacked(server: Server, monkeypatch: pytest
 
 
 def test_slow_body_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "TIME_LIMIT", 0.1)
+    monkeypatch.setattr(fetching, "TIME_LIMIT", 0.1)
     assert "not complete after 0 s" in run_and_fail(server.serve("/a.csv", trickle))
     assert server.asked == ["/a.csv"]
 

@@ -24,6 +24,7 @@ def make_result() -> dict[str, Any]:
     valid = pd.date_range("2009-03-04 13:00", periods=len(LEADS), freq="h")
     rows = [
         {"valid": time.isoformat(), "lead_hours": lead, "median": 5 * np.sin(lead / 4), "low": -6.0, "high": 7.5}
+        | {"weather_model": None if lead > 40 else 3.5}
         for time, lead in zip(valid, LEADS, strict=True)
     ]
     day = {"date": "2009-03-05", "first": "", "last": "", "whole": True, "minimum": rows[20], "maximum": rows[30]}
@@ -34,6 +35,17 @@ def make_result() -> dict[str, Any]:
         "file": "a <long> file name of " + "some_station" * 6 + ".csv",
         "warnings": ["it ends long ago"],
         "model": "station_gru",
+        "choice": "the best on validation that can answer: mos needs <icon>",
+        "others": [
+            {
+                "record": "kassel",
+                "kind": "measurements",
+                "known": "2009-03-04T11:00:00",
+                "hours_before_origin": 1.0,
+            },
+            {"record": "ulm", "kind": "measurements", "known": None, "hours_before_origin": None},
+            {"record": "icon", "kind": "forecasts", "known": "2009-03-04T12:00:00", "hours_before_origin": 0.0},
+        ],
         "training": ["2009-01-01T00:00:00", "2009-02-01T00:00:00"],
         "days": [day] * 3,
         "forecast": rows,
@@ -63,7 +75,22 @@ def test_a_page_is_the_same_every_time_and_needs_nothing_else() -> None:
     assert not any(word in text for word in foreign)
     links = text.replace("http://www.w3.org/2000/svg", "").replace("http://www.w3.org/1999/xlink", "")
     assert "//" not in links.replace('href="data:,"', "")
-    assert "a &lt;long&gt; file name" in text
+    assert "a &lt;long&gt; file name" in text and "mos needs &lt;icon&gt;" in text
+    others = (
+        "kassel: until 2009-03-04 11:00, 1 h before the origin. ulm: nothing by the origin. icon: issued 2009-03-04"
+    )
+    assert f"{others} 12:00, the origin. Times" in text
+    assert "dashed, the weather model" in text and '<th scope="col">weather model</th>' in text
+
+
+def test_a_page_without_a_weather_model_does_not_speak_of_one() -> None:
+    result = make_result() | {"others": []}
+    for row in result["forecast"]:
+        del row["weather_model"]
+    text = format_prediction_page(
+        result, pd.Series(8.0, pd.date_range("2009-03-02", periods=60, freq="h")), make_scores()
+    )
+    assert "weather model" not in text
 
 
 def test_figures_take_the_colours_of_the_page() -> None:
@@ -169,7 +196,7 @@ def test_every_hour_is_there_when_asked_for(browser: Any, root: Path) -> None:
     count = "return [...document.querySelectorAll('td')].filter(e => e.checkVisibility()).length"
     before = browser.execute_script(count)
     browser.execute_script("document.querySelector('summary').click()")
-    assert browser.execute_script(count) == before + 4 * len(LEADS)
+    assert browser.execute_script(count) == before + 5 * len(LEADS)
     assert browser.execute_script("return document.scrollingElement.scrollWidth") <= WIDTHS["phone"]
 
 

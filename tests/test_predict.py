@@ -1,12 +1,14 @@
 """`./run predict`: from a station's file to a forecast, the same that `evaluate` gave, or a clear refusal."""
 
 import hashlib
+import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,14 @@ from stages.clock import clock
 from stages.evaluate import evaluate
 from stages.lib.errors import UserError
 from stages.lib.files import check_is_file
-from stages.lib.reports import prediction
+from stages.lib.reports import prediction, recent_errors
 from stages.lib.scoring.station import prediction as onnx_prediction
 from stages.lib.settings.base import validate_settings
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.records import Sensors, Wind
 from stages.lib.settings.training import read_schedule
-from stages.lib.weather import latest
+from stages.lib.weather import fetching, latest
 from stages.lib.weather.cleaning import clean_forecasts, clean_record
 from stages.lib.weather.hourly import CALENDAR
 from stages.lib.windows.clock_rows import CleanRecord, assemble_clock_rows, find_window_starts
@@ -359,7 +361,7 @@ def test_models_that_cannot_answer(project: Path) -> None:
     with pytest.raises(UserError, match=r"expected a model of 'T .*found one of 'Tdew"):
         command.read_description("ridge")
     with pytest.raises(UserError, match="expected the scores of a station's model, found none"):
-        command.list_evaluated()
+        command.rank_models()
 
 
 def test_a_model_answers_with_its_own_number_of_threads(project: Path, monkeypatch) -> None:
@@ -416,11 +418,9 @@ def write_scores(**maes: float) -> None:
         Path(f"metrics/station/{name}.json").write_text(json.dumps(metrics))
 
 
-def test_the_model_that_is_best_on_validation_answers(project: Path) -> None:
+def test_models_are_ranked_by_their_scores_on_validation(project: Path) -> None:
     write_scores(persistence=2.0, ridge=1.5, station_gru=1.7, unknown=0.1)
-    names = command.list_evaluated()
-    assert sorted(names) == ["persistence", "ridge", "station_gru"]
-    assert command.choose_model(dict.fromkeys(names, DESCRIPTION), {"jena": Path("latest.csv")}) == "ridge"
+    assert command.rank_models() == ["ridge", "station_gru", "persistence"]
 
 
 # --- Several records ---------------------------------------------------------------------------------
@@ -613,6 +613,7 @@ def test_files_are_told_apart_by_their_records(region: Path) -> None:
         paths = command.name_files([command.split_name(text) for text in texts], stations)
         return {name: str(path) for name, path in paths.items()}
 
+    assert name_files("a.csv", "kassel=no.csv") == {"jena": "a.csv", "kassel": "no.csv"}  # another model may answer
     assert name_files("a.csv") == name_files("jena=a.csv") == {"jena": "a.csv"}
     assert name_files("kassel=b.csv", "a.csv") == {"kassel": "b.csv", "jena": "a.csv"}
     assert name_files("x=y.csv", "icon=kassel=z.csv") == {"jena": "x=y.csv", "icon": "kassel=z.csv"}
@@ -641,7 +642,6 @@ def test_files_are_told_apart_by_their_records(region: Path) -> None:
         (["a.csv", "jena=b.csv"], ["jena"], "b.csv: expected one file of jena, found a second"),
         (["a.csv", "kassel=a.csv", "kassel=b.csv"], ["jena"], "b.csv: expected one file of kassel, found a second"),
         (["c.csv"], ["jena"], "c.csv: not found; expected a station's CSV file"),
-        (["a.csv", "kassel=c.csv"], ["jena"], "c.csv: not found; expected a station's CSV file"),
         (
             ["a.csv", "kasel=b.csv"],
             ["jena"],
@@ -660,26 +660,321 @@ def test_files_that_belong_to_no_record_or_to_one_that_has_another_are_refused(
     assert str(error.value).startswith(message)
 
 
-def test_the_best_model_of_the_first_station_answers_whose_files_are_there(region: Path) -> None:
-    write_scores(ridge=1.5, region=1.2, kassel=0.5, mos=1.1)
+def test_models_whose_files_are_there_are_candidates_of_the_first_station(region: Path) -> None:
     mos = REGION | {"clock": Clock(**LINE, ahead=["icon"]).model_dump()}
-    models = {"ridge": DESCRIPTION, "region": REGION, "kassel": OTHER, "mos": mos}
+    models = {"kassel": OTHER, "mos": mos, "region": REGION, "ridge": DESCRIPTION}
 
-    def choose(*names: str, models: dict[str, Any] = models) -> str:
-        return command.choose_model(models, {name: Path(f"{name}.csv") for name in names})
+    def choose(*names: str, models: dict[str, Any] = models) -> tuple[list[str], dict[str, list[str]]]:
+        candidates, lacking = command.list_candidates(models, {name: f"{name}.csv" for name in names})
+        return list(candidates), lacking
 
-    assert choose("jena") == choose("jena", "kassel") == "ridge"
-    assert choose("jena", "icon") == choose("icon", "jena", "kassel") == "mos"
-    assert choose("kassel", "jena", "icon") == "kassel"
-    assert choose("kassel", "jena", "icon", models={"region": REGION}) == "region"
-    lacking = {"region": REGION, "mos": mos}
-    with pytest.raises(UserError, match=r"^mos: expected files of jena, icon, found none of icon; add icon=FILE$"):
-        choose("jena", models=lacking)
+    assert choose("jena") == (["ridge"], {"mos": ["icon"], "region": ["kassel", "icon"]})
+    assert choose("jena", "kassel") == (["ridge"], {"mos": ["icon"], "region": ["icon"]})
+    assert choose("jena", "icon") == (["mos", "ridge"], {"region": ["kassel"]})
+    assert choose("icon", "jena", "kassel") == (["mos", "region", "ridge"], {})
+    assert choose("kassel", "jena", "icon") == (["kassel"], {})
+    assert choose("kassel", "jena", "icon", models={"region": REGION}) == (["region"], {})
+    with pytest.raises(
+        UserError, match=r"^mos: expected files of jena, icon, found none of icon; add icon=FILE, or"
+    ):
+        choose("jena", models={"region": REGION, "mos": mos})
     message = (
-        "region: expected files of jena, kassel, icon, found none of kassel and icon; add kassel=FILE icon=FILE"
+        "region: expected files of jena, kassel, icon, found none of kassel and icon; add kassel=FILE icon=FILE, or"
     )
-    with pytest.raises(UserError, match=f"^{message}$"):
+    with pytest.raises(UserError, match=f"^{message}"):
         choose("jena", models={"region": REGION})
+
+
+# --- Every morning -----------------------------------------------------------------------------------
+
+MODELS = {  # the best on validation first
+    "region": REGION,
+    "mos": REGION | {"clock": Clock(**LINE, ahead=["icon"]).model_dump(), "columns": DESCRIPTION["columns"]},
+    "near": REGION | {"clock": Clock(**LINE, neighbours=["kassel"]).model_dump(), "ahead_columns": []},
+    "alone": DESCRIPTION,
+}
+
+
+@pytest.fixture
+def morning(region: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with MODELS, whose forecasts are made up, and today's files as `latest` of each record."""
+    monkeypatch.setattr(command, "predict_window", lambda *_: np.array([[1, 2, 3]] * LEADS, np.float32))
+    sections = json.loads(Path("params.yaml").read_text())
+    sections["models"] = {name: sections["models"]["ridge"] for name in MODELS}
+    tables = make_tables()
+    for name in ("jena", "kassel"):
+        write(tables[name], f"{name}.csv")
+    write_forecasts(tables["icon"])
+    for name in tables:
+        sections["records"][name] |= {"latest": f"{name}.csv"}
+    Path("params.yaml").write_text(json.dumps(sections))
+    scores = {"lead": np.arange(1.0, LEADS + 1), "mae": 1.0, "bias": 0.0, "coverage": 0.8, "skill": 0.1, "n": 9}
+    for position, (name, description) in enumerate(MODELS.items()):
+        Path(f"data/models/station/{name}").mkdir(parents=True)
+        text = json.dumps(description | {"model": name})
+        Path(f"data/models/station/{name}/model.json").write_text(text)
+        write_scores(**{name: 1 + position / 10})
+        Path(f"data/evaluations/station/{name}").mkdir(parents=True)
+        pd.DataFrame(scores).to_parquet(f"data/evaluations/station/{name}/by_lead.parquet")
+    return region
+
+
+def run_predict(capsys: pytest.CaptureFixture[str], *files: str, **options: str) -> tuple[str, list[str], str]:
+    """Return the model that answered, the lines on stderr but those on the age, and what was printed."""
+    folder = Path(options.get("output", "" if files else "data/forecast"))
+    command.predict(*files, **options)
+    done = capsys.readouterr()
+    lines = [line for line in done.err.splitlines() if "this is no forecast for tomorrow" not in line]
+    return json.loads((folder / "forecast.json").read_text())["model"], lines, done.out
+
+
+def set_latest(**latest: str | None) -> None:
+    sections = json.loads(Path("params.yaml").read_text())
+    for name, source in latest.items():
+        sections["records"][name]["latest"] = source
+    Path("params.yaml").write_text(json.dumps(sections))
+
+
+def test_without_a_file_the_best_model_forecasts_from_the_latest_of_each_record(morning: Path, capsys) -> None:
+    model, warnings, printed = run_predict(capsys)
+    assert (model, warnings) == ("region", [])
+    assert "Model: region (the best on validation), trained on" in printed
+    assert "Written to data/forecast: forecast.csv" in printed
+    assert json.loads(Path("data/forecast/forecast.json").read_text())["file"] == "jena.csv"
+    set_latest(kassel=None)
+    model, warnings, printed = run_predict(capsys)
+    assert (model, warnings) == ("mos", [])
+    assert "Model: mos (the best on validation that can answer: region needs kassel), trained on" in printed
+    set_latest(jena=None)
+    message = r"^params.yaml: records.jena.latest: expected a path or URL of the station's recent rows, found none"
+    with pytest.raises(UserError, match=message):
+        command.predict()
+
+
+@pytest.mark.parametrize(
+    ("names", "break_file", "model", "warning"),
+    [
+        (["kassel"], Path.unlink, "mos", "kassel.csv: not found; expected a station's CSV file"),
+        (["kassel"], lambda path: path.write_text(""), "mos", "kassel.csv"),
+        (["icon"], lambda path: path.write_text("Date Time,issued\n"), "near", "icon.csv, line 1"),
+        (["icon", "kassel"], Path.unlink, "alone", "kassel.csv: not found"),
+    ],
+)
+def test_a_missing_or_unreadable_file_of_another_record_does_not_stop_the_morning(
+    morning: Path, capsys, names: list[str], break_file: Any, model: str, warning: str
+) -> None:
+    for name in names:
+        break_file(Path(f"{name}.csv"))
+    for files in ([], ["jena.csv", "kassel=kassel.csv", "icon=icon.csv"]):
+        answered, warnings, printed = run_predict(capsys, *files)
+        assert answered == model and len(warnings) == len(names)
+        assert warnings[0].startswith(f"warning: {warning}")
+        unable = {"kassel": "region, near", "icon": "region, mos"}[names[0]]
+        if len(names) == 1:
+            assert warnings[0].endswith(f"; not used: {unable}") or model == "mos"
+        assert f"Model: {model} (the best on validation that can answer: region cannot, see the warnings" in printed
+        assert "; not used: region" in warnings[0]
+
+
+def test_a_late_file_is_used_by_the_models_that_allow_it(morning: Path, capsys) -> None:
+    tables = make_tables()
+    write(tables["kassel"][:-14], "kassel.csv")  # ends 15 hours before the origin
+    write_forecasts(tables["icon"][:"2009-03-05 23:00"])
+    model, warnings, _ = run_predict(capsys)
+    assert model == "near"
+    assert len(warnings) == 1
+    assert warnings[0].startswith("warning: icon.csv: expected forecasts for the 6 hours after 2009-03-05T23:00:00")
+    assert warnings[0].endswith("; not used: region, mos")
+    write(tables["kassel"][:-16], "kassel.csv")
+    assert run_predict(capsys)[0] == "alone"
+
+
+def test_a_station_that_no_forecast_can_start_from_is_refused_and_nothing_is_written(morning: Path, capsys) -> None:
+    write(make_tables()["jena"][-20:], "jena.csv")
+    with pytest.raises(UserError, match=r"^jena.csv: expected at least 24 hours .* of region, found 20,"):
+        command.predict()
+    assert capsys.readouterr().err == "" and not Path("data/forecast").exists()
+    Path("jena.csv").unlink()
+    with pytest.raises(UserError, match=r"^jena.csv: not found; expected a station's CSV file$"):
+        command.predict()
+    with pytest.raises(UserError, match=r"^kassel.csv: not found; expected a station's CSV file$"):
+        Path("kassel.csv").unlink()
+        command.predict(write(make_tables()["jena"], "jena.csv"), "kassel=kassel.csv", model="near")
+
+
+def test_the_output_says_what_the_other_records_brought(morning: Path, capsys) -> None:
+    tables = make_tables()
+    tables["kassel"].iloc[-2:, 0] = np.nan
+    write(tables["kassel"], "kassel.csv")
+    _, _, printed = run_predict(capsys)
+    result = json.loads(Path("data/forecast/forecast.json").read_text())
+    assert (result["record"], result["choice"]) == ("jena", "the best on validation")
+    kassel = {"record": "kassel", "file": "kassel.csv", "kind": "measurements", "known": "2009-03-05T20:00:00"}
+    icon = {"record": "icon", "file": "icon.csv", "kind": "forecasts", "known": "2009-03-05T19:00:00"}
+    assert result["others"] == [kassel | {"hours_before_origin": 3.0}, icon | {"hours_before_origin": 4.0}]
+    late = "kassel: until 2009-03-05 20:00, 3 h before the origin; icon: issued 2009-03-05 19:00, 4 h before the "
+    late += "origin"
+    assert f"Also used: {late}." in printed
+    assert late.replace("; ", ". ") in Path("data/forecast/forecast.html").read_text()
+    icon = tables["icon"]
+    newest = icon[icon["issued"] == pd.Timestamp("2009-03-05T19:00").timestamp()]["2009-03-06":][T]
+    outputs = [row["weather_model"] for row in result["forecast"]]
+    assert outputs == [*newest, *[None] * (LEADS - len(newest))]
+    written = pd.read_csv("data/forecast/forecast.csv")
+    np.testing.assert_array_equal(written["weather_model"], np.array(outputs, float))
+
+
+@pytest.mark.parametrize(
+    ("last", "reach", "leads", "model"),
+    [
+        ("06 05:00", [1.0] * LEADS, [1, 2, 3, 4, 5, 6], "mos"),
+        ("06 03:00", [1.0] * LEADS, [1, 2, 3, 4], "mos"),
+        ("06 03:00", [1.0] * 5 + [0.5], [1, 2, 3, 4, 6], "mos"),
+        ("06 02:00", [1.0] * LEADS, [1, 2, 3, 4, 5, 6], "near"),
+        ("06 02:00", [0.5] * LEADS, [1, 2, 3, 4, 5, 6], "mos"),
+    ],
+)
+def test_leads_that_a_forecast_file_does_not_reach_are_left_out_where_the_model_needs_it(
+    morning: Path, capsys, last: str, reach: list[float], leads: list[int], model: str
+) -> None:
+    set_latest(kassel="kassel.csv")
+    icon = make_forecasts()
+    icon = icon[icon["issued"] == pd.Timestamp("2009-03-05T19:00").timestamp()]
+    times = pd.date_range("2009-03-05 20:00", "2009-03-06 05:00", freq="h", name="Date Time")
+    icon = pd.DataFrame({"issued": icon["issued"].iloc[0], T: np.arange(len(times)) / 2.0}, times)
+    write_forecasts(icon[: f"2009-03-{last}"])
+    Path("metrics/station/region.json").unlink()
+    Path("data/models/station/mos/model.json").write_text(
+        json.dumps(MODELS["mos"] | {"model": "mos", "reach": reach})
+    )
+    answered, warnings, _ = run_predict(capsys)
+    rows = json.loads(Path("data/forecast/forecast.json").read_text())["forecast"]
+    assert answered == model and [row["lead_hours"] for row in rows] == leads
+    assert len(pd.read_csv("data/forecast/forecast.csv")) == len(leads)
+    if model == "near":
+        assert "more than half of the 6 leads after 2009-03-05T23:00:00, found them for 3; fetch a" in warnings[0]
+    elif len(leads) < LEADS:
+        (warning,) = warnings
+        missing = f"for {LEADS - len(leads)} of 6 leads after 2009-03-05T23:00:00, the first of them 5 hours ahead"
+        assert warning == f"warning: icon.csv: forecasts are missing {missing}; these leads are left out"
+    else:
+        assert warnings == []
+
+
+def test_a_file_whose_clock_is_ahead_is_refused(region: Path) -> None:
+    parts = read_region(make_tables(), "").parts
+    end = np.datetime64("2009-03-05T23:00:00")
+    latest.check_clocks(parts, end, end)  # the weather model is issued at 19:00 and next day, 4:00
+    parts = [parts[0]._replace(end=end + np.timedelta64(2, "h")), parts[1]]
+    latest.check_clocks(parts, end, end + np.timedelta64(1, "h"))
+    with pytest.raises(UserError) as error:
+        latest.check_clocks(parts, end, end)
+    assert str(error.value) == (
+        "kassel.csv: expected measurements up to now, found one at 2009-03-06T01:00:00, while the station's file "
+        "ends on 2009-03-05T23:00:00; do both have the times of one clock? See records.kassel.zone in params.yaml"
+    )
+
+
+def test_a_forecast_that_turned_out_wrong_is_warned_of_next_morning(morning: Path, capsys) -> None:
+    hours, tables = 48, make_tables()
+    times = pd.date_range("2009-03-05 12:00", periods=hours, freq="h")[1:]
+    rows = [{"valid": time.isoformat(), "lead_hours": lead, "median": 8.0} for lead, time in enumerate(times, 1)]
+    scores = [{"lead_hours": lead, "mae": 1.0 if lead < 9 else 3.0} for lead in range(1, hours)]
+    last = {"record": "jena", "target": T, "unit": "degC", "origin": "2009-03-05T12:00:00", "model": "mos"}
+    last |= {"forecast": rows, "verification": scores}
+    station = tables["jena"]
+    end = np.datetime64("2009-03-06T12:00:00")
+
+    def warn(shift: float, hours: int = 24, missing: int = 0) -> list[str]:
+        measured = pd.Series(8.0 + shift, times[:hours])
+        measured.iloc[:missing] = np.nan
+        return recent_errors.warn_about_errors(last, measured, end)
+
+    promise = (8 * 1.0 + 16 * 3.0) / 24
+    assert warn(2 * promise - 0.01) == []
+    assert warn(2 * promise + 0.01) == warn(-2 * promise - 0.01) == warn(2 * promise + 0.01, hours=40)
+    assert warn(2 * promise + 0.01)[0].startswith(
+        "the last forecast, from 2009-03-05T12:00:00 by mos, was wrong by 4.68 degC on average over 24 hours; the "
+        "test period promised 2.33 degC; if this comes often, "
+    )
+    assert warn(9, hours=11) == warn(9, missing=13) == [] != warn(9, missing=12)
+
+    Path("data/forecast").mkdir()
+    path = Path("data/forecast/forecast.json")
+    station.loc["2009-03-05 12:00":, T] += 30  # the file ends at 23:00; 11 hours are too few
+    write(station, "jena.csv")
+    last["origin"] = "2009-03-05T10:00:00"
+    for row in rows:
+        row["valid"] = (pd.Timestamp(row["valid"]) - pd.Timedelta(hours=2)).isoformat()
+    for content, count in (
+        (last, 1),
+        (last | {"record": "kassel"}, 0),
+        (last | {"target": "p (mbar)"}, 0),
+        (last | {"forecast": [{}]}, 0),
+        (last | {"verification": 5}, 0),
+        ([], 0),
+    ):
+        path.write_text(json.dumps(content))
+        _, warnings, _ = run_predict(capsys)
+        assert sum("the last forecast, from" in warning for warning in warnings) == count
+    assert run_predict(capsys)[1] == []  # forecast.json is that of the same origin by now
+
+
+def test_a_damaged_model_leaves_the_answer_to_the_next_one(morning: Path, capsys, monkeypatch) -> None:
+    def refuse(name: str, _: latest.Latest) -> np.ndarray:
+        if name == "region":
+            raise UserError("data/models/station/region/model.onnx: expected the file that")
+        return np.zeros((LEADS, 3), np.float32)
+
+    monkeypatch.setattr(command, "predict_window", refuse)
+    Path("data/models/station/mos/model.json").write_text("{}")
+    model, warnings, printed = run_predict(capsys)
+    assert model == "near" and len(warnings) == 2
+    assert "mos/model.json: cannot be read (KeyError: 'record')" in warnings[0]
+    assert warnings[1].endswith("region/model.onnx: expected the file that; not used: region")
+    assert "region cannot, see the warnings; mos cannot, see the warnings" in printed
+
+
+def test_latest_may_be_an_address_and_one_that_does_not_answer_is_left_out(
+    morning: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {f"/{path.name}": path.read_bytes() for path in Path().glob("*.csv")}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = contents.get(self.path.partition("?")[0])
+            self.send_response(404 if body is None else 200)
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    monkeypatch.setattr(fetching, "BACKOFF", 0)
+    monkeypatch.setenv("NO_PROXY", "*")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        set_latest(**{name: f"{address}/{name}.csv?key=secret" for name in ("jena", "kassel", "icon")})
+        command.predict(output="here")
+        assert json.loads(Path("here/forecast.json").read_text())["file"] == "jena.csv"
+        contents["/kassel.csv"] = b"<html>"
+        del contents["/icon.csv"]
+        capsys.readouterr()
+        model, warnings, _ = run_predict(capsys)
+        assert model == "alone"
+        assert warnings == [
+            f"warning: {address}/kassel.csv: cannot be fetched (this is an HTML or XML page, not the file itself); "
+            "see records.kassel.latest; not used: region, near",
+            f"warning: {address}/icon.csv: cannot be fetched (HTTP 404 Not Found); see records.icon.latest; not "
+            "used: mos",
+        ]
+        contents["/jena.csv"] = contents["/jena.csv"].replace(b"05.03.2009 01", b"no time 01")
+        with pytest.raises(UserError, match=f"^{address}/jena.csv, line 99, column 'Date Time': "):
+            command.predict()
+        server.shutdown()
+    with pytest.raises(UserError, match=rf"^{address}/jena.csv: cannot be fetched \(connection refused\); see"):
+        command.predict()
 
 
 # --- The result --------------------------------------------------------------------------------------
@@ -699,12 +994,17 @@ def test_the_days_lowest_and_highest_values() -> None:
 @given(st.lists(st.tuples(*[st.floats(-60, 60, width=32)] * 3), min_size=LEADS, max_size=LEADS))
 def test_the_files_hold_the_numbers_to_the_last_bit(quantiles: list[tuple[float, ...]]) -> None:
     given = np.array(quantiles, np.float32)
-    by_lead, origin = pd.DataFrame({"lead": [1.0], "mae": [1.0]}), np.datetime64("2009-03-04T07:00:00")
-    result = prediction.summarize_forecast(DESCRIPTION, origin, given, by_lead, "f", [])
+    by_lead, output = pd.DataFrame({"lead": [1.0], "mae": [1.0]}), given[:, 0].copy()
+    output[0] = np.nan
+    start = make_latest(given)._replace(model_output=output)
+    result = prediction.summarize_forecast(DESCRIPTION, start, given, by_lead, "f", [], "as asked")
     result = json.loads(json.dumps(result))
     outcome = [[row[key] for key in ("low", "median", "high")] for row in result["forecast"]]
     np.testing.assert_array_equal(np.array(outcome, np.float32), given)
     assert [row["valid"] for row in result["forecast"]][::5] == ["2009-03-04T08:00:00", "2009-03-04T13:00:00"]
+    outputs = [row["weather_model"] for row in result["forecast"]]
+    assert outputs[0] is None
+    np.testing.assert_array_equal(np.array(outputs[1:], np.float32), output[1:])
 
 
 # --- All of it ---------------------------------------------------------------------------------------
@@ -885,7 +1185,7 @@ def test_from_the_files_of_several_records_the_forecast_is_that_of_evaluate(
         assert [list(outcome[name]) for name in ("low", "median", "high")] == [
             list(expected[name]) for name in ("q0.1", "q0.5", "q0.9")
         ]
-    assert "Model: region (the best on validation whose files are given), trained on" in capsys.readouterr().out
+    assert "Model: region (the best on validation), trained on" in capsys.readouterr().out
     with pytest.raises(
         UserError, match=r"^region: expected files of jena, kassel, icon, found none of kassel; add "
     ):

@@ -16,7 +16,7 @@ from stages.lib.settings.inputs import Window
 from stages.lib.settings.periods import Periods
 from stages.lib.settings.records import Record
 from stages.lib.settings.reviews import Reviews
-from stages.lib.settings.source import RecordSource, ReviewsSource
+from stages.lib.settings.source import LatestSource, RecordSource, ReviewsSource
 from stages.lib.settings.split import Split
 from stages.lib.settings.tokens import Tokens
 from stages.lib.settings.training import read_schedule
@@ -33,6 +33,7 @@ CLEAN = {"max_gap": 3, "checks": {"warm": {"columns": ["T"]}}}
 VALID = {
     RecordSource: {"source": "a.csv", "size": None, "sha256": None},
     ReviewsSource: {"source": ["http://host/a.npz"], "size": 5, "sha256": "0f" * 32},
+    LatestSource: {"latest": "~/today.csv"},
     Record: RECORD,
     Split: {"record": "jena", "train": [0, 4], "val": [5, 7], "test": [8, None], "val_batch": 8},
     Window: {"lookback": 12, "step": 6, "delay": 0},
@@ -55,6 +56,7 @@ WRONG = [  # what is expected of a setting, and values that are not that
     (RecordSource, "source", "expected URLs, a URL, paths, a path or `sample`", [None, [], [1], {"url": "a"}]),
     (RecordSource, "size", "expected a number of bytes or null", ["13 MB", True, 0]),
     (RecordSource, "sha256", "expected 64 hexadecimal digits in quotes, or null", ["abc", int("1" * 64)]),
+    (LatestSource, "latest", "expected a path, a URL or null", [5, "", " ", ["a.csv"]]),
     (Record, "time", "expected a column name, or a list of them", [None, ""]),
     (Record, "header", "expected 1 or 2 lines, or a list of column names", [0, 3, []]),
     (Record, "label", "expected start or end", ["middle"]),
@@ -134,6 +136,11 @@ LIMITS = {"columns": ["T"], "limits": [5, 1]}
             "source: http://h/get: expected a name that ends in .csv,",
         ),
         (RecordSource, {"source": "a.xlsx"}, "source: a.xlsx: expected a name that ends in .csv, .csv.zip, .zip,"),
+        (
+            LatestSource,
+            {"latest": "ftp://h/a.csv"},
+            "latest: ftp://h/a.csv: expected http://... or https://..., or",
+        ),
         (ReviewsSource, {"source": "a.csv"}, "source: a.csv: expected a name that ends in .npz"),
         (ReviewsSource, {"source": ["a.npz", "b.npz"]}, "source: expected one file, found ['a.npz', 'b.npz']"),
         (Record, {"encoding": "utf-9"}, "encoding: expected an encoding such as utf-8 or cp1252, found 'utf-9'"),
@@ -237,7 +244,7 @@ def test_an_input_set_of_several_records_names_them_all():
     assert validate_settings(Clock, VALID[Clock]).records == ["jena"]
 
 
-@pytest.mark.parametrize("kind", VALID)
+@pytest.mark.parametrize("kind", [kind for kind in VALID if kind != LatestSource])  # which is optional
 def test_all_that_is_wrong_is_listed_a_line_each(kind):
     with pytest.raises(UserError) as raised:
         validate_settings(kind, {}, "a")

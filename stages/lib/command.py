@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-COMMANDS = ("describe", "predict")  # in scripts/: run by hand, unknown to DVC
+COMMANDS = ("describe", "predict", "export")  # in scripts/: run by hand, unknown to DVC
 
 
 def main() -> None:

@@ -10,40 +10,71 @@ import numpy as np
 import pandas as pd
 
 from stages.lib.files import atomic_output
-from stages.lib.weather.latest import Description
+from stages.lib.weather.latest import Description, Latest, Part
 from stages.lib.weather.units import get_unit
 
 
 def summarize_forecast(
     description: Description,
-    origin: np.datetime64,
+    latest: Latest,
     quantiles: np.ndarray,
     by_lead: pd.DataFrame,
     file: str,
     warnings: list[str],
+    choice: str,
 ) -> dict[str, Any]:
     """Return the content of forecast.json.
 
     `quantiles` is (leads, 3), float32; its numbers in the file, read as float32, are equal to the last bit.
-    `by_lead` holds the model's scores on the test period, one row per lead.
+    `by_lead` holds the model's scores on the test period, one row per lead. `choice` says how the model was chosen.
     """
-    rows = []
-    for lead, values in zip(description["lead_hours"], quantiles, strict=True):
-        low, median, high = (float(str(value)) for value in values)
-        valid = str(origin + np.timedelta64(round(lead * 3600), "s"))
-        rows.append({"valid": valid, "lead_hours": lead, "median": median, "low": low, "high": high})
+    rows, output = [], latest.model_output
+    is_sound = np.full(len(quantiles), True) if latest.is_sound is None else latest.is_sound
+    for position in np.flatnonzero(is_sound):
+        lead = description["lead_hours"][position]
+        low, median, high = (float(str(value)) for value in quantiles[position])
+        valid = str(latest.origin + np.timedelta64(round(lead * 3600), "s"))
+        row = {"valid": valid, "lead_hours": lead, "median": median, "low": low, "high": high}
+        if output is not None:
+            row["weather_model"] = float(str(output[position])) if np.isfinite(output[position]) else None
+        rows.append(row)
     scores = by_lead.rename(columns={"lead": "lead_hours"})
     return {
+        "record": description["record"],
         "target": description["target"],
         "unit": get_unit(description["target"]),
-        "origin": str(origin),
+        "origin": str(latest.origin),
         "file": file,
+        "others": [summarize_part(part, latest.origin) for part in latest.parts],
         "warnings": warnings,
+        "choice": choice,
         **{key: description[key] for key in ("model", "training", "validation", "quantiles")},
         "days": summarize_days(rows, description["every_hours"]),
         "forecast": rows,
         "verification": json.loads(scores.to_json(orient="records", double_precision=4)),
     }
+
+
+def summarize_part(part: Part, origin: np.datetime64) -> dict[str, Any]:
+    """Return what forecast.json says about the file of another record."""
+    hours = None if part.known is None else float((origin - part.known) / np.timedelta64(3600, "s"))
+    return {
+        "record": part.record,
+        "file": Path(part.file).name,
+        "kind": "forecasts" if part.forecasts else "measurements",
+        "known": None if part.known is None else str(part.known),
+        "hours_before_origin": hours,
+    }
+
+
+def describe_other(other: dict[str, Any]) -> str:
+    """Return how late the file of another record is, which `summarize_part` describes."""
+    verb = "issued" if other["kind"] == "forecasts" else "until"
+    if other["known"] is None:
+        return f"{other['record']}: nothing by the origin"
+    hours = other["hours_before_origin"]
+    age = f"{hours:g} h before the origin" if hours else "the origin"
+    return f"{other['record']}: {verb} {other['known'][:16].replace('T', ' ')}, {age}"
 
 
 def summarize_days(rows: list[dict[str, Any]], every: float) -> list[dict[str, Any]]:
@@ -67,8 +98,8 @@ def summarize_days(rows: list[dict[str, Any]], every: float) -> list[dict[str, A
     ]
 
 
-def format_screen(result: dict[str, Any], model_source: str) -> str:
-    """Return the text that `predict` prints about `result`; `model_source` says how the model was chosen."""
+def format_screen(result: dict[str, Any]) -> str:
+    """Return the text that `predict` prints about `result`, the content of forecast.json."""
     unit, rows = result["unit"].replace("degC", "°C"), result["forecast"]
     three_hourly = [row for row in rows if not row["lead_hours"] % 3] or rows
     lines = [
@@ -97,8 +128,10 @@ def format_screen(result: dict[str, Any], model_source: str) -> str:
         f"Mean absolute error on the test period: {errors}.",
         f"Its 80 % interval {leads[-1]:g} h ahead held the truth in {100 * last_scores['coverage']:.0f} % of "
         f"{last_scores['n']:,} forecasts.",
-        f"Model: {result['model']} ({model_source}), trained on {first} to {last}.",
+        f"Model: {result['model']} ({result['choice']}), trained on {first} to {last}.",
     ]
+    if result["others"]:
+        lines.append(f"Also used: {'; '.join(map(describe_other, result['others']))}.")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.lib.reports.page import BAND, INK, LINE, LOOK, MUTED, OTHER, format_html_table, format_page, format_svg
+from stages.lib.reports.prediction import describe_other
 
 NOON = pd.Timedelta(hours=12)
 HISTORY = pd.Timedelta(days=3)  # measurements to draw before the origin
@@ -33,12 +34,18 @@ def make_framed_figure(size: tuple[float, float], bottom: float) -> tuple[Figure
 
 
 def draw_fan(measured: pd.Series, forecast: pd.DataFrame, label: str, size: tuple[float, float]) -> Figure:
-    """Draw recent measurements, the forecast with its interval, and later measurements if there are any."""
+    """Draw recent measurements, the forecast with its interval, and later measurements if there are any.
+
+    The weather model's own forecast is dashed, if `forecast` has it.
+    """
     figure, axes = make_framed_figure(size, 0.25)
     origin = forecast["valid"].iloc[0] - pd.Timedelta(hours=forecast["lead_hours"].iloc[0])
     before = measured[(measured.index > origin - HISTORY) & (measured.index <= origin)]
     after = measured[(measured.index > origin) & (measured.index <= forecast["valid"].iloc[-1])]
     axes.fill_between(forecast["valid"], forecast["low"], forecast["high"], color=BAND, alpha=0.45, linewidth=0)
+    if "weather_model" in forecast:
+        output = forecast["weather_model"].astype(float)
+        axes.plot(forecast["valid"], output, color=OTHER, linewidth=1.3, linestyle="--")
     axes.plot(forecast["valid"], forecast["median"], color=LINE, linewidth=1.8)
     axes.plot(before, color=INK, linewidth=1.4)
     axes.plot(after, color=INK, linewidth=1.1, linestyle=":")
@@ -96,16 +103,20 @@ def format_prediction_page(result: dict[str, Any], measured: pd.Series, by_lead:
     )
     is_later = measured.index > pd.Timestamp(result["origin"])
     later_note = " (dotted: measured later)" if measured[is_later].notna().any() else ""
+    has_output = "weather_model" in forecast
+    output_note = "; dashed, the weather model's own forecast" if has_output else ""
+    others = "".join(f"{html.escape(describe_other(other))}. " for other in result["others"])
     rows = [
         (
             format_time(row["valid"]),
             f"{row['lead_hours']:g} h",
             f"{row['median']:z.1f}",
             f"{row['low']:z.1f} to {row['high']:z.1f}",
+            *([format_output(row["weather_model"])] if has_output else []),
         )
         for row in result["forecast"]
     ]
-    heads = ("valid", "ahead", unit, "80 % interval")
+    heads = ("valid", "ahead", unit, "80 % interval", *(["weather model"] if has_output else []))
     three_hourly = [row for row, lead in zip(rows, forecast["lead_hours"], strict=True) if not lead % 3] or rows
     selected = by_lead[by_lead["lead"].isin([1, 3, 6, 12, 24, 36, 48])]
     selected = selected if len(selected) else by_lead
@@ -120,12 +131,13 @@ def format_prediction_page(result: dict[str, Any], measured: pd.Series, by_lead:
     caption = f"{label}: measurements of three days and the forecast"
     fan = draw_both_widths(draw_fan, "fan", caption, measured, forecast, label)
     body = f"""<h1>{html.escape(label)}: the next {result["forecast"][-1]["lead_hours"]:g} hours</h1>
-<p>Forecast from {format_time(result["origin"])} {result["origin"][:4]} by <b>{html.escape(result["model"])}</b>,
-trained on {first} to {last}. File: {html.escape(result["file"])}. Times are as the station records them.</p>
+<p>Forecast from {format_time(result["origin"])} {result["origin"][:4]} by <b>{html.escape(result["model"])}</b>
+({html.escape(result["choice"])}), trained on {first} to {last}. File: {html.escape(result["file"])}. {others}Times
+are as the station records them.</p>
 {warnings}<div class="cards">{cards}</div>
 {fan}
 <p class="note">Up to the dashed line: measured{later_note}. After it: the forecast's median and its 80 %
-interval.</p>
+interval{output_note}.</p>
 <h2>Every three hours</h2>
 {format_html_table(heads, three_hourly)}
 <details><summary>Every hour</summary>{format_html_table(heads, rows)}</details>
@@ -136,6 +148,11 @@ the latest value measured at the same hour of the day. Each line of the table av
 {by_lead["n"].max():,} forecasts.</p>
 {format_html_table(("ahead", f"error, {unit}", f"bias, {unit}", "in the interval", "skill"), scores)}"""
     return format_page(f"{label}, forecast from {result['origin']}", body)
+
+
+def format_output(value: float | None) -> str:
+    """Format a weather model's value, which may be missing."""
+    return "" if value is None else f"{value:z.1f}"
 
 
 def format_covered_hours(day: dict[str, Any]) -> str:

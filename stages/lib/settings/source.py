@@ -1,4 +1,4 @@
-"""The source of raw files: `source`, `size` and `sha256` of a record and of the section `reviews`."""
+"""Where files come from: `source`, `size` and `sha256` of a record and of the section `reviews`; `latest`."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from pydantic import Field, field_validator
 
-from stages.lib.settings.base import Section, Sha256
+from stages.lib.settings.base import Section, Sha256, Text, format_value
 
 SOURCE = "URLs, a URL, paths, a path or `sample`"
 
@@ -39,8 +39,8 @@ class Source(Section):
         if len(texts) > 1 and not cls.allow_many_paths and not is_address(texts[0]):
             raise ValueError(f"expected one file, found {texts}")
         for text in [] if texts[0] in cls.samples else texts:
-            if is_address(text) and not re.match(r"https?://[^/?#]", text, re.IGNORECASE):
-                raise ValueError(f"{text}: expected http://... or https://..., or a path")
+            if is_address(text):
+                check_address(text)
             if not get_file_name(text).lower().endswith(cls.suffixes):
                 raise ValueError(f"{text}: expected a name that ends in {', '.join(cls.suffixes)}")
         return source
@@ -56,9 +56,35 @@ class ReviewsSource(Source):
     suffixes = (".npz",)
 
 
+class LatestSource(Section):
+    """Where today's rows of a record are, for `predict`."""
+
+    latest: Annotated[Text | None, Field(description="a path, a URL or null")] = None
+
+    @field_validator("latest")
+    @classmethod
+    def check_latest(cls, latest: str | None) -> str | None:
+        if latest is not None and not latest.strip():
+            raise ValueError(f"expected a path, a URL or null, found {format_value(latest)}")
+        if latest is not None and is_address(latest):
+            check_address(latest)
+        return latest
+
+
 def is_address(text: str) -> bool:
     """Return whether `text` is a URL of any scheme, not a path."""
     return "://" in text
+
+
+def check_address(text: str) -> None:
+    """Raise ValueError unless the URL `text` can be fetched."""
+    if not re.match(r"https?://[^/?#]", text, re.IGNORECASE):
+        raise ValueError(f"{text}: expected http://... or https://..., or a path")
+
+
+def hide_secrets(text: str) -> str:
+    """Return the URL or path `text` without a password and without its query, which may hold a key."""
+    return re.sub("//[^/@]*@", "//", re.split("[?#]", text)[0]) if is_address(text) else text
 
 
 def get_file_name(text: str) -> str:

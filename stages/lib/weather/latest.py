@@ -1,6 +1,7 @@
-"""The latest file of a station: read, cleaned and checked, as the window that a forecast starts from."""
+"""The latest files of a station and its neighbours: read, cleaned, checked, as the window of a forecast."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +24,23 @@ from stages.lib.weather.cleaning import (
 from stages.lib.weather.csv_files import read_csv_files
 from stages.lib.weather.grid import infer_grid
 from stages.lib.weather.hourly import CALENDAR, HourlyRows
-from stages.lib.weather.record import get_record_path, to_numpy
+from stages.lib.weather.record import ISSUE_TIME, get_record_path, to_numpy
 from stages.lib.windows.clock_rows import CleanRecord, ClockRows, assemble_clock_rows
 
 HOUR = np.timedelta64(3600, "s")
 MAX_AGE = np.timedelta64(24, "h")  # of a file; the forecast from an older one is for hours that have mostly passed
+MIN_REACH = 0.9  # share of the windows
 Description = dict[str, Any]  # the content of model.json
+
+
+class Part(NamedTuple):
+    """What a file of another record brings to a forecast."""
+
+    record: str
+    file: str
+    forecasts: bool  # whether the record is one of forecasts
+    known: np.datetime64 | None  # the last measured value, or the last issue, by the origin; None: there is none
+    end: np.datetime64 | None  # the last measured value, or the last issue, in the file; None: not known
 
 
 class Latest(NamedTuple):
@@ -40,24 +52,51 @@ class Latest(NamedTuple):
     measured: pd.Series  # the target in the whole file by time, every hour; NaN where it was not measured
     end: np.datetime64  # the last time in the station's file
     warnings: list[str]
+    parts: Sequence[Part] = ()
+    model_output: np.ndarray | None = None  # (leads,) what a weather model forecasts for the target
+    is_sound: np.ndarray | None = None  # (leads,) bool: whether the lead can be forecast; None: each of them
+
+
+class Content(NamedTuple):
+    """The rows of a file as `parse` reads them, before cleaning."""
+
+    label: str  # the file's path or address, for messages
+    columns: dict[str, np.ndarray]
+
+
+def read_content(name: str, path: Path, label: str) -> Content:
+    """Return the rows of the file `path`, which messages call `label`, read as the record `name`."""
+    try:
+        table = read_csv_files([path], read_settings(Record, "records", name), f"records.{name}")
+    except UserError as error:
+        raise UserError(str(error).replace(str(path), label)) from None
+    return Content(label, {column: to_numpy(table[column]) for column in table.column_names})
 
 
 def read_latest_window(files: dict[str, Path], description: Description, origin: np.datetime64 | None) -> Latest:
+    """Return `make_latest_window` of `files`, the file of each record that the model of `description` needs."""
+    records = Clock(**description["clock"]).records
+    contents = {name: read_content(name, files[name], str(files[name])) for name in records}
+    return make_latest_window(contents, description, origin)
+
+
+def make_latest_window(
+    contents: Mapping[str, Content], description: Description, origin: np.datetime64 | None
+) -> Latest:
     """Return the window up to `origin`, or to the last complete hour of the station's file.
 
-    `files` has the file of each record that the model of `description` needs. They go through the same code as the
-    training data. Raises UserError if no forecast can start from them.
+    `contents` has the rows of each record that the model of `description` needs. They go through the same code as
+    the training data. Raises UserError if no forecast can start from them.
     """
     settings, clean = Clock(**description["clock"]), read_settings(Clean, "clean")
-    records, sentinels = {}, []
+    records, labels = dict[str, CleanRecord](), dict[str, str]()
     for name in settings.records:
         sensors = read_settings(Record, "records", name)
-        table = read_csv_files([files[name]], sensors, f"records.{name}")
-        record = {column: to_numpy(table[column]) for column in table.column_names}
-        records[name] = clean_latest(record, name, sensors, clean, description, str(files[name]))
-        if name == settings.record:
-            station_record, sentinels = record, sensors.sentinels
-    return select_window(records, station_record, description, clean, sentinels, origin, files)
+        labels[name], columns = contents[name]
+        records[name] = clean_latest(columns, name, sensors, clean, description, labels[name])
+    station_record = contents[settings.record].columns
+    sentinels = read_settings(Record, "records", settings.record).sentinels
+    return select_window(records, station_record, description, clean, sentinels, origin, labels)
 
 
 def clean_latest(
@@ -168,11 +207,12 @@ def select_window(
     clean: Clean,
     sentinels: list[float],
     origin: np.datetime64 | None,
-    files: dict[str, Path],
+    files: Mapping[str, object],
 ) -> Latest:
     """Return the window of the cleaned `records` up to `origin`, or to the last complete hour of the station.
 
-    `station_record` are the rows of the station's file before cleaning. Raises UserError if there is no window, or
+    `station_record` are the rows of the station's file before cleaning, `files` what messages call the file of each
+    record. Raises UserError if there is no window, or
     if its values cannot be right.
     """
     settings = Clock(**description["clock"])
@@ -203,11 +243,14 @@ def select_window(
         paths = " and ".join(str(files[name]) for name in settings.neighbours)
         limit = settings.max_missing_neighbours
         check_missing(values, limit, "max_missing_neighbours", description["model"], paths)
+    is_sound, lacking = None, list[str]()
     if clock_rows.ahead is not None:
         paths = " and ".join(str(files[name]) for names in settings.ahead_groups for name in names)
         check_ahead(clock_rows, last, description, paths)
+        is_sound, lacking = find_sound_leads(clock_rows, last, description, paths)
     check_limits(station_record, clean, sentinels, hourly.start[first], hourly.time[last], label)
-    warnings = check_stuck(station_window, hourly.columns[: -len(CALENDAR)], clean, every, label)
+    warnings = lacking + check_stuck(station_window, hourly.columns[: -len(CALENDAR)], clean, every, label)
+    others = settings.records[1:]
     is_hour = (station.frame.index.to_numpy() - hourly.time[last]) % (every * HOUR) == np.timedelta64(0)
     return Latest(
         window,
@@ -216,7 +259,76 @@ def select_window(
         station.frame[description["target"]][is_hour],
         station.frame.index[-1].to_numpy().astype("datetime64[s]"),
         warnings,
+        [describe_part(name, str(files[name]), records[name], hourly.time[last]) for name in others],
+        get_model_output(clock_rows, last),
+        is_sound,
     )
+
+
+def describe_part(name: str, file: str, record: CleanRecord, origin: np.datetime64) -> Part:
+    """Return what the cleaned `record` of the file `file` brings to a forecast from `origin`."""
+    frame, is_forecast = record.frame, ISSUE_TIME in record.frame
+    moments = pd.DatetimeIndex(frame[ISSUE_TIME]) if is_forecast else frame[record.target].dropna().index
+    times = np.unique(moments.to_numpy().astype("datetime64[s]"))
+    known = times[times <= origin]
+    # Hours from issue to valid time, instead of a column of issues, say nothing about when the file was made.
+    has_issues = not is_forecast or len(np.unique(frame.index - frame[ISSUE_TIME])) > 1
+    return Part(
+        name, file, is_forecast, known[-1] if len(known) else None, times[-1] if len(times) and has_issues else None
+    )
+
+
+def get_model_output(clock_rows: ClockRows, last: int) -> np.ndarray | None:
+    """Return the forecasts of the target (leads,) by the preferred weather model that has one, from row `last`.
+
+    Returns None if no weather model forecasts the target.
+    """
+    output = None
+    for column in reversed(clock_rows.ahead_targets):
+        values = clock_rows.ahead[last][:, column]
+        output = values if output is None else np.where(np.isnan(values), output, values)
+    return output
+
+
+def find_sound_leads(
+    clock_rows: ClockRows, last: int, description: Description, label: str
+) -> tuple[np.ndarray | None, list[str]]:
+    """Return which leads (leads,) the model can forecast from row `last`, and a warning if it cannot all of them.
+
+    A lead without a weather model's forecast is left out if MIN_REACH of the model's windows had one: the model did
+    not learn to do without it. Raises UserError if half of the leads would be left out.
+    """
+    output, reach = get_model_output(clock_rows, last), np.array(description.get("reach") or [])
+    if output is None or not len(reach):
+        return None, []
+    is_sound = np.isfinite(output) | (reach < MIN_REACH)
+    if is_sound.all():
+        return None, []
+    count, leads, origin = int((~is_sound).sum()), len(is_sound), clock_rows.hourly.time[last]
+    hours = description["lead_hours"][int(is_sound.argmin())]
+    if 2 * count >= leads:
+        raise UserError(
+            f"{label}: expected forecasts for more than half of the {leads} leads after {origin}, found them for "
+            f"{leads - count}; fetch a newer file"
+        )
+    return is_sound, [
+        f"{label}: forecasts are missing for {count} of {leads} leads after {origin}, the first of them {hours:g} "
+        "hours ahead; these leads are left out"
+    ]
+
+
+def check_clocks(parts: Sequence[Part], end: np.datetime64, now: np.datetime64) -> None:
+    """Raise UserError if a file has measurements, or issues, from after the present.
+
+    The present is `now`, the time of this computer, or the `end` of the station's file if that is later.
+    """
+    for part in parts:
+        if part.end is not None and part.end - max(now, end) > HOUR:
+            raise UserError(
+                f"{part.file}: expected {'issues' if part.forecasts else 'measurements'} up to now, found one at "
+                f"{part.end}, while the station's file ends on {end}; do both have the times of one clock? See "
+                f"records.{part.record}.zone in params.yaml"
+            )
 
 
 def check_missing(values: np.ndarray, max_missing: float, setting: str, model: str, label: str) -> None:
