@@ -63,6 +63,31 @@ def test_the_learner_shares_the_models_weights_and_does_not_train_the_rows():
     assert len(learner.non_trainable_weights) == 1 and model.count_params() == 16
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["past", "past and ahead"])
+def test_marked_features_are_looked_up_and_both_parts_can_be_saved(known, tmp_path):
+    ahead = np.random.default_rng(1).normal(size=(14, 2, 3)).astype(np.float32) if known else None
+    inputs = make_input_set(FLOATS, 5, ahead)
+    arrays = [keras.Input((5, 3)), *([keras.Input((2, 3))] if known else [])]
+    features = [batches.mark_features(layers.Flatten()(values), str(n)) for n, values in enumerate(arrays)]
+    state = layers.Dense(2)(layers.Concatenate()([*features, arrays[0][:, -1]]))
+    model = keras.Model(arrays if known else arrays[0], state)
+    learner = batches.wrap_with_gather(model, inputs, (inputs.train, inputs.val))
+    tables = [layer.table for layer in learner.layers if isinstance(layer, batches.GatherRows)]
+    assert [table.shape for table in tables] == [(14, 15), (14, 6)][: len(arrays)]
+    starts = inputs.train.windows.starts
+    np.testing.assert_array_equal(tables[0].numpy()[starts], inputs.train.windows[:].reshape(6, 15))
+    (expected,) = batches.run_eagerly(model, inputs.train.windows)
+    np.testing.assert_allclose(learner.predict(starts, verbose=0), expected, rtol=1e-5)
+    assert [id(weight) for weight in learner.trainable_weights] == [id(weight) for weight in model.weights]
+
+    first, second = batches.split_at_features(model)
+    features = first(arrays if known else arrays[0])
+    whole = keras.Model(arrays if known else arrays[0], second([*arrays, *keras.tree.flatten(features)]))
+    whole.save(tmp_path / "whole.keras")
+    loaded = keras.models.load_model(tmp_path / "whole.keras")
+    np.testing.assert_allclose(batches.run_eagerly(loaded, inputs.train.windows)[0], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("size", [1, 4, 6, 100])
 def test_feed_keeps_the_order(size):
     inputs = make_input_set(FLOATS, time=5)

@@ -3,7 +3,7 @@
 A batch of 128 windows is then 128 integers. Copying the windows on the host doubled the training time of `dense`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from stages.lib.files import open_input
 from stages.lib.nn.compiling import choose_jit_compile
 from stages.lib.nn.environment import get_device, keras, set_threads
 from stages.lib.nn.fast_gru import use_fast_loop
-from stages.lib.windows.input_set import Inputs, Split
+from stages.lib.windows.input_set import Inputs, Split, Windows
 
 EVALUATION_BATCH = 1024  # windows; larger than in training, because no weight changes between batches
+FEATURES = "features_"  # beginning of the names of layers that mark features
+CHUNK = 512  # windows that `run_eagerly` computes at a time
 
 
 class GatherWindows(keras.layers.Layer):
@@ -44,15 +46,71 @@ class GatherWindows(keras.layers.Layer):
         return [past, keras.ops.take(self.ahead, starts + (self.time - 1), axis=0)]
 
 
-def wrap_with_gather(model: keras.Model, inputs: Inputs) -> keras.Model:
+class GatherRows(keras.layers.Layer):
+    """Look up the rows of the array `table` at the given positions: (batch,) to (batch, ...)."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        super().__init__()
+        self.table = self.add_weight(shape=table.shape, initializer="zeros", trainable=False)
+        self.table.assign(table)
+
+    def call(self, positions: Any) -> Any:
+        return keras.ops.take(self.table, positions, axis=0)
+
+
+def wrap_with_gather(model: keras.Model, inputs: Inputs, splits: Sequence[Split] = ()) -> keras.Model:
     """Return a model that takes window starts (batch,) instead of windows and shares the weights of `model`.
 
-    On a CPU, this also gives the GRU layers of `model` the faster loop of fast_gru.py.
+    If `splits` are given, the returned model is for their windows only: what `model` marks by `mark_features` is
+    computed here, once for each window. On a CPU, this function also gives the GRU layers of `model` the faster
+    loop of fast_gru.py.
     """
     if get_device().startswith("cpu"):
         use_fast_loop(model)
     starts = keras.Input((), dtype="int32")
-    return keras.Model(starts, model(GatherWindows(inputs)(starts)))
+    arrays = keras.tree.flatten(GatherWindows(inputs)(starts))
+    if splits:
+        features, model = split_at_features(model)
+        used = np.unique(np.concatenate([split.windows.starts for split in splits]))
+        windows = Windows(inputs.rows, used, inputs.meta.time, inputs.ahead)
+        for values in run_eagerly(features, windows) if features else ():
+            table = np.zeros((len(inputs.rows), *values.shape[1:]), np.float32)  # by window start
+            table[used] = values
+            arrays.append(GatherRows(table)(starts))
+    return keras.Model(starts, model(arrays if len(arrays) > 1 else arrays[0]))
+
+
+def mark_features(values: Any, name: str) -> Any:
+    """Mark `values` as features: they depend neither on trained weights nor on chance, so that a training needs to
+    compute them only once for each window. `name` is unique in the model."""
+    return keras.layers.Identity(name=f"{FEATURES}{name}")(values)
+
+
+def split_at_features(model: keras.Model) -> tuple[keras.Model | None, keras.Model]:
+    """Return the part of `model` from its inputs to the marked features, and the part from both to its output.
+
+    The first part is None and the second `model` itself if it marks none.
+    """
+    features = [layer.output for layer in model.layers if layer.name.startswith(FEATURES)]
+    if not features:
+        return None, model
+    # In this order, as Keras changes the inputs of `model` when it makes the second part. For the same reason, only
+    # the parts of the last call can be saved.
+    head = keras.Model([*model.inputs, *features], model.output)
+    return keras.Model(model.input, features), head
+
+
+def run_eagerly(model: keras.Model, windows: Windows) -> list[np.ndarray]:
+    """Return the outputs of `model` for `windows`.
+
+    The operations run one by one: to trace and compile them takes longer than one pass over the windows does.
+    """
+    chunks = []
+    for start in range(0, len(windows), CHUNK):
+        arrays = list(windows.get_inputs(slice(start, start + CHUNK)).values())
+        outputs = keras.tree.flatten(model(arrays if len(arrays) > 1 else arrays[0]))
+        chunks.append([np.asarray(output) for output in outputs])
+    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
 def make_batches(starts: np.ndarray, targets: np.ndarray, batch_size: int) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def get_loss_unit(inputs: Inputs, schedule: dict[str, Any]) -> str | None:
 
 def make_learner(model: keras.Model, inputs: Inputs, schedule: dict[str, Any], task: ModuleType) -> keras.Model:
     """Return `model`, wrapped to take window starts and compiled for training as `task` does it."""
-    learner = wrap_with_gather(model, inputs)
+    learner = wrap_with_gather(model, inputs, (inputs.train, inputs.val))
     task.compile_for_training(learner, model, inputs, schedule)
     learner.optimizer.build(learner.trainable_variables)
     return learner

@@ -12,12 +12,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from stages.lib.nn.batches import mark_features, run_eagerly
 from stages.lib.windows.input_set import Inputs, Split
 
 CALENDAR = 2  # columns at the end of each row
 HARMONICS = 24  # features made from the calendar
 STATISTICS = 4000  # approximate number of windows to estimate means and standard deviations from
-CHUNK = 512  # windows that features are computed for at a time
 HOUR, DAY = 2 * np.pi / 24, 2 * np.pi / 365.25  # radians per hour of the day and per day of the year
 
 
@@ -176,16 +176,9 @@ def base_forecast(window: Window, inputs: Inputs) -> Any:
 
 
 def sample_features(window: Window, features: Any, inputs: Inputs) -> np.ndarray:
-    """Return the values of `features` for about STATISTICS training windows.
-
-    The operations run one by one: to trace and compile them takes longer than these windows do.
-    """
-    model, windows = make_model(window, features), subsample(inputs.train).windows
-    outputs = []
-    for start in range(0, len(windows), CHUNK):
-        arrays = list(windows.get_inputs(slice(start, start + CHUNK)).values())
-        outputs.append(np.asarray(model(arrays if len(arrays) > 1 else arrays[0])))
-    return np.concatenate(outputs)
+    """Return the values of `features` for about STATISTICS training windows."""
+    (values,) = run_eagerly(make_model(window, features), subsample(inputs.train).windows)
+    return values
 
 
 def average_measured(values: Any) -> Any:
@@ -223,7 +216,8 @@ def difference_features(window: Window, inputs: Inputs) -> Any:
             parts.append(summarize_changes(difference, inputs, extremes=False))
     features = ops.concatenate(parts, -1)
     standardized = standardize(features, sample_features(window, features, inputs), "differences")
-    return ops.concatenate([ops.clip(standardized, -5, 5), calendar_harmonics(*get_calendar(window))], -1)
+    values = [ops.clip(standardized, -5, 5), calendar_harmonics(*get_calendar(window))]
+    return mark_features(ops.concatenate(values, -1), "differences")
 
 
 def summarize_changes(values: Any, inputs: Inputs, extremes: bool) -> Any:
@@ -260,6 +254,7 @@ def lead_features(window: Window, inputs: Inputs) -> Any:
     may_lack = np.flatnonzero(np.isnan(sample).any(axis=(0, 1)))
     if len(may_lack):
         features.append(1 - flag_measured(ops.take(values, may_lack, axis=-1)))
+    features = [mark_features(ops.concatenate(features, -1), "forecasts")]
     lead = np.arange(1, inputs.meta.leads + 1, dtype=np.float32)[:, None]
     hour, day = (time[:, None] for time in get_calendar(window))
     hours = lead * np.float32(inputs.meta.every)

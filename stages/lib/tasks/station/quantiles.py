@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from stages.lib.nn.batches import mark_features
 from stages.lib.tasks.station.features import Window, base_forecast, make_model, sample_features, subsample
 from stages.lib.tasks.station.levels import QUANTILES
 from stages.lib.windows.input_set import Inputs
@@ -20,10 +21,8 @@ def build_quantile_model(window: Window, state: Any, inputs: Inputs, lead_state:
     """Return the model from `window` to quantiles (batch, leads, 3): a dense layer over `state` (batch, features).
 
     To its output is added that of a dense layer over `lead_state` (batch, leads, features), the same for all leads.
-
-    The dense layer predicts the difference from `base_forecast`, in standard deviations of that difference at each
-    lead. The outer quantiles are the
-    median minus and plus a positive distance, so that quantiles never cross.
+    The sum is the difference from `base_forecast`, in standard deviations of that difference at each lead. The
+    outer quantiles are the median minus and plus a positive distance, so that quantiles never cross.
     """
     leads = inputs.meta.leads
     base = base_forecast(window, inputs)
@@ -31,6 +30,7 @@ def build_quantile_model(window: Window, state: Any, inputs: Inputs, lead_state:
     scale = np.nanstd(differences, axis=0).astype(np.float32)
     if inputs.meta.ahead_targets:  # a weather model may be off by several standard deviations
         base = base + np.nanmean(differences, axis=0).astype(np.float32)
+    base = mark_features(base, "base")
     changes = layers.Reshape((leads, len(QUANTILES)))(layers.Dense(leads * len(QUANTILES))(state))
     if lead_state is not None:
         changes = changes + layers.Dense(len(QUANTILES))(lead_state)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from stages.lib.nn.batches import predict_in_batches
+from stages.lib.nn.batches import run_eagerly
 from stages.lib.tasks.station.features import (
     Window,
     base_forecast,
@@ -18,7 +18,7 @@ from stages.lib.tasks.station.features import (
     normalize_window,
 )
 from stages.lib.tasks.station.quantiles import build_point_model
-from stages.lib.windows.input_set import Inputs, Split
+from stages.lib.windows.input_set import Inputs
 
 RIDGE = 0.003  # penalty per window of the ridge reference, chosen on validation
 FORECAST_RIDGE = 0.03  # the same where it corrects a weather model, chosen on the validation of two daily records
@@ -64,11 +64,8 @@ def build_forecast_ridge(window: Window, inputs: Inputs) -> keras.Model:
     """Build the ridge regression from `lead_features` to the target minus `base_forecast`."""
     features, base = lead_features(window, inputs), base_forecast(window, inputs)
     features = ops.concatenate([features, ops.ones_like(features[:, :, :1])], -1)
-    x, y = (
-        predict_in_batches(make_model(window, outputs), inputs, inputs.train).astype(np.float64)
-        for outputs in (features, base)
-    )
-    y = inputs.train.targets - y
+    x, y = run_eagerly(make_model(window, [features, base]), inputs.train.windows)
+    x, y = x.astype(np.float64), inputs.train.targets - y.astype(np.float64)
     weights = np.stack(
         [solve_ridge(x[mask, lead], y[mask, lead], FORECAST_RIDGE) for lead, mask in enumerate(np.isfinite(y).T)]
     )
@@ -89,13 +86,8 @@ def fit_ridge(window: Window, features: object, base: object, inputs: Inputs, al
     complete = measured.all(axis=1)
     one_regression = 2 * complete.sum() >= len(complete)
     mask = complete if one_regression else measured.any(axis=1)
-    windows, targets, times = inputs.train
-    split = Split(windows.select(mask), targets[mask], times[mask])
-    x, y = (
-        predict_in_batches(make_model(window, outputs), inputs, split).astype(np.float64)
-        for outputs in (features, base)
-    )
-    y = split.targets - y
+    x, y = run_eagerly(make_model(window, [features, base]), inputs.train.windows.select(mask))
+    x, y = x.astype(np.float64), inputs.train.targets[mask] - y.astype(np.float64)
     if one_regression:
         return solve_ridge(x, y, alpha)
     return np.stack([solve_ridge(x[mask], y[mask, lead], alpha) for lead, mask in enumerate(np.isfinite(y).T)], 1)

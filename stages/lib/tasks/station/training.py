@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from stages.lib.nn.batches import predict_in_batches
+from stages.lib.nn.batches import predict_in_batches, split_at_features
 from stages.lib.nn.compiling import compile_learner, count_steps
 from stages.lib.tasks.station.calibration import (
     apply_margins,
@@ -60,9 +60,16 @@ def compile_for_training(
 def finish_model(
     name: str, members: list[keras.Model], inputs: Inputs, schedule: dict[str, Any]
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """Return one model, the average of `members` with calibrated intervals, and its description for model.json."""
+    """Return one model, the average of `members` with calibrated intervals, and its description for model.json.
+
+    The members share the part that computes the features, which is the same in all of them.
+    """
     window = make_window(inputs)
-    outputs = [member(window.past if window.ahead is None else list(window)) for member in members]
+    arrays = [values for values in window if values is not None]
+    parts = [split_at_features(member) for member in members]
+    if features := parts[0][0]:
+        arrays += keras.tree.flatten(features(arrays if len(arrays) > 1 else arrays[0]))
+    outputs = [head(arrays if len(arrays) > 1 else arrays[0]) for _, head in parts]
     mean = outputs[0] if len(outputs) == 1 else layers.Average()(outputs)
     mean = smooth_widths(mean, inputs.meta.leads)
     average = make_model(window, mean)
