@@ -6,6 +6,7 @@ loaded as Keras saved it, without the loops of fast_gru.py.
 """
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def convert_model(source: Path, target: Path) -> None:
     sys.setrecursionlimit(100_000)  # `order_nodes` descends as deep as the model
     model = keras.models.load_model(source, compile=False)
     hold_statistics_as_arrays(model)
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it warns about every GRU
     with warnings.catch_warnings(action="ignore"):  # of tf2onnx about NumPy
         model.export(target, format="onnx", verbose=False, input_signature=[model.input])
     converted = onnx.load(target)

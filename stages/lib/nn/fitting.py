@@ -141,24 +141,25 @@ def fit_members(
     options = {key: value for key, value in schedule.items() if key not in SCHEDULE}
     count = schedule["members"]
     labels = [f"{label}.{number + 1}" for number in range(count)] if count > 1 else [label]
-    members, histories, weights = list[keras.Model](), [], []
-    for number, member_label in enumerate(labels):
-        seed = schedule["seed"] + number
+    members, histories, weights = list[keras.Model](), list[list[dict]](), []
+    seeds = [schedule["seed"] + number for number in range(count if schedule["epochs"] else 1)]
+    for seed in seeds:  # before the first training, as TensorFlow compiles everything again after a new seed
         keras.utils.set_random_seed(seed)
         members.append(build_model(name, schedule["architecture"], inputs, options))
+    for member, member_label, seed in zip(members, labels, seeds, strict=False):
         print(
-            f"{member_label}: {members[-1].count_params():,} weights, {schedule['epochs']} epochs, "
+            f"{member_label}: {member.count_params():,} weights, {schedule['epochs']} epochs, "
             f"on {get_device()} with {keras.backend.backend()}",
             flush=True,
         )
         if not schedule["epochs"]:
             return members, [[]], labels
         model = members[0]
-        if not number:
+        if member is model:
             learner = make_learner(model, inputs, schedule, task)
             untrained = [np.array(variable) for variable in learner.optimizer.variables]
         else:
-            values = [*members[-1].variables, *untrained]
+            values = [*member.variables, *untrained]
             for variable, value in zip([*model.variables, *learner.optimizer.variables], values, strict=True):
                 variable.assign(value)
         histories.append(fit_model(member_label, model, learner, inputs, schedule | {"seed": seed}))
