@@ -123,8 +123,11 @@ def test_other_machines_give_the_same_bytes_though_one_dies(clone, remote, clust
     for line in process.stdout:
         lines.append(line)
         if line.startswith("dense: ") and not killed:  # it trains
-            (stage,) = [result for result in list_running_stages(tmp_path) if "train@dense" in result.cmdline()]
-            stage.parent().kill()
+            (training,) = [
+                stage for stage in list_running_stages(tmp_path) if stage.cmdline()[-2:] == ["train", "dense"]
+            ]
+            (dvc,) = [parent for parent in training.parents() if "scripts/stage.py" in parent.cmdline()]
+            dvc.parent().kill()
             killed = True
     output = "".join(lines)
     assert process.wait(LIMIT) == 0, output
