@@ -104,7 +104,8 @@ def clean_columns(table: Table, record: Settings, path: str) -> tuple[Table, np.
 def require_column(columns: Table, name: str, path: str) -> np.ndarray:
     """Return a column; refuse a file that lacks it, or in which nothing was measured."""
     if name not in columns or np.isnan(columns[name]).all():
-        raise RefusedError(f"{path}: expected values in a column {name!r}, found {', '.join(map(repr, columns))}")
+        found = ", ".join(repr(column) for column in columns if column != "time")
+        raise RefusedError(f"{path}: expected values in a column {name!r}, found {found}")
     return columns[name]
 
 
