@@ -21,6 +21,7 @@ from stages.lib.params import load_params
 from stages.lib.settings.base import validate_settings
 from stages.lib.settings.clean import Clean
 from stages.lib.settings.records import Record
+from stages.lib.settings.source import LatestSource
 from stages.lib.weather.archives import UnpackError, read_packed_csv
 from stages.lib.weather.cleaning import find_check
 from stages.lib.weather.csv_files import read_csv_files
@@ -47,6 +48,7 @@ KEY = "records.station"  # where params.yaml has the settings; the name is to be
 NAMES = {"entity_id", "parameter", "variable", "sensor", "element", "datatype", "quantity", "measurement"}
 VALUES = {"state", "value", "wert", "reading", "measurement_value"}
 COMMENT = re.compile(r"[#!%]")
+ISSUED = re.compile(r"issue|init|reference|base.?time|\brun|_run", re.I)  # in the name of a column of issue times
 Settings = dict[str, Any]
 
 
@@ -118,6 +120,12 @@ def guess_settings(data: bytes, name: str) -> tuple[Settings, dict[str, str]]:
     texts = {column: [row[n] for row in rows] for n, column in enumerate(header) if n not in positions}
     decimal = guess_decimal(texts, separator)
     settings["decimal"] = decimal
+    first_column = {names[0]: [row[positions[0]] for row in rows]}
+    if len(names) == 1 and (pair := find_issue_column(first_column | texts, format)):
+        settings["time"], settings["issued"] = pair
+        positions = [header.index(pair[0])]
+        texts = {column: [row[n] for row in rows] for n, column in enumerate(header) if column not in pair}
+        remarks["issued"] = "is this when a forecast was issued? For measurements: null"
     written = [" ".join(row[position] for position in positions) for row in rows]
     settings |= guess_zone_setting(written, format, " ".join(names), text[:2000], remarks)
     settings |= guess_pivot(texts, header, width)
@@ -142,7 +150,7 @@ def guess_settings(data: bytes, name: str) -> tuple[Settings, dict[str, str]]:
         settings["wind"] = WIND
     settings["leave_out"] = [*others, *settings["leave_out"]]
     remarks |= guess.remarks
-    if min(regular) < 0.5:
+    if min(regular) < 0.5 and "issued" not in settings:
         settings["resample"] = {"minutes": 60, "by": "mean"}
         remarks["resample"] = "times are irregular: which interval?"
     return settings, remarks
@@ -181,6 +189,17 @@ def guess_header(lines: list[str], first: int, separator: str, width: int) -> tu
     if after and (more := {line[0] for line in after if COMMENT.match(line)}):
         settings["comment"] = sorted({*settings.get("comment", []), *more})
     return names, settings
+
+
+def find_issue_column(columns: dict[str, list[str]], format: str) -> tuple[str, str] | None:
+    """Return the columns with the valid times and with the issue times; None unless there are two columns of times.
+
+    `columns` has the texts by column, the column of times first.
+    """
+    times = [column for column, texts in columns.items() if parse_plausible_times(texts, format) is not None]
+    issued = [column for column in times if ISSUED.search(column)]
+    valid = [column for column in times if column not in issued]
+    return (valid[0], issued[0]) if issued and valid else None
 
 
 def guess_comments(inside: list[str], trailer: list[str], rows: list[str], separator: str) -> list[str]:
@@ -245,7 +264,7 @@ def try_settings(path: Path, settings: Settings, remarks: dict[str, str]) -> lis
     quality = describe_quality(report, path).splitlines()[0].rsplit("; all of it", 1)[0]
     checks: dict[str, list[str]] = {}
     clean = validate_settings(Clean, load_params()["clean"], "clean")
-    for column in table.column_names[1:]:
+    for column in [name for name in table.column_names[1:] if name != record.issue_column]:
         check = find_check(column, clean.checks)
         name = next((name for name, other in clean.checks.items() if other is check), "none")
         checks.setdefault(name, []).append(column)
@@ -264,6 +283,7 @@ def format_record_section(settings: Settings, remarks: dict[str, str], summary: 
     values: Settings = {"source": settings["source"], "size": None, "sha256": None}
     for key, field in Record.model_fields.items():
         values[key] = settings.get(key, field.get_default(call_default_factory=True))
+    values |= dict.fromkeys(LatestSource.model_fields)
     section, name = KEY.split(".")
     lines = [f"# {line}" for line in summary] + [f"{section}:", f"  {name}:"]
     for key, value in values.items():

@@ -8,6 +8,7 @@ only the stages that depend on it are not run.
 
 import argparse
 import contextlib
+import json
 import logging
 import math
 import os
@@ -43,14 +44,14 @@ class Stages(WorkerPlugin):
         self.name, self.root, self.bundle, self.locks = f"stages-{uuid4().hex}", root, bundle, locks
 
     def setup(self, worker: Worker) -> None:
-        self.worker, self.running = worker, set[subprocess.Popen]()
+        self.worker, self.processes = worker, dict[int, subprocess.Popen]()  # one of scripts/stage.py per thread
         self.stopped, self.lock = False, threading.Lock()  # guards against a stage that starts during teardown
 
     def teardown(self, worker: Worker) -> None:
         """Stop all stages of this worker."""
         with self.lock:
             self.stopped = True
-        for process in list(self.running):
+        for process in list(self.processes.values()):
             process.stdin.close()
             process.wait()
 
@@ -65,6 +66,30 @@ class Stages(WorkerPlugin):
             merge_results(path, self.locks)
         return path
 
+    def get_process(self, root: Path) -> subprocess.Popen:
+        """Return this thread's process of scripts/stage.py, which works in `root`; start it unless it runs."""
+        process = self.processes.get(threading.get_ident())
+        if process and process.poll() is None:
+            return process
+        limits = dask.config.get("distributed.nanny.pre-spawn-environ")  # Dask limits threads, `dvc repro` does not
+        environment = {key: value for key, value in os.environ.items() if key not in limits}
+        environment |= {"TQDM_DISABLE": "1", "PYTHON": sys.executable}
+        with self.lock:
+            if self.stopped:
+                raise RuntimeError("the worker stops")
+            process = self.processes[threading.get_ident()] = subprocess.Popen(
+                [sys.executable, "scripts/stage.py", "shared" if self.root else "clone", self.name],
+                cwd=root,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # Ctrl-C reaches this script, which stops the workers
+            )
+        return process
+
     def run(self, name: str, git_outputs: list[str], upstream: list[str], results: list[Result]) -> Result:
         """Run the stage `name` and return its outputs in git, which are empty in a shared repository.
 
@@ -73,30 +98,17 @@ class Stages(WorkerPlugin):
         """
         root = self.root or self.clone()
         merge_results(root, *results)
-        arguments = ["shared", name] if self.root else ["clone", name, *upstream]
-        limits = dask.config.get("distributed.nanny.pre-spawn-environ")  # Dask limits threads, `dvc repro` does not
-        environment = {key: value for key, value in os.environ.items() if key not in limits}
-        environment |= {"TQDM_DISABLE": "1", "PYTHON": sys.executable}
-        with subprocess.Popen(
-            [sys.executable, "scripts/stage.py", *arguments],
-            cwd=root,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # Ctrl-C reaches this script, which stops the workers
-        ) as process:
-            with self.lock:
-                self.running.add(process)
-                if self.stopped:
-                    process.stdin.close()
-            self.worker.log_event(self.name, f"{name}: runs on {self.worker.address}")
-            for line in process.stdout:
-                self.worker.log_event(self.name, line.rstrip())
-        self.running.discard(process)
-        if process.returncode:
+        process = self.get_process(root)
+        self.worker.log_event(self.name, f"{name}: runs on {self.worker.address}")
+        print(json.dumps([name, *upstream]), file=process.stdin, flush=True)
+        end, code = "", ""
+        while not end and (line := process.stdout.readline()):  # empty once the process has ended
+            text, end, code = line.rstrip().partition(f"{self.name} exit code ")
+            if text or not end:
+                self.worker.log_event(self.name, text)
+        if not end:
+            process.wait()  # the next stage starts another one
+        if code != "0":
             raise RuntimeError("see above")
         if self.root:
             return {}

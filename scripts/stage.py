@@ -1,37 +1,42 @@
-"""Run one stage with DVC for a worker of scripts/repro.py: scripts/stage.py shared|clone STAGE [UPSTREAM ...].
+"""Run stages with DVC for a worker of scripts/repro.py, one after another: scripts/stage.py shared|clone MARK.
 
-In a repository that workers share, this is `dvc repro` of the single stage. In a clone, it first pulls the outputs
-of the stages UPSTREAM, and afterwards pushes those of the stage. The process stops when its standard input closes,
-so that nothing keeps running after a worker has died.
+One process runs all stages of a worker, since DVC takes longer to start than to run a stage. Each line of standard
+input is a JSON list: a stage and the stages UPSTREAM that it depends on. The output of each stage is followed by
+"MARK exit code" and DVC's exit code. In a repository that workers share, a stage is run by `dvc repro`. In a clone,
+the process first pulls the outputs of UPSTREAM, and afterwards pushes those of the stage. The process stops
+when its standard input closes, so that nothing keeps running after a worker has died.
 """
 
+import json
 import logging
 import os
+import queue
 import shutil
 import sys
 import threading
 import time
+from typing import Any
+
+Queue = queue.SimpleQueue[list[str] | None]  # stages to run; None: the input has closed
 
 
-def stop_with_stdin() -> None:
-    """Wait until standard input closes, then kill the child processes."""
+def read_requests(stream: Any, requests: Queue) -> None:
+    """Put each line of `stream` into `requests`. When the stream closes, kill the child processes."""
     import psutil
 
-    os.read(0, 1)
-    while True:  # DVC itself exits once its stage fails; killing it could leave half a dvc.lock
+    for line in stream:
+        requests.put(json.loads(line))
+    requests.put(None)
+    while True:  # DVC itself goes on once its stage fails; killing it could leave half a dvc.lock
         for process in psutil.Process().children(recursive=True):
             process.kill()
         time.sleep(0.05)
 
 
-def main(repository: str, name: str, *upstream: str) -> int:
+def run_stage(repository: str, name: str, *upstream: str) -> int:
     """Run the stage `name` and return DVC's exit code; `repository` is "shared" or "clone"."""
-    threading.Thread(target=stop_with_stdin, daemon=True).start()
     from dvc.cli import main as dvc
-    from dvc.ui import ui
 
-    ui.enable = lambda: None  # keeps the output of stages and errors, which --quiet would hide
-    logging.disable(logging.INFO)
     if repository == "shared":
         return dvc(["--wait-for-lock", "repro", "--single-item", name])
     commands = [["pull", *upstream]] if upstream else []
@@ -43,5 +48,19 @@ def main(repository: str, name: str, *upstream: str) -> int:
     return code
 
 
+def main(repository: str, mark: str) -> None:
+    stream, null = os.fdopen(os.dup(0)), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)  # no stage reads the requests
+    requests = Queue()
+    threading.Thread(target=read_requests, args=(stream, requests), daemon=True).start()
+    from dvc.ui import ui
+
+    ui.enable = lambda: None  # keeps the output of stages and errors, which --quiet would hide
+    logging.disable(logging.INFO)
+    while (request := requests.get()) is not None:
+        code = run_stage(repository, *request)
+        print(f"{mark} exit code {code}", flush=True)
+
+
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -41,14 +41,18 @@ def choose_windows(
     Raises UserError if a split has no window, or no measured target at one of the leads.
     """
     splits, hourly, lookback = {}, clock_rows.hourly, settings.lookback_rows
+    expected = f"a window of {lookback} rows and {settings.lead_rows} targets without a gap"
+    if clock_rows.neighbours:
+        expected += f", with at most {settings.max_missing_neighbours:.0%} of the neighbours' values missing"
+    if clock_rows.ahead_targets:
+        expected += ", with a forecast of the target"
     for name, start, end in zip(SPLITS, bounds, bounds[1:], strict=False):
         starts = find_window_starts(clock_rows, settings, start, end)
         if not len(starts):
             raise UserError(
-                f"params.yaml: periods.{name}: expected a window of {lookback} rows and {settings.lead_rows} "
-                f"targets without a gap from {start} to {end or 'the end'}, found none; the record goes from "
-                f"{hourly.time[0]} to {hourly.time[-1]}; choose other dates, or a shorter lookback, fewer leads or "
-                "a larger max_missing in clock"
+                f"params.yaml: periods.{name}: expected {expected}, from {start} to {end or 'the end'}, found "
+                f"none; the record goes from {hourly.time[0]} to {hourly.time[-1]}; choose other dates, or a "
+                "shorter lookback, fewer leads or a larger max_missing in clock"
             )
         empty_leads = [
             lead for lead in range(settings.lead_rows) if np.isnan(hourly.targets[starts + lookback + lead]).all()

@@ -150,6 +150,45 @@ def open_meteo() -> dict[str, bytes]:
     return {"open-meteo-52.55N13.41E38m.csv": lines(*table)}
 
 
+@layout(tolerance=0.5, missing={"rh (%)": [0, 1]})
+def open_meteo_previous_runs() -> dict[str, bytes]:
+    names = ["temperature_2m", "relative_humidity_2m", "surface_pressure", "wind_speed_10m", "wind_direction_10m"]
+    units = ["°C", "%", "hPa", "km/h", "°"]
+    head = [f"{name}_previous_day{day} ({unit})" for day in (1, 2) for name, unit in zip(names, units, strict=True)]
+    table = [
+        "latitude,longitude,elevation,utc_offset_seconds,timezone,timezone_abbreviation",
+        "51.3,9.44,163.0,0,GMT,GMT",
+        "",
+        ",".join(["time", *head]),
+    ]
+    for n, row in enumerate(rows()):
+        humidity = "NaN" if n < 2 else f"{row.rh:.0f}"
+        newest = f"{row.T},{humidity},{row.p},{row.wv * 3.6:.2f},{row.wd:.0f}"
+        older = f"{row.T - 1:.1f},NaN,{row.p + 1:.1f},{row.wv * 3:.2f},{row.wd:.0f}"
+        table.append(f"{row.time:%Y-%m-%dT%H:%M},{newest},{older}")
+    return {"icon.csv": lines(*table)}
+
+
+def model_runs() -> dict[str, bytes]:
+    """Runs every 12 hours for the 24 hours after each, with two forecasts for every hour."""
+    table = ["init_time,valid_time,t2m,rh2m"]
+    for run in range(-24, COUNT, 12):
+        for row in list(rows())[max(run + 1, 0) : run + 25]:
+            init_time = START + timedelta(hours=run)
+            table.append(f"{init_time:%Y-%m-%d %H:%M},{row.time:%Y-%m-%d %H:%M},{row.T + 273.15:.2f},{row.rh:.0f}")
+    return {"runs.csv": lines(*table)}
+
+
+_issued = np.stack([(_hours - 1) // 12 * 12 - 12, (_hours - 1) // 12 * 12], axis=1).ravel()  # hours from START
+LAYOUTS["model_runs"] = Layout(
+    model_runs(),
+    np.repeat(TIMES, 2),
+    {name: np.repeat(WEATHER[name], 2) for name in COLUMNS[:2]}
+    | {"init_time": START.timestamp() + 3600.0 * _issued},
+    0.01,
+)
+
+
 @layout(shift=-5, tolerance=0.5, missing={"rh (%)": [2]})
 def noaa() -> dict[str, bytes]:
     names = ["STATION", "DATE", "REPORT_TYPE", "HourlyDryBulbTemperature", "HourlyPrecipitation"]

@@ -27,7 +27,7 @@ PARAMS = {
         "station_mlp": {
             **{"architecture": "station_mlp", "task": "station", "inputs": "station"},
             **{"epochs": 2, "members": 5},
-            **{"units": 3, "noise": 0.1, "dropout": 0.1},
+            **{"units": 3, "bins": 2, "curves": 2, "noise": 0.1, "dropout": 0.1},
         },
     },
 }

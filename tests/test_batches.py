@@ -10,11 +10,11 @@ from stages.lib.nn.compiling import choose_jit_compile
 from stages.lib.windows.input_set import Inputs, Meta, Split, Windows
 
 
-def make_input_set(rows, time):
+def make_input_set(rows, time, ahead=None):
     """An input set of which every split holds six windows in no order."""
     starts = np.array([4, 0, 9, 4, 7, 1], np.int32)
-    split = Split(Windows(rows, starts, time), np.arange(6, dtype=np.float32), np.full(6, "NaT", "M8[s]"))
-    return Inputs(rows, Meta(time=time, words=500), split, split, split)
+    split = Split(Windows(rows, starts, time, ahead), np.arange(6, dtype=np.float32), np.full(6, "NaT", "M8[s]"))
+    return Inputs(rows, Meta(time=time, words=500), split, split, split, ahead)
 
 
 FLOATS = np.random.default_rng(0).normal(size=(14, 3)).astype(np.float32)
@@ -28,6 +28,20 @@ def test_gather_gives_the_windows(rows):
     result = np.asarray(batches.GatherWindows(inputs)(inputs.val.windows.starts[index]))
     assert result.dtype == ("float32" if rows.dtype == np.float32 else "int32")
     np.testing.assert_array_equal(result, inputs.val.windows[index])
+
+
+def test_gather_gives_what_was_known_at_the_end_of_a_window_too():
+    ahead = np.random.default_rng(1).normal(size=(14, 2, 3)).astype(np.float32)
+    inputs = make_input_set(FLOATS, 5, ahead)
+    index = np.array([5, 0, 0, 2])
+    past, known = batches.GatherWindows(inputs)(inputs.val.windows.starts[index])
+    np.testing.assert_array_equal(past, inputs.val.windows[index])
+    np.testing.assert_array_equal(known, ahead[inputs.val.windows.starts[index] + 4])
+    parts = [keras.Input((5, 3)), keras.Input((2, 3))]
+    model = keras.Model(parts, layers.Dense(1)(layers.Concatenate()([layers.Flatten()(part) for part in parts])))
+    result = batches.predict_in_batches(model, inputs, inputs.test)
+    expected = model([inputs.test.windows[:], inputs.test.windows.get_ahead(slice(None))])
+    np.testing.assert_allclose(result, np.asarray(expected), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 4, 1024])

@@ -284,7 +284,10 @@ forecast_rows = st.tuples(st.integers(0, 6), st.integers(0, 9), few_values, few_
 @OPTIONS
 @given(st.lists(forecast_rows, min_size=1, max_size=20), st.sampled_from(["run", 6, 0.5]), st.booleans())
 def test_forecasts_are_those_of_the_description(drawn, issued, has_target):
-    """Each row once, in the order of the valid times and then of the issues, without what is impossible."""
+    """Each row once, in the order of the valid times and then of the issues, without what is impossible.
+
+    A row without the target, or without any value, is left out.
+    """
     rows = sorted(drawn) if issued == "run" else [(hour, issued, T, rh) for hour, _, T, rh in sorted(drawn)]
     table = make_forecasts(rows)
     if issued != "run":
@@ -305,20 +308,28 @@ def test_forecasts_are_those_of_the_description(drawn, issued, has_target):
             or ("values in a column at least, found none" in str(error) and not has_target and all(nothing))
         )
         return
+    measured = {
+        name: np.array([x if x not in none and low <= x <= high else np.nan for x in values])
+        for name, (values, low, high, none) in columns.items()
+    }
+    lacking = np.isnan(measured["T (degC)"])
+    if not has_target:
+        lacking = lacking & np.isnan(measured["rh (%)"])
+    used = [row for row, lacks in zip(rows, lacking, strict=True) if not lacks]
     assert result.index.name == "Date Time" and result.columns[0] == ISSUE_TIME
-    assert result.index.tolist() == [START + timedelta(hours=hour) for hour, *_ in rows]
-    assert result[ISSUE_TIME].tolist() == [START + timedelta(hours=hour - lead) for hour, lead, *_ in rows]
-    for name, (values, low, high, none) in columns.items():
-        expected = [x if x not in none and low <= x <= high else np.nan for x in values]
-        counts = {"sentinels": sum(x in none for x in values), "missing": int(np.isnan(expected).sum())}
+    assert result.index.tolist() == [START + timedelta(hours=hour) for hour, *_ in used]
+    assert result[ISSUE_TIME].tolist() == [START + timedelta(hours=hour - lead) for hour, lead, *_ in used]
+    for name, (values, _, _, none) in columns.items():
+        counts = {"sentinels": sum(x in none for x in values), "missing": int(np.isnan(measured[name]).sum())}
         if name in result:
-            np.testing.assert_array_equal(result[name], expected)
+            np.testing.assert_array_equal(result[name], measured[name][~lacking])
             assert {key: report["columns"][name][key] for key in counts} == counts
         else:
-            assert name in report["dropped"] and np.isnan(expected).all()
+            assert name in report["dropped"] and np.isnan(measured[name]).all()
     assert (report["rows"], report["forecasts"]) == (len(drawn), len(rows))
     assert report["issues"] == len({hour - lead for hour, lead, *_ in rows})
-    assert (report["first"], report["last"]) == (result.index[0].isoformat(), result.index[-1].isoformat())
+    first, last = (START + timedelta(hours=rows[position][0]) for position in (0, -1))
+    assert (report["first"], report["last"]) == (first.isoformat(), last.isoformat())
 
 
 def test_the_last_of_two_forecasts_of_one_issue_stays_the_last():
@@ -375,8 +386,9 @@ def test_the_stage_writes_forecasts_and_their_report(root, capsys, issued, targe
     result = pq.read_table("data/clean/icon.parquet")
     assert result.column_names == ["Date Time", ISSUE_TIME, "T (degC)", "rh (%)"]
     assert result.schema.types[:2] == [pa.timestamp("ms")] * 2
-    assert result[ISSUE_TIME].to_pylist() == [START + timedelta(hours=hour - 6) for hour in range(3)]
-    np.testing.assert_array_equal(result["T (degC)"], [np.nan, 5, np.nan])
+    hours = [1] if target else [0, 1, 2]  # the others have no target
+    assert result[ISSUE_TIME].to_pylist() == [START + timedelta(hours=hour - 6) for hour in hours]
+    np.testing.assert_array_equal(result["T (degC)"], [5 if hour == 1 else np.nan for hour in hours])
     assert json.loads(result.schema.metadata[b"source"]) == source
     assert json.loads(result.schema.metadata[b"target"]) == target
     assert json.loads(Path("data/clean/icon.json").read_text())["issues"] == 3

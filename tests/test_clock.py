@@ -1,6 +1,7 @@
 """Input sets by the clock: rows, targets and windows, against a slow version written from the description."""
 
 import json
+import re
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -376,16 +377,21 @@ def cleaned(root):
     hour = np.arange(240.0)
     T = hour.copy()
     T[[100, 101, 200]] = np.nan
-    Path("data/clean").mkdir(parents=True)
-    times = pa.array(hour.astype("M8[h]").astype("M8[s]"))
-    columns = {"Date Time": times, TARGET: pa.array(T), "p": pa.array(hour)}
-    metadata = {"source": json.dumps(SOURCE | {"files": []}), "target": json.dumps(TARGET)}
-    pq.write_table(pa.table(columns, metadata=metadata), "data/clean/jena.parquet")
+    write_clean("jena", pd.DataFrame({TARGET: T, "p": hour}, pd.to_datetime(hour, unit="h")))
     return {
         "clean": {"max_gap": 1},
         "periods": {"train": "1970-01-01", "val": "1970-01-04", "test": "1970-01-08", "end": None},
         "clock": set_window(1, 24, 3),
     }
+
+
+def write_clean(name, frame, target=TARGET):
+    """Write data/clean/NAME.parquet as `clean` does it, of a frame that is indexed by time."""
+    Path("data/clean").mkdir(parents=True, exist_ok=True)
+    columns = {"Date Time": frame.index.to_numpy().astype("M8[s]")}
+    columns |= {column: values.to_numpy() for column, values in frame.items()}
+    metadata = {"source": json.dumps(SOURCE | {"files": []}), "target": json.dumps(target)}
+    pq.write_table(pa.table(columns, metadata=metadata), f"data/clean/{name}.parquet")
 
 
 def set_window(every, lookback, leads):
@@ -441,6 +447,171 @@ def test_a_lead_that_is_never_measured_is_refused(cleaned):
     with pytest.raises(UserError, match=message):
         run_clock(cleaned)
     assert len(run_clock(cleaned, clock=set_window(2, 24, 4)).train.windows)
+
+
+# --- The stage, with several records -------------------------------------------------------------------
+
+HOURS = 480
+
+
+def make_forecasts(T, error=1.0):
+    """Forecasts of the temperatures `T` (n,), hourly from START on: four issues a day, each for ten hours."""
+    random, rows = np.random.default_rng(2), []
+    for issue in range(0, len(T), 6):
+        for lead in range(1, min(11, len(T) - issue)):
+            times = [START + timedelta(hours=hour) for hour in (issue + lead, issue)]
+            rows.append((*times, T[issue + lead] + random.normal(0, error) if error else T[issue + lead]))
+    frame = pd.DataFrame(rows, columns=["Date Time", ISSUE_TIME, TARGET]).set_index("Date Time")
+    return frame.astype({ISSUE_TIME: "M8[s]"}).sort_values(["Date Time", ISSUE_TIME])
+
+
+@pytest.fixture
+def several(root):
+    """A working directory with twenty days of a station, a neighbour and a weather model; its params.yaml."""
+    random, hour = np.random.default_rng(1), np.arange(HOURS)
+    T, other = (8 + 5 * np.sin(2 * np.pi * hour / 24) + np.cumsum(random.normal(0, 0.4, HOURS)) for _ in range(2))
+    index = pd.date_range(START, periods=HOURS, freq="h")
+    frames = {
+        "jena": pd.DataFrame({TARGET: T, "p": random.normal(990, 5, HOURS)}, index),
+        "kassel": pd.DataFrame({TARGET: other, "rh": random.uniform(0, 99, HOURS)}, index),
+        "icon": make_forecasts(T),
+    }
+    for name, frame in frames.items():
+        write_clean(name, frame)
+    dates = {"train": "2009-12-31", "val": "2010-01-08", "test": "2010-01-14", "end": None}
+    line = set_window(1, 24, 12)["station"] | {"neighbours": ["kassel"], "ahead": ["icon"]}
+    return {"clean": {"max_gap": 1}, "periods": dates, "clock": {"station": line}}, frames
+
+
+def test_an_input_set_of_several_records(several, capsys):
+    params, frames = several
+    frames["kassel"].iloc[400:420, 1] = np.nan
+    write_clean("kassel", frames["kassel"])
+    inputs = run_clock(params)
+    printed = capsys.readouterr()
+    assert printed.err == "" and printed.out == "station: train 157, val 109, test 109 windows\n"
+    meta = inputs.meta
+    assert meta.columns == [TARGET, "p", f"kassel {TARGET}", "kassel rh", *CALENDAR]
+    assert (meta.target, meta.record, meta.neighbours) == (0, "jena", {"kassel": [2, 4]})
+    assert meta.ahead_columns == [f"icon {TARGET}", "icon age (h)", "icon mean error of 1 days"]
+    assert meta.ahead_targets == [0] and meta.clock == Clock(**params["clock"]["station"]).model_dump()
+    assert meta.windows == {"train": 157, "val": 109, "test": 109, "all": 445}
+    assert meta.windows_lacking_values == {
+        "train": 0,
+        "val": 0,
+        "test": 19 + 23,
+        "all": 19 + 23,
+    }  # one hour is what it was before
+    named = {name: CleanRecord(frame, TARGET) for name, frame in frames.items()}
+    expected = assemble_clock_rows(Clock(**params["clock"]["station"]), named, 1)
+    np.testing.assert_array_equal(inputs.rows, expected.rows)
+    np.testing.assert_array_equal(inputs.ahead, expected.ahead)
+    for split in (inputs.train, inputs.val, inputs.test):
+        last = np.searchsorted(frames["jena"].index, split.times)
+        np.testing.assert_array_equal(split.windows[:][:, -1, 0], frames["jena"][TARGET].iloc[last].astype("f4"))
+        np.testing.assert_array_equal(split.windows.get_ahead(slice(None)), expected.ahead[last])
+    reached = np.isfinite(inputs.test.windows.get_ahead(slice(None))[:, :, 0])
+    assert meta.reach == reached.mean(axis=0).tolist()
+    assert meta.reach[0] == 1 and 0 < meta.reach[8] < meta.reach[5] and meta.reach[-2:] == [0, 0]
+
+
+def test_the_records_of_one_weather_model_are_one(several):
+    """The newest of both counts; a second model stays apart."""
+    params, frames = several
+    icon, later = frames["icon"], frames["icon"][frames["icon"][ISSUE_TIME] >= pd.Timestamp("2010-01-05")]
+    write_clean("icon", icon[icon[ISSUE_TIME] < pd.Timestamp("2010-01-05")])
+    write_clean("icon2", later)
+    write_clean("gfs", icon.assign(rain=1.0))
+    params["clock"]["station"]["ahead"] = ["gfs", ["icon", "icon2"]]
+    inputs = run_clock(params)
+    assert inputs.meta.ahead_columns[4:] == [f"icon {TARGET}", "icon age (h)", "icon mean error of 1 days"]
+    assert inputs.meta.ahead_targets == [0, 4]
+    np.testing.assert_array_equal(inputs.ahead[:, :, 4:], inputs.ahead[:, :, [0, 2, 3]])
+
+
+def test_forecasts_of_something_else_need_not_reach(several):
+    params, frames = several
+    rain = frames["icon"].rename(columns={TARGET: "rain"})
+    write_clean("icon", rain[rain.index < pd.Timestamp("2010-01-02")], target=None)
+    inputs = run_clock(params)
+    assert inputs.meta.ahead_columns == ["icon rain", "icon age (h)"]
+    assert (inputs.meta.ahead_targets, inputs.meta.reach) == ([], []) and np.isnan(inputs.ahead[100:]).all()
+    assert len(inputs.test.windows)
+
+
+def test_perfect_forecasts_are_warned_of(several, capsys):
+    params, frames = several
+    write_clean("icon", make_forecasts(frames["jena"][TARGET].to_numpy(), error=0))
+    assert len(run_clock(params).test.windows)
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"warning: 'icon {TARGET}': equals the measured value in 100% of the rows; are ")
+    assert warning.endswith("from the moment it was known (records.NAME.issued in params.yaml)")
+
+
+@pytest.mark.parametrize(
+    ("hours", "shift"), [(-1, "1 hour later"), (1, "1 hour earlier"), (2, "2 hours earlier"), (-5, "5 hours later")]
+)
+def test_a_neighbour_on_another_clock_is_warned_of(several, capsys, hours, shift):
+    """Its readings come `hours` later than they were made."""
+    params, frames = several
+    kassel = frames["kassel"].assign(**{TARGET: frames["jena"][TARGET] + frames["kassel"]["rh"] / 200})
+    kassel.index += pd.Timedelta(hours=hours)
+    write_clean("kassel", kassel)
+    run_clock(params)
+    message = f"warning: records.kassel: its changes fit those of jena better {shift} (correlation 0."
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_a_neighbour_of_other_years_is_refused(several):
+    params, frames = several
+    frames["kassel"].index += pd.Timedelta(days=400)
+    write_clean("kassel", frames["kassel"])
+    message = r"^params.yaml: records.kassel: expected hours at which jena was measured too, found none; choose a "
+    with pytest.raises(UserError, match=message):
+        run_clock(params)
+    assert not Path("data/inputs").exists()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 24, 48])
+@pytest.mark.parametrize("record", ["jena", "kassel"])
+def test_the_targets_later_values_are_refused_as_an_input(several, record, rows):
+    params, frames = several
+    later = frames["jena"][TARGET].shift(-rows)
+    later.iloc[[70, 200]] = np.nan
+    write_clean(record, frames[record].assign(tomorrow=later))
+    params["clock"]["station"] |= {"max_missing": 0.5}
+    name = "tomorrow" if record == "jena" else "kassel tomorrow"
+    message = f"params.yaml: clock: expected inputs that were known at their time, found '{name}', which has "
+    message += f"'{TARGET}' of {rows} rows later; leave the column out, or make it a record with `issued`"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        run_clock(params)
+    assert not Path("data/inputs").exists()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 24])
+def test_the_targets_own_and_earlier_values_are_inputs_as_any(several, capsys, rows):
+    params, frames = several
+    write_clean("jena", frames["jena"].assign(before=frames["jena"][TARGET].shift(rows)))
+    params["clock"]["station"] |= {"max_missing": 0.5}
+    assert len(run_clock(params).train.windows) and capsys.readouterr().err == ""
+
+
+def test_a_split_without_forecasts_is_refused_for_their_lack(several):
+    params, frames = several
+    write_clean("icon", frames["icon"][frames["icon"].index < pd.Timestamp("2010-01-10")])
+    message = r"periods.test: expected a window .* 12 targets without a gap, .*, with a forecast of the target, "
+    with pytest.raises(UserError, match=message):
+        run_clock(params)
+
+
+def test_a_split_without_a_neighbour_is_refused_for_its_lack(several):
+    params, frames = several
+    write_clean("kassel", frames["kassel"][frames["kassel"].index < pd.Timestamp("2010-01-10")])
+    message = r"periods.test: expected a window .*, with at most 50% of the neighbours' values missing, with a fore"
+    with pytest.raises(UserError, match=message):
+        run_clock(params)
+    params["clock"]["station"]["max_missing_neighbours"] = 1.0
+    assert len(run_clock(params).test.windows) > 100
 
 
 def test_a_new_file_becomes_rows_without_the_pipeline(tmp_path):

@@ -91,6 +91,16 @@ def test_it_runs_a_stage_with_its_arguments(project):
     assert (project / "data/out").read_text() == "1 x" and list_written(project) == ["data/out", "other/out"]
 
 
+def test_files_are_any_number_of_arguments(project):
+    """As `predict` takes them, before or behind its options."""
+    text = "def toy(*files: str, at: str = '') -> None:\n    print(files, at)\n"
+    (project / "stages/toy.py").write_text(text)
+    for arguments, files in (([], ()), (["a"], ("a",)), (["a", "x=b"], ("a", "x=b"))):
+        assert wait_for(start(project, "toy", *arguments)) == (0, f"{files} \n")
+        assert wait_for(start(project, "toy", "--at", "now", *arguments)) == (0, f"{files} now\n")
+        assert wait_for(start(project, "toy", *arguments, "--at=now")) == (0, f"{files} now\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [

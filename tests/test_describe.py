@@ -70,6 +70,15 @@ def test_the_names_of_this_project_stay(folder, capsys):
     assert "clean.checks.temperature: T (degC)" in printed and "a row every 60 minutes" in printed
 
 
+def test_a_column_with_times_of_issue_is_named(folder, capsys):
+    rows = "".join(f"2024-01-{day:02} 00:00,2024-01-{day + 1:02} 06:00,{day}\n" for day in range(1, 28))
+    printed, section = described(f"run,valid,temp\n{rows}", capsys)
+    assert (section["time"], section["issued"], section["leave_out"]) == ("valid", "run", [])
+    assert "For measurements: null" in printed and "init_time" not in printed
+    _, section = described(f"logged,sent,temp\n{rows}", capsys)
+    assert (section["time"], section["issued"], section["leave_out"]) == ("logged", None, ["sent"])
+
+
 def test_gaps_and_times_are_told(folder, capsys):
     rows = "".join(f"2024-01-01 {hour:02}:00,{hour}\n" for hour in range(24) if hour not in (7, 8))
     printed, _ = described(f"time,temp\n{rows}", capsys)

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -45,10 +46,51 @@ def infer_kind(path: Path) -> str:
 def test_builds_for_its_kind_of_windows(path):
     inputs = make_input_set(infer_kind(path))
     taken = inspect.signature(importlib.import_module(f"stages.models.{path.stem}").build).parameters
-    model = build_model(path.stem, inputs, {name: SMALL[taken[name].annotation] for name in list(taken)[1:]})
+    options = {name: SMALL[taken[name].annotation] for name in list(taken)[1:]}
+    model = build_model("mine", path.stem, inputs, options)
     assert model.input_shape == (None, *inputs.shape)
     leads = inputs.meta.leads
     assert model.output_shape == ((None, leads, 3) if leads else (None, 1))
+
+
+def make_region_inputs() -> Inputs:
+    """Windows by the clock with a neighbour and a weather model; a tenth of all values is missing."""
+    random = np.random.default_rng(0)
+    rows, ahead = (
+        random.normal(size=(600, 6)).astype(np.float32),
+        random.normal(size=(600, 3, 3)).astype(np.float32),
+    )
+    for values in (rows, ahead):
+        values[random.random(values.shape) < 0.1] = np.nan
+    rows[:, -2], rows[:, -1] = np.arange(600) % 24, np.arange(600) // 24
+    columns = [*COLUMNS[:2], "kassel T (degC)", "kassel rh (%)", *COLUMNS[-2:]]
+    meta = Meta(48, columns, target=1, leads=3, every=1, clock={"max_missing": 0.5}, neighbours={"kassel": [2, 4]})
+    forecasts = {"ahead_columns": ["icon T (degC)", "icon age (h)", "icon rain"], "ahead_targets": [0]}
+    windows = Windows(rows, np.arange(300, dtype=np.int32), 48, ahead)
+    targets = random.normal(size=(300, 3)).astype(np.float32)
+    split = Split(windows, targets, np.zeros(300, "M8[s]"))
+    return Inputs(rows, replace(meta, **forecasts), split, split, split, ahead)
+
+
+STATION = [path for path in FILES if infer_kind(path) == "station"]
+
+
+@pytest.mark.parametrize("path", STATION, ids=lambda path: path.stem)
+def test_a_stations_model_forecasts_from_several_records_whatever_is_missing(path):
+    inputs = make_region_inputs()
+    taken = inspect.signature(importlib.import_module(f"stages.models.{path.stem}").build).parameters
+    model = build_model(
+        "mine", path.stem, inputs, {name: SMALL[taken[name].annotation] for name in list(taken)[1:]}
+    )
+    assert {value.name: value.shape[1:] for value in model.inputs} == {"past": (48, 6), "ahead": (3, 3)}
+    arrays = inputs.test.windows.get_inputs(slice(0, 20))
+    arrays["past"][0, :, :-2] = np.nan  # nothing measured at all
+    arrays["past"][1, :, 2:4] = np.nan  # no neighbour
+    arrays["past"][2, :, :2] = np.nan  # no station
+    arrays["ahead"][[0, 3]] = np.nan  # no forecast
+    outputs = np.asarray(model(list(arrays.values())))
+    assert outputs.shape == (20, 3, 3) and np.isfinite(outputs).all()
+    assert (np.diff(outputs, axis=2) >= 0).all()
 
 
 def count_gru_weights(features, units):
@@ -89,7 +131,7 @@ PROBABILITIES = {"imdb_reversed_lstm", "imdb_bidirectional_lstm"}  # the others'
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem in NOTEBOOKS], ids=lambda path: path.stem)
 def test_is_the_notebooks_model(path):
     options, weights = NOTEBOOKS[path.stem]
-    model = build_model(path.stem, make_input_set(infer_kind(path)), options)
+    model = build_model("mine", path.stem, make_input_set(infer_kind(path)), options)
     assert model.count_params() == weights
     ends = getattr(model.layers[-1], "activation", None)
     assert (ends is keras.activations.sigmoid) == (path.stem in PROBABILITIES)

@@ -37,7 +37,7 @@ def write(path: str, text: str) -> None:
 
 def write_models(task: str, metrics: dict[str, dict], histories: dict[str, list[list[dict]]]) -> None:
     """Write params.yaml, and what train and evaluate leave of the models."""
-    models = {name: {"task": task, "inputs": "tiny"} for name in metrics}
+    models = {name: {"architecture": name, "task": task, "inputs": "tiny"} for name in metrics}
     records = {"jena": {"target": "p (mbar)", "sentinels": [-9999]}}
     params = {"records": records, "split": SPLIT, "inputs": {"tiny": WINDOW}, "models": models}
     write("params.yaml", json.dumps(params))
@@ -204,15 +204,24 @@ def test_a_report_that_fails_leaves_all_of_the_last_one(root: Path, monkeypatch)
     assert read_files(root) == before
 
 
-@pytest.mark.parametrize("best", ["station_mlp", "ridge"])
-def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from_the_references(root, best) -> None:
-    scores = {"persistence": 3.0, "ridge": 2.0, "station_mlp": 1.5} | {best: 1.0}
+PERIODS = {"train": "2010-01-01", "val": "2014-01-01", "test": "2016-01-01", "end": None}
+OWN = {"record": "jena", "target": "T (degC)", "source": {"source": "some.csv", "synthetic": False}}
+OWN |= {"clock": {"neighbours": [], "ahead": []}, "every_hours": 8, "lead_hours": [8, 16, 24], "reach": []}
+OWN |= {"windows": {"train": 9000, "val": 800, "test": 1440}}
+OWN |= {"windows_lacking_values": {"train": 0, "val": 0, "test": 0}}
+
+
+def write_station(scores: dict[str, float], **descriptions: dict) -> None:
+    """Write what the station's report reads of models with these validation MAE, which they have in the test too.
+
+    `descriptions` has the changes to their model.json, and the `inputs` of their lines in params.yaml.
+    """
     metrics, origins = {}, pd.date_range("2016-01-01", periods=1440, freq="h")
     every = pd.DataFrame({"origin": origins.repeat(3), "lead": np.tile([8.0, 16.0, 24.0], 1440), "truth": 10.0})
     every.loc[2, "truth"] = np.nan  # 24 hours after the first origin
     for number, (name, mae) in enumerate(scores.items()):
         metrics[name] = {f"{part}_{key}_24h": 0.5 for part in ("val", "test") for key in ("skill", "mae_degc")}
-        metrics[name] |= {"val_mae_degc_24h": mae, "test_mae_degc_24h": 2 * mae, "test_skill": 0.4, "parameters": 7}
+        metrics[name] |= {"val_mae_degc_24h": mae, "test_skill": 0.4, "parameters": 7}
         metrics[name] |= {"test_coverage_24h": 0.8, "test_width_degc_24h": 3.0}
         error = np.random.default_rng(number).normal(mae, 0.2, len(every))
         table = every.assign(**{"q0.1": 10 + error - 2, "q0.5": 10 + error, "q0.9": 10 + error + 2})
@@ -223,22 +232,30 @@ def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from
         leads.to_parquet(folder / "by_lead.parquet")
         pd.DataFrame({"month": [1, 2], "mae": 1.0}).to_parquet(folder / "by_month.parquet")
         pd.DataFrame({"hour": range(24), "mae": 1.0}).to_parquet(folder / "by_hour.parquet")
+        importance = pd.DataFrame({"record": ["kassel"], "mae": mae, "mae_swapped": mae + 0.25})
+        importance.to_parquet(folder / "importance.parquet")
     write_models("station", metrics, {name: [[]] for name in scores})
     params = json.loads(Path("params.yaml").read_text())
-    periods = {"train": "2010-01-01", "val": "2014-01-01", "test": "2016-01-01", "end": None}
-    write("params.yaml", json.dumps(params | {"periods": periods}))
-    description = {"record": "jena", "target": "T (degC)", "source": {"source": "some.csv", "synthetic": False}}
     for name in scores:
+        description = OWN | descriptions.get(name, {})
+        params["models"][name]["inputs"] = description.pop("inputs", "station")
         path = Path("data/models/station", name, "model.json")
         path.write_text(json.dumps(json.loads(path.read_text()) | description))
+    write("params.yaml", json.dumps(params | {"periods": PERIODS}))
+
+
+@pytest.mark.parametrize("best", ["station_mlp", "ridge"])
+def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from_the_references(root, best) -> None:
+    scores = {"persistence": 3.0, "ridge": 2.0, "station_mlp": 1.5} | {best: 1.0}
+    write_station(scores)
     texts, figures = station.build_report(*read_results("station"))
     text = texts["station.md"]
     order = sorted(scores, key=scores.__getitem__)
-    assert [row[0] for row in split_cells(text)[2:]] == [f"**{order[0]}**", *order[1:]]
-    assert split_cells(text)[2][1] == "**1.000**"
-    assert [row[5] for row in split_cells(text)[1:]][1:] == [
-        f"{1 - scores[name] / scores['ridge']:.3f}" for name in order
-    ]
+    header, _, *rows = split_cells(text)
+    assert [row[0] for row in rows] == [f"**{order[0]}**", *order[1:]] and "inputs" not in header
+    assert rows[0][1] == "**1.000**"
+    skill = [float(row[header.index("vs ridge")]) for row in rows]
+    assert skill == pytest.approx([1 - scores[name] / scores["ridge"] for name in order], abs=0.05)
     assert "1,440 test windows, 1,439 with a truth at 24 hours" in text
     references = [name for name in ("ridge", "persistence") if name != best]
     said = re.findall(r"At 24 hours `(\w+)` beats (\w+): its MAE is (\S+) degC lower", text)
@@ -246,6 +263,47 @@ def test_the_stations_table_begins_with_the_best_on_validation_and_tells_it_from
     lower = [scores[name] - 1 for name in references]
     assert [float(number) for *_, number in said] == pytest.approx(lower, abs=0.03)
     assert set(figures) == {"skill", "when", "reliability", "fortnight"}
+    assert "What other records bring" not in text
+
+
+def test_the_station_report_says_what_other_records_bring(root) -> None:
+    region = {"inputs": "region", "clock": {"neighbours": ["kassel"], "ahead": ["icon", ["gfs", "gfs2"]]}}
+    region |= {"reach": [1.0, 0.5, 0.0], "windows_lacking_values": {"train": 0, "val": 5, "test": 0}}
+    write_station(
+        {"persistence": 3.0, "ridge": 2.0, "region_mlp": 1.0, "region_gru": 1.5},
+        region_mlp=region,
+        region_gru=region,
+    )
+    texts, _ = station.build_report(*read_results("station"))
+    leaderboard, section = texts["station.md"].split("## What other records bring")
+    header, _, *rows = split_cells(leaderboard)
+    assert header[:2] == ["model", "inputs"]
+    assert [row[:2] for row in rows] == [
+        *(["**region_mlp**", "region"], ["region_gru", "region"], ["ridge", "station"], ["persistence", "station"])
+    ]
+    cells = split_cells(section)
+    sets = [row for row in cells if len(row) == 7]
+    assert sets[2] == ["region", "jena", "kassel", "icon, gfs, gfs2", "9,000", "800 (5 lack values)", "1,440"]
+    assert sets[3] == ["station", "jena", "-", "-", "9,000", "800", "1,440"]
+    assert "No weather model of `region` reaches the lead 24 h;" in section
+    (gain,) = [row for row in cells if row[:2] == ["region", "region_mlp"] and len(row) == 3]
+    assert float(gain[2].split()[0]) == pytest.approx(1.0, abs=0.05)
+    assert "At 24 hours `region_mlp` beats `ridge`: its MAE is " in section
+    assert ["region", "region_mlp", "kassel", "1.000", "1.250", "0.250"] in cells
+
+
+def test_several_stations_have_a_part_of_the_report_each(root) -> None:
+    kassel = {"record": "kassel", "inputs": "kassel", "source": {"source": "other.csv", "synthetic": False}}
+    write_station({"persistence": 3.0, "ridge": 2.0, "kassel_ridge": 1.0}, kassel_ridge=kassel)
+    texts, figures = station.build_report(*read_results("station"))
+    parts = texts["station.md"].split("# Forecasts of T (degC) by the clock\n")
+    assert [("some.csv" in part, "other.csv" in part) for part in parts] == [
+        (False, False),
+        (True, False),
+        (False, True),
+    ]
+    assert [row[0] for row in split_cells(parts[2])[2:]] == ["**kassel_ridge**"]
+    assert {name.removeprefix("skill_") for name in figures if "skill" in name} == {"jena", "kassel"}
 
 
 def test_naive_alone_on_fewer_synthetic_rows_than_the_figures_show(root: Path) -> None:

@@ -17,6 +17,7 @@ PARAMS = {
         **{"inputs": "station", "models": list(SCALE), "folds": FOLDS, "months": 6, "val": 12, "train": None},
         "seeds": [1, 2],
     },
+    "models": {name: {"architecture": name, "inputs": "station"} for name in SCALE},
 }
 
 

@@ -196,15 +196,48 @@ def test_an_unknown_task_and_a_cluster_without_a_remote_are_refused(clone):
     assert "error: SCHEDULER: no DVC remote" in clone.run(*COMMAND, *cluster, code=None)
 
 
-def test_a_stage_that_starts_while_its_worker_stops_ends_too(tmp_path):
-    """This one ends at once where its standard input does, otherwise with an error after a minute."""
+@pytest.fixture
+def plugin(tmp_path) -> Iterator[Stages]:
+    """The plugin of a worker, with a script in place of scripts/stage.py that ends at the stage `die`."""
     (tmp_path / "scripts").mkdir()
-    script = "import select, sys\nsys.exit(not select.select([sys.stdin], [], [], 60)[0])\n"
+    script = """
+import json, os, sys
+for line in sys.stdin:
+    name, *_ = json.loads(line)
+    if name == "die":
+        sys.exit(1)
+    print(os.getpid())
+    print("no newline", end="")
+    print(f"{sys.argv[2]} exit code {int(name == 'fail')}", flush=True)
+"""
     (tmp_path / "scripts/stage.py").write_text(script)
     plugin = Stages(tmp_path)
-    plugin.setup(SimpleNamespace(address="here", log_event=lambda *_: None))
+    lines: list[str] = []
+    plugin.setup(SimpleNamespace(address="here", lines=lines, log_event=lambda _, line: lines.append(line)))
+    yield plugin
     plugin.teardown(plugin.worker)
+
+
+def test_a_worker_runs_all_stages_in_one_process_and_replaces_it_if_it_dies(plugin):
+    lines = plugin.worker.lines
     assert plugin.run("train@dense", [], [], []) == {}
+    process = lines[1]
+    assert lines == ["train@dense: runs on here", process, "no newline"]
+    for name in ("fail", "die"):
+        with pytest.raises(RuntimeError, match="see above"):
+            plugin.run(name, [], [], [])
+    assert lines[3:] == ["fail: runs on here", process, "no newline", "die: runs on here"]
+    assert plugin.run("train@dense", [], [], []) == {}
+    assert lines[-2] != process
+
+
+def test_a_worker_that_stops_ends_its_process_and_starts_no_other(plugin):
+    plugin.run("train@dense", [], [], [])
+    plugin.teardown(plugin.worker)
+    (process,) = plugin.processes.values()
+    assert process.returncode == 0
+    with pytest.raises(RuntimeError, match="the worker stops"):
+        plugin.run("train@dense", [], [], [])
 
 
 def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, capsys):

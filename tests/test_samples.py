@@ -157,6 +157,74 @@ def test_last_temperature_is_a_decent_forecast_that_pressure_improves(weather: C
     assert np.abs(left).mean() < 0.9 * naive
 
 
+KINDS = {
+    "upwind": ['"Date Time"', '"p (mbar)"', '"T (degC)"', '"rh (%)"'],
+    "forecast": ['"issued"', '"Date Time"', '"T (degC)"'],
+}
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return the contents of the samples of other records."""
+    contents = {}
+    for kind in KINDS:
+        folder = tmp_path_factory.mktemp(kind)
+        station.write_sample(folder, kind)
+        (path,) = folder.iterdir()
+        contents[kind] = path.read_bytes()
+    return contents
+
+
+def split_columns(content: bytes) -> tuple[list[list[datetime]], np.ndarray]:
+    """Return the columns of times of a sample, and its temperatures."""
+    header, *lines = (row.split(",") for row in content.decode().splitlines())
+    columns = dict(zip((name.strip('"') for name in header), zip(*lines, strict=True), strict=True))
+    times = [columns[name] for name in ("issued", "Date Time") if name in columns]
+    parsed = [[datetime.strptime(text, "%d.%m.%Y %H:%M:%S") for text in texts] for texts in times]
+    return parsed, np.array(columns["T (degC)"], float)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_samples_of_other_records_are_the_same_bytes_every_time(others, kind: str, tmp_path: Path) -> None:
+    station.write_sample(tmp_path, kind)
+    assert [path.name for path in tmp_path.iterdir()] == ["sample.csv"]
+    assert (tmp_path / "sample.csv").read_bytes() == others[kind]
+    assert others[kind].decode().splitlines()[0].split(",") == KINDS[kind]
+
+
+def test_the_upwind_station_has_tomorrows_front(others, lines: list[str], weather: Columns) -> None:
+    """Once an hour, at ten to; its changes are those of the station a day later, and not those of today."""
+    (hours,), temperatures = split_columns(others["upwind"])
+    assert {time.minute for time in hours} == {50} and {b - a for a, b in pairwise(hours)} == {timedelta(hours=1)}
+    at = {line[:19]: row for row, line in enumerate(lines[1:])}
+
+    def correlate(days: int) -> float:
+        """Return the correlation of both temperatures, less their means of a month, `days` later at the station."""
+        later = [f"{time + timedelta(days=days, minutes=10):%d.%m.%Y %H:%M:%S}" for time in hours]
+        pairs = [
+            (T, weather["T (degC)"][at[text]]) for T, text in zip(temperatures, later, strict=True) if text in at
+        ]
+        upwind, here = (values - np.convolve(values, np.ones(720) / 720, "same") for values in np.array(pairs).T)
+        return float(np.corrcoef(upwind[720:-720], here[720:-720])[0, 1])
+
+    assert correlate(1) > correlate(0) + 0.1
+
+
+def test_the_weather_model_is_biased_and_its_errors_grow(others, lines: list[str], weather: Columns) -> None:
+    (issues, valid), temperatures = split_columns(others["forecast"])
+    leads = np.array([(time - issued) / timedelta(hours=1) for issued, time in zip(issues, valid, strict=True)])
+    assert sorted(set(leads)) == list(range(1, station.FORECAST_HOURS + 1))
+    assert {issued.hour for issued in issues} == {1, 13}
+    at = {line[:19]: row for row, line in enumerate(lines[1:])}
+    rows = np.array([at.get(f"{time:%d.%m.%Y %H:%M:%S}", -1) for time in valid])
+    hours = np.array([time.hour for time in valid])[rows >= 0]
+    error, leads = (temperatures - weather["T (degC)"][rows])[rows >= 0], leads[rows >= 0]
+    assert error.mean() == pytest.approx(-1.2, abs=0.1)
+    assert error[hours == 14].mean() > error[hours == 2].mean() + 1
+    spread = [error[leads == lead].std() for lead in (1, 24, 60)]
+    assert spread[0] < spread[1] < spread[2]
+
+
 @given(st.floats(-40, 50))
 def test_dew_point_inverts_vapour_pressure(degc: float) -> None:
     assert station.dew_point(station.vapour_pressure(np.array(degc))) == pytest.approx(degc, abs=1e-9)

@@ -28,10 +28,17 @@ from stages.models import climatology, damped_persistence, persistence, ridge, s
 
 LOOKBACK, LEADS, HOURS = 48, 30, 1200
 TRAINING = {"inputs": "station", "seed": 1, "batch_size": 64, "steps_per_epoch": 2, "learning_rate": 0.01}
-TRAINING |= {"weight_decay": 0.0, "average_from": None, "loss": "pinball", "monitor": "val_loss"}
+TRAINING |= {
+    "architecture": "station_mlp",
+    "weight_decay": 0.0,
+    "average_from": None,
+    "loss": "pinball",
+    "monitor": "val_loss",
+}
 SCHEDULE = {"seed": 1, "members": 2}
 GRU = {"hours": 2, "units": 3, "dense": 4, "bins": 3, "curves": 2, "noise": 0.1}
 GRU |= {"dropout": 0.1, "recurrent_dropout": 0.1}
+MLP = {"units": 4, "bins": 3, "curves": 2, "noise": 0.1, "dropout": 0.1}
 COLUMNS = ["p (mbar)", "T (degC)", "hour of day (h)", "day of year (d)"]
 
 
@@ -94,6 +101,11 @@ def predict_persistence(inputs: Inputs) -> dict[str, np.ndarray]:
     return {name: predict_in_batches(model, inputs, getattr(inputs, name)) for name in ("val", "test")}
 
 
+def refuse(_: Split) -> np.ndarray:
+    """Stand for a model whose importances are not asked for, as it reads no other record."""
+    return pytest.fail("expected no further forecast")
+
+
 def test_persistence_and_the_headline_of_rows_three_hours_apart(inputs):
     every = replace(inputs, meta=replace(inputs.meta, every=3))
     outputs = predict_persistence(every)
@@ -101,15 +113,16 @@ def test_persistence_and_the_headline_of_rows_three_hours_apart(inputs):
     for lead in range(1, LEADS + 1):
         row = inputs.val.windows.starts + LOOKBACK - 1 + lead - 8 * -(-lead // 8)  # eight rows a day
         assert (outputs["val"][:, lead - 1, 1] == inputs.rows[row, 1]).all()
-    metrics, tables = scoring.score_outputs(outputs, every, SCHEDULE)
+    metrics, tables = scoring.score_outputs(outputs, every, SCHEDULE, refuse)
     error = abs(inputs.test.targets[:, 7] - outputs["test"][:, 7, 1])
     assert metrics["test_mae_degc_24h"] == pytest.approx(np.nanmean(error), rel=1e-6)
     assert list(tables["by_lead"]["lead"]) == list(range(3, 3 * LEADS + 1, 3))
 
 
 def test_a_regression_finds_the_weights_that_made_the_targets(inputs):
-    window = keras.Input(inputs.shape)
-    features, base = window[:, -1, :2] / 100, keras.ops.repeat(window[:, -1, 1:2], LEADS, axis=1)
+    window = features.make_window(inputs)
+    last = window.past[:, -1]
+    predictors, base = last[:, :2] / 100, keras.ops.repeat(last[:, 1:2], LEADS, axis=1)
     weights = np.random.default_rng(0).normal(size=(2, LEADS))
     split = inputs.train
     last = inputs.rows[split.windows.starts + LOOKBACK - 1].astype(np.float64)
@@ -118,7 +131,7 @@ def test_a_regression_finds_the_weights_that_made_the_targets(inputs):
     hour = (split.windows.starts[:, None] + LOOKBACK + np.arange(LEADS)) % 24
     for measured in (targets, np.where(hour == 7, np.nan, targets)):  # of the latter, no window is complete
         made = Inputs(inputs.rows, inputs.meta, split._replace(targets=measured), inputs.val, inputs.test)
-        result = references.fit_ridge(keras.Model(window, features), made, keras.Model(window, base), 0.0)
+        result = references.fit_ridge(window, predictors, base, made, 0.0)
         np.testing.assert_allclose(result, weights, atol=1e-3)
 
 
@@ -144,8 +157,8 @@ def test_differences_are_those_of_a_plain_loop(inputs):
         result += [now - f(values[-span:, :2], axis=0) for span in (24, 48) for f in (np.mean, np.max, np.min)]
         return np.concatenate(result)
 
-    window = keras.Input(inputs.shape)
-    model = keras.Model(window, features.difference_features(window, inputs))
+    window = features.make_window(inputs)
+    model = features.make_model(window, features.difference_features(window, inputs))
     result = predict_in_batches(model, inputs, inputs.val)
     seen, expected = (
         np.array([plain(values.astype(np.float64)) for values in split.windows[:]])
@@ -157,8 +170,8 @@ def test_differences_are_those_of_a_plain_loop(inputs):
 
 
 def test_the_climatology_at_a_lead_is_that_of_the_later_hour(inputs):
-    window = keras.Input(inputs.shape)
-    normal = keras.Model(window, features.climatological_normal(window, inputs, [0, 7]))
+    window = features.make_window(inputs)
+    normal = features.make_model(window, features.climatological_normal(window, inputs, [0, 7]))
     result = predict_in_batches(normal, inputs, inputs.val)  # of windows an hour apart
     np.testing.assert_allclose(result[:-7, 1], result[7:, 0], atol=1e-2)
 
@@ -169,7 +182,7 @@ def test_the_climatology_at_a_lead_is_that_of_the_later_hour(inputs):
 def test_a_member_is_the_model_that_its_seed_alone_trains(inputs, root):
     """Members are trained in the variables of the first; the second must not notice."""
     Path("data/inputs/station").mkdir(parents=True)
-    schedule = TRAINING | {"epochs": 2, "average_from": 1, "units": 4, "noise": 0.1, "dropout": 0.1, "members": 2}
+    schedule = TRAINING | MLP | {"epochs": 2, "average_from": 1, "members": 2}
     members, histories, labels = fitting.fit_members("station_mlp", "x", inputs, schedule, training)
     single = schedule | {"seed": 2, "members": 1}
     (second,), (history,), _ = fitting.fit_members("station_mlp", "y", inputs, single, training)
@@ -230,9 +243,6 @@ def test_smoothing_takes_twice_the_mean_of_a_lead_and_its_neighbours(widths):
     assert (smooth[:, 1] == 5).all()
 
 
-MLP = {"units": 4, "noise": 0.1, "dropout": 0.1}
-
-
 @pytest.mark.slow
 def test_a_model_file_is_all_that_another_program_needs(inputs, tmp_path):
     expected = [save_model(inputs, tmp_path, *kind) for kind in ((station_mlp, MLP), (station_gru, GRU))]
@@ -284,12 +294,12 @@ def test_the_onnx_file_gives_the_forecasts_of_the_keras_file(inputs, tmp_path, m
         exporting.convert_model(tmp_path / "model.keras", tmp_path / name)
     assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
     session = onnxruntime.InferenceSession(tmp_path / "first.onnx")
-    assert [value.name for value in session.get_inputs()] == ["window"]
+    assert [value.name for value in session.get_inputs()] == ["past"]
     assert [value.name for value in session.get_outputs()] == ["quantiles"]
     windows = inputs.val.windows[:]
     expected = predict_in_batches(model, inputs, inputs.val)
     for size in (1, 7, len(windows)):
-        (outputs,) = session.run(None, {"window": windows[:size]})
+        (outputs,) = session.run(None, {"past": windows[:size]})
         np.testing.assert_allclose(outputs, expected[:size], rtol=0, atol=1e-4)
 
 
@@ -318,9 +328,9 @@ def test_a_model_that_cannot_be_exported_is_refused_in_one_sentence(tmp_path, ro
 
 
 def test_pieces_are_the_part_of_every_bin_that_a_value_is_above(inputs):
-    window = keras.Input(inputs.shape)
-    encoding = features.piecewise_linear_encoding(window, window[:, -1], inputs, 3)
-    result = predict_in_batches(keras.Model(window, encoding), inputs, inputs.val)
+    window = features.make_window(inputs)
+    encoding = features.piecewise_linear_encoding(window, window.past[:, -1], inputs, 3)
+    result = predict_in_batches(features.make_model(window, encoding), inputs, inputs.val)
     values = inputs.train.windows[:][:, -1]
     for row, last in zip(result, inputs.val.windows[:][:, -1], strict=True):
         for column, value in enumerate(last):
@@ -335,7 +345,7 @@ def test_a_training_of_another_length_does_not_continue(inputs, root, capsys):
     Path("data/inputs/station").mkdir(parents=True)
 
     def fit(epochs: int) -> str:
-        model = station_mlp.build(inputs, units=3, noise=0.1, dropout=0.1)
+        model = station_mlp.build(inputs, **MLP)
         schedule = TRAINING | {"epochs": epochs}
         learner = fitting.make_learner(model, inputs, schedule, training)
         fitting.fit_model("mlp", model, learner, inputs, schedule)
@@ -348,7 +358,7 @@ def test_a_training_of_another_length_does_not_continue(inputs, root, capsys):
 
 @pytest.mark.parametrize("steps", [None, 3, 300])
 def test_the_learning_rate_falls_to_its_floor_with_the_last_epoch(inputs, steps):
-    model = station_mlp.build(inputs, units=3, noise=0.1, dropout=0.1)
+    model = station_mlp.build(inputs, **MLP)
     schedule = {"epochs": 4, "batch_size": 64, "steps_per_epoch": steps, "learning_rate": 0.01}
     training.compile_for_training(model, model, inputs, schedule | {"weight_decay": 0.0})
     rate = model.optimizer.get_config()["learning_rate"]["config"]
@@ -394,7 +404,7 @@ def test_cells_and_summary_are_the_scores_of_what_was_measured(inputs):
 
 def test_scores_against_the_references(inputs):
     outputs = predict_persistence(inputs)
-    metrics, tables = scoring.score_outputs(outputs, inputs, SCHEDULE)
+    metrics, tables = scoring.score_outputs(outputs, inputs, SCHEDULE, refuse)
     assert metrics["test_skill_24h"] == metrics["val_skill_24h"] == metrics["test_skill"] == 0
     error = abs(inputs.test.targets[:, 23] - outputs["test"][:, 23, 1])
     assert metrics["test_mae_degc_24h"] == pytest.approx(np.nanmean(error), rel=1e-6)

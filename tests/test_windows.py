@@ -1,5 +1,7 @@
 """The input sets as the later stages see them: what is saved is loaded, and windows are views."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 
 from stages.lib.errors import UserError
 from stages.lib.windows.input_set import Meta, Windows, load_input_set, save_input_set
+
+SPLITS = {"train": [0, 1], "val": [3], "test": [5, 6, 7], "all": list(range(20))}  # window starts
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,56 @@ def test_a_window_is_a_run_of_rows(data):
         windows[chosen], [rows[start : start + time] for start in starts[chosen]] or windows[:0]
     )
     assert windows[:].shape == windows.shape and windows[chosen].dtype == rows.dtype
+
+
+@given(st.data())
+def test_what_is_known_ahead_is_that_of_a_windows_last_entry(data):
+    count, leads = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 4))
+    time = data.draw(st.integers(1, count))
+    starts = np.array(data.draw(st.lists(st.integers(0, count - time), min_size=1, max_size=9)), np.int32)
+    rows = np.arange(count * 2, dtype=np.float32).reshape(count, 2)
+    ahead = np.arange(count * leads * 3, dtype=np.float32).reshape(count, leads, 3)
+    windows = Windows(rows, starts, time, ahead)
+    chosen = np.arange(len(starts))[::-2]
+    for part, index in ((windows, slice(1, None)), (windows.select(chosen), slice(None))):
+        inputs = part.get_inputs(index)
+        assert list(inputs) == ["past", "ahead"]
+        last = part.starts[index] + time - 1
+        np.testing.assert_array_equal(inputs["ahead"], ahead[last])
+        np.testing.assert_array_equal(inputs["past"], part[index])
+        assert [row.tolist() for row in inputs["past"][:, -1]] == rows[last].tolist()
+    assert windows.select(chosen).starts.tolist() == starts[chosen].tolist()
+    assert list(Windows(rows, starts, time).get_inputs(slice(None))) == ["past"]
+
+
+@pytest.mark.parametrize("with_ahead", [False, True])
+def test_an_input_set_by_the_clock_is_loaded_with_its_targets_and_what_is_known_ahead(tmp_path, with_ahead):
+    rows, measured = np.arange(48, dtype=np.float32).reshape(24, 2), np.arange(24, dtype=np.float32)
+    ahead = np.arange(24 * 2 * 3, dtype=np.float32).reshape(24, 2, 3) if with_ahead else None
+    origins = np.datetime64("2009-01-01T02:00:00") + np.arange(20) * np.timedelta64(1, "h")
+    splits = {name: (np.array(starts), None, origins[starts]) for name, starts in SPLITS.items()}
+    columns = {"ahead_columns": ["icon T", "icon age (h)", "icon rain"], "ahead_targets": [0], "reach": [1.0, 0.5]}
+    meta = Meta(3, ["p", "T (K)"], 1, leads=2, every=1, record="jena", clock={"max_missing": 0.0}, neighbours={})
+    meta = replace(meta, **columns) if with_ahead else meta
+    save_input_set(tmp_path / "set", rows, splits, meta, measured, ahead)
+    begin = np.datetime64("2008-12-31T23:00:00")  # the first row covers the hour from here on
+    bounds = [begin + np.timedelta64(hours, "h") for hours in (0, 8, 16, 25)]
+    for options, expected in (
+        ({}, SPLITS),
+        ({"bounds": bounds}, {"train": [0, 1, 2], "val": [8, 9, 10], "test": [16, 17, 18, 19]}),
+    ):
+        result = load_input_set(tmp_path / "set", **options, stage="clock")
+        assert result.meta == meta and (result.ahead is None) == (not with_ahead)
+        for name in ("train", "val", "test"):
+            windows, targets, times = getattr(result, name)
+            assert windows.starts.tolist() == expected[name]
+            np.testing.assert_array_equal(targets, measured[windows.starts[:, None] + [3, 4]])
+            np.testing.assert_array_equal(times, origins[windows.starts])
+            if with_ahead:
+                np.testing.assert_array_equal(windows.get_ahead(slice(None)), ahead[windows.starts + 2])
+    (tmp_path / "set/targets.npy").unlink()
+    with pytest.raises(UserError, match=r"set/targets.npy: not found; make it with `dvc repro clock@set`"):
+        load_input_set(tmp_path / "set", stage="clock")
 
 
 @pytest.mark.parametrize("rows", [np.arange(24, dtype=np.float32).reshape(12, 2), np.arange(12, dtype=np.int16)])

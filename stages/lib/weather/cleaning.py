@@ -145,6 +145,8 @@ def clean_forecasts(
     }
     columns = replace_wind_direction(columns, sensors.wind)
     columns.insert(0, ISSUE_TIME, issued)
+    # A forecast without a value hides no older one.
+    columns = columns.dropna(how="all", subset=[sensors.target] if sensors.target else list(columns.columns[1:]))
     return columns.sort_values([valid, ISSUE_TIME]), report
 
 

@@ -55,7 +55,7 @@ def warn_about_shift(target: pd.Series, neighbour: pd.Series, name: str, record:
     if not best or not correlations[best] > correlations[0] + MIN_GAIN:
         return []
     return [
-        f"records.{name}: its changes fit those of {record} better {abs(best)} hours "
+        f"records.{name}: its changes fit those of {record} better {abs(best)} hour{'s' * (abs(best) > 1)} "
         f"{'later' if best > 0 else 'earlier'} (correlation {correlations[best]:.2f}, {correlations[0]:.2f} as it "
         "is); are the times of both records those of one clock? See `zone` in docs/layouts.md"
     ]

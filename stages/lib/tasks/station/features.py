@@ -56,7 +56,8 @@ def subsample(split: Split) -> Split:
 def replace_missing(values: Any) -> Any:
     """Return `values` with 0 for NaN.
 
-    This is the only form that ONNX keeps: with the branches the other way round, NaN stays NaN there.
+    Only `where(isnan(x), y, x)` survives the export to ONNX. With any other condition, such as its negation, NaN
+    stays NaN there.
     """
     return ops.where(ops.isnan(values), 0, values)
 
@@ -116,10 +117,8 @@ def last_target_at_hour(window: Window, inputs: Inputs) -> Any:
     if not inputs.meta.may_lack_target:
         return latest
     for rows_back in range(rows_per_day, inputs.meta.time, rows_per_day):
-        earlier = np.maximum(rows - rows_back, 0)
-        latest = ops.where(
-            ops.logical_and(ops.isnan(latest), rows >= rows_back), ops.take(values, earlier, axis=1), latest
-        )
+        earlier = np.where(rows >= rows_back, rows - rows_back, rows % rows_per_day)  # or the window's first one
+        latest = ops.where(ops.isnan(latest), ops.take(values, earlier, axis=1), latest)
     return ops.where(ops.isnan(latest), last_target(window, inputs), latest)
 
 
