@@ -41,7 +41,7 @@ A file that no sound forecast can start from is refused with one sentence and ex
 a gap of more than {max_gap:g} hours, an impossible value or a sensor that is stuck. `model.json` says what the
 model was trained on, `settings.json` how the files are read.
 """
-WIND = """`wind east (m/s)` and `wind north (m/s)` are means of -speed times the sine and the cosine of the direction.
+WIND = """`wind east (m/s)` and `wind north (m/s)` are means of -speed times the direction's sine and cosine.
 """
 
 
