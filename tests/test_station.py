@@ -23,6 +23,7 @@ from stages.lib.nn.batches import predict_in_batches
 from stages.lib.reports import station as report
 from stages.lib.scoring.station import scores as scoring
 from stages.lib.tasks.station import calibration, features, quantiles, references, training
+from stages.lib.tasks.station.persistence import forecast_persistence
 from stages.lib.windows.input_set import Inputs, Meta, Split, Windows
 from stages.models import climatology, damped_persistence, persistence, ridge, station_gru, station_mlp
 
@@ -86,7 +87,7 @@ def test_harmonics_are_waves_of_the_day_and_the_year_and_their_products(hour, da
 
 def test_persistence_is_the_last_value_at_the_same_hour(inputs):
     result = predict_in_batches(references.build_persistence(inputs), inputs, inputs.val)
-    np.testing.assert_array_equal(scoring.forecast_persistence(inputs.val, inputs.meta), result[:, :, 1])
+    np.testing.assert_array_equal(forecast_persistence(inputs.val, inputs.meta), result[:, :, 1])
     for window in (0, 17, len(result) - 1):
         origin = inputs.val.windows.starts[window] + LOOKBACK - 1
         for lead in range(1, LEADS + 1):
@@ -109,7 +110,7 @@ def refuse(_: Split) -> np.ndarray:
 def test_persistence_and_the_headline_of_rows_three_hours_apart(inputs):
     every = replace(inputs, meta=replace(inputs.meta, every=3))
     outputs = predict_persistence(every)
-    np.testing.assert_array_equal(scoring.forecast_persistence(every.val, every.meta), outputs["val"][:, :, 1])
+    np.testing.assert_array_equal(forecast_persistence(every.val, every.meta), outputs["val"][:, :, 1])
     for lead in range(1, LEADS + 1):
         row = inputs.val.windows.starts + LOOKBACK - 1 + lead - 8 * -(-lead // 8)  # eight rows a day
         assert (outputs["val"][:, lead - 1, 1] == inputs.rows[row, 1]).all()
@@ -319,10 +320,12 @@ def test_an_onnx_file_has_the_names_of_all_inputs(tmp_path):
     np.testing.assert_allclose(outputs, model(arrays), atol=1e-5)
 
 
-def test_a_model_that_cannot_be_exported_is_refused_in_one_sentence(tmp_path, root):
+@pytest.mark.parametrize("device", ["cpu:0", "gpu:0"])
+def test_a_model_that_cannot_be_exported_is_refused_in_one_sentence(tmp_path, root, monkeypatch, device):
+    monkeypatch.setattr(exporting, "get_device", lambda: device)
     (tmp_path / "model.keras").write_bytes(b"cut off")
     with pytest.raises(
-        UserError, match=r"^model\.onnx: this model cannot be converted to ONNX \(.*\); build it [^\n]*$"
+        UserError, match=r"^model\.onnx: this model cannot be converted to ONNX \(.*\); use other layers[^\n]*$"
     ):
         exporting.export_model(tmp_path / "model.keras", tmp_path / "model.onnx")
 

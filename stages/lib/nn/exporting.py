@@ -1,21 +1,22 @@
 """Export a saved Keras model to ONNX, a file that onnxruntime runs without TensorFlow.
 
-`export_model` runs this module as a program: `python -m stages.lib.nn.exporting MODEL.keras MODEL.onnx`. That
-process has TensorFlow on the CPU as its backend, whatever the training ran on, and it loads the model as Keras
-saved it, without the loops of fast_gru.py.
+The conversion needs TensorFlow on a CPU as Keras' backend. Where Keras runs on something else, `export_model` runs
+this module as a program: `python -m stages.lib.nn.exporting MODEL.keras MODEL.onnx`. In either case, the model is
+loaded as Keras saved it, without the loops of fast_gru.py.
 """
 
 import hashlib
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
 
 from stages.lib.errors import UserError
-from stages.lib.nn.environment import keras
+from stages.lib.nn.environment import get_device, keras
 
 CPU = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}  # environment of the process
 
@@ -25,15 +26,22 @@ def export_model(source: Path, target: Path) -> str:
 
     Raises UserError if tf2onnx cannot convert the model.
     """
-    command = [sys.executable, "-m", __name__, str(source), str(target)]
-    done = subprocess.run(
-        command, env=os.environ | CPU, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise UserError(
-            f"{target.name}: this model cannot be converted to ONNX ({reason[:200]}); build it from other layers"
+    reason = ""
+    if keras.backend.backend() == "tensorflow" and get_device().startswith("cpu"):
+        try:
+            convert_model(source, target)
+        except Exception as error:  # of any kind, from three packages
+            reason = str(error) or type(error).__name__
+    else:
+        command = [sys.executable, "-m", __name__, str(source), str(target)]
+        done = subprocess.run(
+            command, env=os.environ | CPU, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
+        if done.returncode:
+            reason = done.stderr.strip() or f"exit status {done.returncode}"
+    if reason:
+        reason = reason.splitlines()[-1][:200]
+        raise UserError(f"{target.name}: this model cannot be converted to ONNX ({reason}); use other layers")
     return hashlib.sha256(target.read_bytes()).hexdigest()
 
 
@@ -42,9 +50,11 @@ def convert_model(source: Path, target: Path) -> None:
 
     Its inputs have the names of the Keras inputs; its output is called `quantiles`. The batch size is free.
     """
+    sys.setrecursionlimit(100_000)  # `order_nodes` descends as deep as the model
     model = keras.models.load_model(source, compile=False)
     hold_statistics_as_arrays(model)
-    model.export(target, format="onnx", verbose=False, input_signature=[model.input])
+    with warnings.catch_warnings(action="ignore"):  # of tf2onnx about NumPy
+        model.export(target, format="onnx", verbose=False, input_signature=[model.input])
     converted = onnx.load(target)
     graph = converted.graph
     graph.doc_string = ""
@@ -158,5 +168,4 @@ def rename_values(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.setrecursionlimit(100_000)  # `order_nodes` descends as deep as the model
     convert_model(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -14,6 +14,7 @@ from scores.continuous import additive_bias, mae, mse, quantile_score
 from stages.lib.scoring.station.importance import assess_importance
 from stages.lib.scoring.station.prediction import load_predictor  # noqa: F401, called by `evaluate`
 from stages.lib.tasks.station.levels import QUANTILES
+from stages.lib.tasks.station.persistence import forecast_persistence
 from stages.lib.windows.input_set import Inputs, Meta, Split
 
 HEADLINE = 24  # lead in hours
@@ -71,25 +72,6 @@ def skill_by_lead(targets: np.ndarray, median: np.ndarray, reference: np.ndarray
     errors, reference_errors = (np.abs(targets - forecast) for forecast in (median, reference))
     ratio = np.nanmean(errors, axis=0) / np.nanmean(reference_errors, axis=0)
     return 1 - np.append(ratio, np.nanmean(errors) / np.nanmean(reference_errors))
-
-
-def forecast_persistence(split: Split, meta: Meta) -> np.ndarray:
-    """Return the persistence forecast, the latest value at the hour of the day of each lead: (n, leads).
-
-    Where the window has none, it is the last value; NaN where the window has no value at all. It equals the median
-    of the model `persistence`; as in all scores, no model is needed for it.
-    """
-    rows_per_day = round(24 / meta.every)
-    leads = np.arange(1, meta.leads + 1)
-    rows = meta.time - 1 + leads - rows_per_day * -(-leads // rows_per_day)
-    values, first = split.windows.rows[:, meta.target], split.windows.starts[:, None]
-    latest = values[first + rows]
-    for _ in range(rows_per_day, meta.time, rows_per_day):  # where it is missing, the same hour of the days before
-        rows = rows - rows_per_day
-        latest = np.where(np.isnan(latest) & (rows >= 0), values[first + np.maximum(rows, 0)], latest)
-    measured = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), -1))
-    last = measured[first + meta.time - 1]
-    return np.where(np.isnan(latest) & (last >= first), values[last], latest)
 
 
 def score_outputs(

@@ -16,8 +16,8 @@ from stages.lib.tasks.station.calibration import (
 )
 from stages.lib.tasks.station.features import make_model, make_window, subsample
 from stages.lib.tasks.station.levels import QUANTILES
+from stages.lib.tasks.station.persistence import forecast_persistence
 from stages.lib.tasks.station.quantiles import make_pinball_loss
-from stages.lib.tasks.station.references import build_persistence
 from stages.lib.windows.input_set import Inputs
 
 WARMUP = 100  # steps over which the learning rate rises
@@ -79,8 +79,8 @@ def describe_model(name: str, median: np.ndarray, inputs: Inputs, schedule: dict
     calibrated on the same windows.
     """
     meta, val = inputs.meta, inputs.val
-    reference = predict_in_batches(build_persistence(inputs), inputs, val)
-    mae, reference_mae = (np.nanmean(np.abs(val.targets - q), axis=0) for q in (median, reference[:, :, 1]))
+    reference = forecast_persistence(val, meta)
+    mae, reference_mae = (np.nanmean(np.abs(val.targets - q), axis=0) for q in (median, reference))
     horizon = np.timedelta64(round(meta.leads * meta.every * 3600), "s")
     lookback = np.timedelta64(round((meta.time - 1) * meta.every * 3600), "s")
     periods = {
