@@ -108,23 +108,23 @@ def find_window_starts(
         return first.astype(np.int32)
     first_target, stop = first + lookback, first + lookback + leads
 
-    def count(mask: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    def count_true(mask: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Return how many values of `mask` (rows, ...) are true in the rows from `begins` to before `ends`."""
         sums = np.concatenate([[0], np.cumsum(mask.reshape(len(mask), -1).sum(axis=1))])
         return sums[ends] - sums[begins]
 
-    is_valid = (count(np.isfinite(hourly.targets), first_target, stop) > 0) & (hourly.start[first] >= start)
+    is_valid = (count_true(np.isfinite(hourly.targets), first_target, stop) > 0) & (hourly.start[first] >= start)
     if end is not None:
         is_valid &= hourly.time[stop - 1] < end
     is_missing = ~np.isfinite(hourly.rows[:, : -len(CALENDAR)])
-    missing = count(is_missing, first, first_target) / (lookback * is_missing.shape[1])
+    missing = count_true(is_missing, first, first_target) / (lookback * is_missing.shape[1])
     is_valid &= missing <= settings.max_missing
     if not settings.max_missing:
-        is_valid &= (count(hourly.in_gap, first_target, stop) == 0) & hourly.measured[first_target - 1]
+        is_valid &= (count_true(hourly.in_gap, first_target, stop) == 0) & hourly.measured[first_target - 1]
     if clock_rows.neighbours:
         last = len(clock_rows.columns) - len(CALENDAR)
         is_missing = ~np.isfinite(clock_rows.rows[:, is_missing.shape[1] : last])
-        missing = count(is_missing, first, first_target) / (lookback * is_missing.shape[1])
+        missing = count_true(is_missing, first, first_target) / (lookback * is_missing.shape[1])
         is_valid &= missing <= settings.max_missing_neighbours
     if clock_rows.ahead_targets:
         forecasts = clock_rows.ahead[first_target - 1][:, :, clock_rows.ahead_targets]
