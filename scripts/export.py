@@ -33,12 +33,15 @@ missing value. Other columns are ignored. The station's file has at least {rows}
 {records}
 
 A row has the target as measured at its time, and the mean of every other column since the row before it.
-{wind}Times are {clock}, and label the end of what they stand for. A weather model's file has the time that a row is
-valid at and the time when it was issued. What is from after the station's last row is not used.
+{wind}Times are {clock}.
+A weather model's file has the time that a row is valid at and the time when it was issued. What is from after the
+station's last row is not used.
 
 A file that no sound forecast can start from is refused with one sentence and exit code 1: it is too short, or has
 a gap of more than {max_gap:g} hours, an impossible value or a sensor that is stuck. `model.json` says what the
 model was trained on, `settings.json` how the files are read.
+"""
+WIND = """`wind east (m/s)` and `wind north (m/s)` are means of -speed times the direction's sine and cosine.
 """
 
 
@@ -125,19 +128,21 @@ def list_arguments(settings: dict[str, Any]) -> str:
 def format_readme(description: Description, settings: dict[str, Any]) -> str:
     """Return README.md of an export."""
     every, records = description["every_hours"], settings["records"]
-    lines = []
+    lines, wind = [], ""
     for name, record in records.items():
-        interval = max(record["interval_minutes"] / 60, every)
-        rows = f"a row every {interval:g} h" if not record["issued"] else "a row for each issue and time"
+        is_finer = not record["issued"] and record["interval_minutes"] < 60 * every
+        phase = records[description["record"] if is_finer else name]["phase_minutes"]
+        first = f"{int(phase // 60):02}:{int(phase % 60):02}"
+        rows = f"a row every {max(record['interval_minutes'] / 60, every):g} h, at {first} and so on"
+        rows = "a row for each issue and time" if record["issued"] else rows
         times = [record["time"], *([record["issued"]] if isinstance(record["issued"], str) else [])]
-        columns = ", ".join(f"`{column}`" for column in [*times, *record["columns"]])
+        names = list(record["columns"])
+        if is_finer and record["wind"]:  # a mean of directions says nothing
+            names.remove(record["wind"]["direction"])
+            names += WIND_VECTOR
+            wind = WIND
+        columns = ", ".join(f"`{name}`" for name in [*times, *names])
         lines.append(f"- {name}, {rows}: {columns}")
-    station = records[description["record"]]
-    is_finer = station["wind"] and station["interval_minutes"] < 60 * every
-    wind = (
-        "In place of the wind direction, it has `wind east (m/s)` and `wind north (m/s)`, the means of -speed\n"
-        "times the sine and the cosine of the direction. "
-    )
     return README.format(
         target=description["target"],
         model=description["model"],
@@ -145,7 +150,9 @@ def format_readme(description: Description, settings: dict[str, Any]) -> str:
         files=list_arguments(settings),
         rows=description["lookback"],
         records="\n".join(lines),
-        wind=wind if is_finer else "",
-        clock="UTC" if station["utc"] else "those of the station's clock, without summer time",
+        wind=wind,
+        clock="UTC"
+        if records[description["record"]]["utc"]
+        else "those of the station's clock, without summer time",
         max_gap=settings["max_gap"],
     )

@@ -104,7 +104,8 @@ def clean_columns(table: Table, record: Settings, path: str) -> tuple[Table, np.
 def require_column(columns: Table, name: str, path: str) -> np.ndarray:
     """Return a column; refuse a file that lacks it, or in which nothing was measured."""
     if name not in columns or np.isnan(columns[name]).all():
-        raise RefusedError(f"{path}: expected values in a column {name!r}, found {', '.join(map(repr, columns))}")
+        found = ", ".join(repr(column) for column in columns if column != "time")
+        raise RefusedError(f"{path}: expected values in a column {name!r}, found {found}")
     return columns[name]
 
 
@@ -175,7 +176,11 @@ class WeatherModel:
             known = require_column(table, issued, path) if isinstance(issued, str) else valid - issued * HOUR
             if (known > valid).any():
                 raise RefusedError(f"{path}: expected forecasts issued before their own time, found a later issue")
-            parts.append((valid, known, clean_columns(table, records[name], path)[0]))
+            columns, target = clean_columns(table, records[name], path)[0], records[name]["target"]
+            needed = [require_column(columns, target, path)] if target else list(columns.values())
+            has_value = np.isfinite(needed).any(axis=0)  # a forecast without a value hides no older one
+            columns = {column: values[has_value] for column, values in columns.items()}
+            parts.append((valid[has_value], known[has_value], columns))
         valid, issued = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
         order = np.lexsort((issued, valid))
         self.valid, self.issued = valid[order], issued[order]

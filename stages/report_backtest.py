@@ -111,7 +111,7 @@ def draw_skill_by_fold(scores: pd.DataFrame, persistence: str, lead: float, note
     low = max(scores["skill"].min(), -0.2)  # a much lower skill would compress all other lines
     axes.set(xlabel="First day of the test period", ylabel="Skill", ylim=(low - 0.02, None))
     axes.tick_params(axis="x", rotation=30)
-    figure.legend(loc="outside lower center", ncols=6)
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 

@@ -24,7 +24,7 @@ from stages.lib.weather.cleaning import clean_record as cleaned_grid
 from stages.lib.weather.csv_files import read_csv_files
 from stages.lib.weather.hourly import CALENDAR, to_hourly_rows
 from stages.lib.weather.record import ISSUE_TIME, to_numpy
-from stages.lib.windows.clock_rows import CleanRecord, assemble_clock_rows, find_window_starts
+from stages.lib.windows.clock_rows import CleanRecord, assemble_clock_rows, find_window_starts, join_forecasts
 from stages.lib.windows.input_set import load_input_set
 
 SOURCE = {"source": "a test", "synthetic": False}
@@ -296,6 +296,25 @@ def test_at_an_origin_each_hour_has_the_newest_forecast_known_then(grid, forecas
             measured = [float(error) for error in errors if np.isfinite(error)]
             expected = np.mean(measured) if measured else np.nan
             np.testing.assert_allclose(rows.ahead[position, lead - 1, 2], expected, atol=1e-4)
+
+
+@OPTIONS
+@given(draw_grids(), draw_forecasts(), st.integers(0, 2**32))
+def test_records_of_one_weather_model_are_as_one(grid, forecasts, seed):
+    """However its forecasts are spread over records, whose time columns may have different names."""
+    part = np.random.default_rng(seed).random(len(forecasts)) < 0.5
+    settings = make_settings(1, 24, 3, ahead=[["day1", "day2"]])
+    parts = {"day1": forecasts[part], "day2": forecasts[~part].rename_axis("other")}
+    joined = assemble(grid, settings, 3, (), **parts)
+    expected = assemble(grid, make_settings(1, 24, 3, ahead=["day1"]), 3, (), day1=forecasts)
+    assert joined.ahead.tobytes() == expected.ahead.tobytes()
+    assert joined.ahead_columns == expected.ahead_columns
+
+
+def test_records_of_one_weather_model_have_the_same_columns():
+    frame = pd.DataFrame({ISSUE_TIME: [pd.Timestamp(START)], TARGET: [1.0]}, index=[pd.Timestamp(START)])
+    with pytest.raises(UserError, match="found day1 and day2, which do not both have 'cloud'; rename"):
+        join_forecasts({"day1": frame, "day2": frame.assign(cloud=1.0)})
 
 
 @OPTIONS

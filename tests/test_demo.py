@@ -85,7 +85,9 @@ def test_the_demos_settings_are_valid_and_those_of_the_repository_with_its_chang
 
     def merge(value, change):
         return (
-            value | {k: merge(value.get(k), v) for k, v in change.items()} if isinstance(change, dict) else change
+            (value or {}) | {k: merge((value or {}).get(k), v) for k, v in change.items()}
+            if isinstance(change, dict)
+            else change
         )
 
     expected = merge(YAML(typ="safe").load(ROOT / "params.yaml"), demo.SETTINGS)

@@ -237,7 +237,8 @@ def test_a_record_of_ten_minutes_needs_the_means_of_the_hours(
     store("jena", table)
     train_small("persistence" if max_missing else "station_mlp")
     command.export("small", "out")
-    assert "`wind east (m/s)` and `wind north (m/s)`, the means of -speed" in Path("out/README.md").read_text()
+    readme = Path("out/README.md").read_text()
+    assert "`wind east (m/s)` and `wind north (m/s)` are means of -speed" in readme and "wd (deg)" not in readme
     table = table[3600:4197]  # without a gap, to half past an hour
     write(table, "jena")
     done = forecast_in(empty_python, "out", "jena.csv")
@@ -297,7 +298,7 @@ def test_the_folder_appears_whole_or_not_at_all(
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(command.FILES)
     assert Path("out/forecast.py").read_bytes() == program.read_bytes()
     readme = Path("out/README.md").read_text()
-    assert "- jena, a row every 1 h: `Date Time`, `T (degC)`, `rh (%)`\n" in readme
+    assert "- jena, a row every 1 h, at 00:00 and so on: `Date Time`, `T (degC)`, `rh (%)`\n" in readme
     assert 20 <= len(readme.splitlines()) <= 25 and "wind east" not in readme
     Path("out/today.csv").touch()
     refuse("expected a new folder or an earlier export, found 'today.csv' in it$")

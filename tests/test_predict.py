@@ -480,7 +480,7 @@ def test_the_files_of_all_records_become_one_window(region: Path) -> None:
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(hour=st.integers(LOOKBACK, 115), seed=st.integers(0, 2**32))
+@given(hour=st.integers(LOOKBACK, 115), seed=st.integers(0, 2**32 - 1))
 def test_what_became_known_after_the_time_changes_no_bit(region: Path, hour: int, seed: int) -> None:
     """Measurements after the origin, and forecasts issued after it, for whatever hour."""
     tables, random = make_tables(), np.random.default_rng(seed)

@@ -145,7 +145,7 @@ def simulate_forecasts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     """Return the time steps of issue (n,) and of validity (n,) of a weather model, and its temperatures (n,).
 
     `values` are those of `simulate_weather`. The forecasts are too cold by night and too warm by day, and the
-    standard deviation of their other errors grows from 0.6 degC to 2.4 degC at FORECAST_HOURS.
+    standard deviation of their other errors grows from 0.4 degC to 1.6 degC at FORECAST_HOURS.
     """
     rng = np.random.default_rng(SEED + 2)
     hour = np.arange(1, FORECAST_HOURS + 1)
@@ -153,7 +153,7 @@ def simulate_forecasts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     valid = issues[:, None] + 6 * hour
     error = np.stack([red_noise(rng, FORECAST_HOURS, days=0.08) for _ in issues])  # correlated over half a day
     bias = -1.2 + 1.0 * np.cos(2 * np.pi * (valid / DAY - 14.5 / 24))
-    t = values[valid, COLUMNS.index("T (degC)")] + bias + (0.6 + 0.03 * hour) * error
+    t = values[valid, COLUMNS.index("T (degC)")] + bias + (0.4 + 0.02 * hour) * error
     return np.repeat(issues, FORECAST_HOURS), valid.ravel(), np.round(t.ravel(), 2)
 
 

@@ -5,12 +5,13 @@ this module as a program: `python -m stages.lib.nn.exporting MODEL.keras MODEL.o
 loaded as Keras saved it, without the loops of fast_gru.py.
 """
 
+import contextlib
 import hashlib
-import logging
 import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,7 @@ def convert_model(source: Path, target: Path) -> None:
     sys.setrecursionlimit(100_000)  # `order_nodes` descends as deep as the model
     model = keras.models.load_model(source, compile=False)
     hold_statistics_as_arrays(model)
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it warns about every GRU
-    with warnings.catch_warnings(action="ignore"):  # of tf2onnx about NumPy
+    with silence_stderr(), warnings.catch_warnings(action="ignore"):  # of tf2onnx about NumPy
         model.export(target, format="onnx", verbose=False, input_signature=[model.input])
     converted = onnx.load(target)
     graph = converted.graph
@@ -67,6 +67,20 @@ def convert_model(source: Path, target: Path) -> None:
     rename_values(graph, {value.name: value.name for value in graph.input} | {output.name: "quantiles"})
     graph.name = model.name
     onnx.save(converted, target)
+
+
+@contextlib.contextmanager
+def silence_stderr() -> Iterator[None]:
+    """Redirect file descriptor 2, to which TensorFlow and tf2onnx write what concerns no user."""
+    sys.stderr.flush()
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
 
 
 def hold_statistics_as_arrays(model: keras.Model) -> None:

@@ -73,7 +73,8 @@ def describe_other(other: dict[str, Any]) -> str:
     if other["known"] is None:
         return f"{other['record']}: nothing by the origin"
     hours = other["hours_before_origin"]
-    age = f"{hours:g} h before the origin" if hours else "the origin"
+    age = f"{hours:g} h" if hours >= 1 else f"{round(60 * hours)} min"
+    age = f"{age} before the origin" if hours else "the origin"
     return f"{other['record']}: {verb} {other['known'][:16].replace('T', ' ')}, {age}"
 
 

@@ -51,7 +51,7 @@ def draw_skill(tables: dict[str, pd.DataFrame], note: str) -> Figure:
         axes.plot(table["lead"], table["skill"], label=name, **style)
     low = min(0.0, *(float(table["skill"].quantile(0.1)) for table in tables.values()))
     axes.set(xlabel="Lead (hours)", ylabel="Skill", xmargin=0.01, ylim=(max(low, -0.5) - 0.05, None))
-    figure.legend(loc="outside lower center", ncols=6)
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 

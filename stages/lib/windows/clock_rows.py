@@ -56,10 +56,7 @@ def assemble_clock_rows(
     rows = np.hstack([*blocks, hourly.rows[:, -len(CALENDAR) :]])
     ahead_columns, ahead_blocks, ahead_targets = list[str](), [], []
     for names in settings.ahead_groups:
-        target = records[names[0]].target
-        forecasts = pd.concat([records[name].frame for name in names])
-        if len(names) > 1:
-            forecasts = forecasts.sort_values([str(forecasts.index.name), ISSUE_TIME], kind="stable")
+        target, forecasts = records[names[0]].target, join_forecasts({name: records[name].frame for name in names})
         group_columns, values = tabulate_ahead(
             forecasts,
             target,
@@ -75,6 +72,23 @@ def assemble_clock_rows(
         ahead_blocks.append(values)
     ahead = np.concatenate(ahead_blocks, axis=2) if ahead_blocks else None
     return ClockRows(hourly, [*columns, *CALENDAR], rows, neighbours, ahead, ahead_columns, ahead_targets)
+
+
+def join_forecasts(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the forecasts of all records of one weather model, sorted by valid time, then by time of issue.
+
+    Raises UserError if they have different columns.
+    """
+    first, *others = frames
+    for name in others:
+        if set(frames[name].columns) != set(frames[first].columns):
+            different = sorted(set(frames[name].columns) ^ set(frames[first].columns))
+            raise UserError(
+                f"params.yaml: clock: expected records of one weather model in each list of `ahead`, found {first} "
+                f"and {name}, which do not both have {', '.join(map(repr, different))}; rename or leave out columns"
+            )
+    joined = pd.concat(frames.values())
+    return joined.iloc[np.lexsort([joined[ISSUE_TIME].to_numpy(), joined.index.to_numpy()])]
 
 
 def find_window_starts(
@@ -94,23 +108,23 @@ def find_window_starts(
         return first.astype(np.int32)
     first_target, stop = first + lookback, first + lookback + leads
 
-    def count(mask: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    def count_true(mask: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Return how many values of `mask` (rows, ...) are true in the rows from `begins` to before `ends`."""
         sums = np.concatenate([[0], np.cumsum(mask.reshape(len(mask), -1).sum(axis=1))])
         return sums[ends] - sums[begins]
 
-    is_valid = (count(np.isfinite(hourly.targets), first_target, stop) > 0) & (hourly.start[first] >= start)
+    is_valid = (count_true(np.isfinite(hourly.targets), first_target, stop) > 0) & (hourly.start[first] >= start)
     if end is not None:
         is_valid &= hourly.time[stop - 1] < end
     is_missing = ~np.isfinite(hourly.rows[:, : -len(CALENDAR)])
-    missing = count(is_missing, first, first_target) / (lookback * is_missing.shape[1])
+    missing = count_true(is_missing, first, first_target) / (lookback * is_missing.shape[1])
     is_valid &= missing <= settings.max_missing
     if not settings.max_missing:
-        is_valid &= (count(hourly.in_gap, first_target, stop) == 0) & hourly.measured[first_target - 1]
+        is_valid &= (count_true(hourly.in_gap, first_target, stop) == 0) & hourly.measured[first_target - 1]
     if clock_rows.neighbours:
         last = len(clock_rows.columns) - len(CALENDAR)
         is_missing = ~np.isfinite(clock_rows.rows[:, is_missing.shape[1] : last])
-        missing = count(is_missing, first, first_target) / (lookback * is_missing.shape[1])
+        missing = count_true(is_missing, first, first_target) / (lookback * is_missing.shape[1])
         is_valid &= missing <= settings.max_missing_neighbours
     if clock_rows.ahead_targets:
         forecasts = clock_rows.ahead[first_target - 1][:, :, clock_rows.ahead_targets]

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import keras
 import numpy as np
 
 from stages.lib.nn.batches import load_predictor  # noqa: F401, called by `evaluate`
+from stages.lib.nn.environment import keras
 from stages.lib.windows.input_set import Inputs
 
 
