@@ -14,7 +14,7 @@ from stages.lib.settings.clean import Clean
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.records import EPOCH, Record, has_offset
 from stages.lib.weather.cleaning import WIND_VECTOR, find_check
-from stages.lib.weather.latest import Description, list_columns, read_training_grid
+from stages.lib.weather.latest import Description, list_columns, read_training_grid, select_columns
 
 PROGRAM = Path(__file__).with_name("forecast.py")
 FILES = ("model.onnx", "model.json", "settings.json", "forecast.py", "README.md")
@@ -113,9 +113,7 @@ def collect_settings(description: Description) -> dict[str, Any]:
 
 def list_ahead_columns(description: Description, name: str) -> list[str]:
     """Return the columns of the forecasts `name` that come from their file, by their names there."""
-    columns = [
-        text.removeprefix(f"{name} ") for text in description["ahead_columns"] if text.startswith(f"{name} ")
-    ]
+    columns = select_columns(description["ahead_columns"], name)
     return [column for column in columns if not column.startswith(CALCULATED)]
 
 

@@ -84,33 +84,25 @@ def iter_record_errors(values: dict[str, Any]) -> Iterator[str]:
     for keys, settings in users:
         for key, names in list_named_records(settings).items():
             for name in names:
-                if name not in records:
-                    text = f"expected a name in records, found {name}"
-                    yield format_error(text + suggest_name(name, records), *keys, key)
-                    continue
-                issued = records[name].get("issued") if isinstance(records[name], dict) else None
-                if key == "ahead" and issued is None:
-                    yield format_error(
-                        f"expected records of forecasts, found {name}, whose rows are measured; set "
-                        f"records.{name}.issued",
-                        *keys,
-                        key,
-                    )
-                if key != "ahead" and issued is not None:
-                    yield format_error(
-                        f"expected a record of measurements, found {name}, which has `issued`; name it in clock's "
-                        "`ahead`",
-                        *keys,
-                        key,
-                    )
-                every = settings.get("every")
-                if isinstance(issued, int | float) and isinstance(every, int) and issued < every:
-                    yield format_error(
-                        f"expected forecasts that reach the first lead, {every} hours, found {issued:g} hours in "
-                        f"records.{name}.issued",
-                        *keys,
-                        key,
-                    )
+                for text in iter_misfits(key, name, records, settings.get("every")):
+                    yield format_error(text, *keys, key)
+
+
+def iter_misfits(key: str, name: str, records: dict[str, Any], every: Any) -> Iterator[str]:
+    """Yield why the record `name` cannot be at `key` of an input set with rows `every` so many hours."""
+    if name not in records:
+        yield f"expected a name in records, found {name}{suggest_name(name, records)}"
+        return
+    issued = records[name].get("issued") if isinstance(records[name], dict) else None
+    if key == "ahead" and issued is None:
+        yield f"expected records of forecasts, found {name}, whose rows are measured; set records.{name}.issued"
+    if key != "ahead" and issued is not None:
+        yield f"expected a record of measurements, found {name}, which has `issued`; name it in clock's `ahead`"
+    if isinstance(issued, int | float) and isinstance(every, int) and issued < every:
+        yield (
+            f"expected forecasts that reach the first lead, {every} hours, found {issued:g} hours in "
+            f"records.{name}.issued"
+        )
 
 
 def list_named_records(settings: Any) -> dict[str, list[str]]:

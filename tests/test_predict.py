@@ -93,9 +93,18 @@ def write_grid(name: str, interval: float = 60.0, phase: float = 0.0) -> None:
     Path(f"data/clean/{name}.json").write_text(json.dumps(report))
 
 
+def read_latest_window(files: dict[str, Path], description: Any, origin: np.datetime64 | None) -> latest.Latest:
+    """Return what a forecast starts from, read from the file of each record that the model needs."""
+    contents = {
+        name: latest.read_content(name, files[name], str(files[name]))
+        for name in Clock(**description["clock"]).records
+    }
+    return latest.make_latest_window(contents, description, origin)
+
+
 def read_latest(table: pd.DataFrame, at: str = "", **description: Any) -> latest.Latest:
     files = {"jena": Path(write(table))}
-    return latest.read_latest_window(files, DESCRIPTION | description, command.parse_time(at))
+    return read_latest_window(files, DESCRIPTION | description, command.parse_time(at))
 
 
 # --- The window --------------------------------------------------------------------------------------
@@ -285,7 +294,7 @@ def test_a_file_without_the_direction_that_the_model_knows_is_refused() -> None:
 def test_a_damaged_file_is_refused_without_advice_on_the_record(project: Path) -> None:
     Path("latest.csv.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(UserError, match=r"^latest.csv.gz: cannot be read \(.*\)$"):
-        latest.read_latest_window({"jena": Path("latest.csv.gz")}, DESCRIPTION, None)
+        read_latest_window({"jena": Path("latest.csv.gz")}, DESCRIPTION, None)
 
 
 def test_overcast_days_and_what_lies_before_the_window_are_no_reason_to_refuse(project: Path) -> None:
@@ -460,7 +469,7 @@ def make_tables() -> dict[str, pd.DataFrame]:
 def read_region(tables: dict[str, pd.DataFrame], at: str, **description: Any) -> latest.Latest:
     files = {name: Path(write(tables[name], f"{name}.csv")) for name in ("jena", "kassel")}
     files["icon"] = write_forecasts(tables["icon"])
-    return latest.read_latest_window(files, REGION | description, command.parse_time(at))
+    return read_latest_window(files, REGION | description, command.parse_time(at))
 
 
 def test_the_files_of_all_records_become_one_window(region: Path) -> None:

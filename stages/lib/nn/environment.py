@@ -6,11 +6,13 @@ ignores the imported objects afterwards: it would otherwise traverse TensorFlow'
 once more at exit.
 """
 
+import contextlib
 import gc
 import logging
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,12 +23,26 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 # uses that, and it takes a quarter of the import's time.
 _UNUSED = {"matplotlib", "pandas", "jax"} - {os.environ.get("KERAS_BACKEND")} - sys.modules.keys()
 
-_stderr, _null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-os.dup2(_null, 2)
+
+@contextlib.contextmanager
+def silence_stderr() -> Iterator[None]:
+    """Redirect file descriptor 2, to which TensorFlow and tf2onnx write what concerns no user."""
+    sys.stderr.flush()
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
+
+
 gc.disable()
 sys.modules |= dict.fromkeys(_UNUSED)  # None: not to be found
 try:
-    import keras
+    with silence_stderr():
+        import keras
 
     gc.freeze()
     logging.getLogger("tensorflow").setLevel(
@@ -36,9 +52,6 @@ finally:
     for _name in _UNUSED:
         del sys.modules[_name]
     gc.enable()
-    os.dup2(_stderr, 2)
-    os.close(_stderr)
-    os.close(_null)
 
 
 def get_device() -> str:

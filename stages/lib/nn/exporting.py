@@ -5,20 +5,18 @@ this module as a program: `python -m stages.lib.nn.exporting MODEL.keras MODEL.o
 loaded as Keras saved it, without the loops of fast_gru.py.
 """
 
-import contextlib
 import hashlib
 import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 
 from stages.lib.errors import UserError
-from stages.lib.nn.environment import get_device, keras
+from stages.lib.nn.environment import get_device, keras, silence_stderr
 
 CPU = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}  # environment of the process
 
@@ -67,20 +65,6 @@ def convert_model(source: Path, target: Path) -> None:
     rename_values(graph, {value.name: value.name for value in graph.input} | {output.name: "quantiles"})
     graph.name = model.name
     onnx.save(converted, target)
-
-
-@contextlib.contextmanager
-def silence_stderr() -> Iterator[None]:
-    """Redirect file descriptor 2, to which TensorFlow and tf2onnx write what concerns no user."""
-    sys.stderr.flush()
-    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(null)
 
 
 def hold_statistics_as_arrays(model: keras.Model) -> None:

@@ -11,14 +11,14 @@ from stages.lib.reports.comparison import (
     read_evaluation_table,
 )
 from stages.lib.reports.leaderboard import format_markdown
+from stages.lib.settings.clock import group_records
 
 LEADS = (1, 3, 6, 12, 24, 36, 48)  # hours, of the tables
 
 
-def list_other_records(description: dict[str, Any]) -> list[str]:
-    """Return the records besides the station's own that the model of `description` reads."""
-    groups = [[name] if isinstance(name, str) else name for name in description["clock"]["ahead"]]
-    return [*description["clock"]["neighbours"], *(name for names in groups for name in names)]
+def list_forecast_records(description: dict[str, Any]) -> list[str]:
+    """Return the records of forecasts that the model of `description` reads."""
+    return [name for names in group_records(description["clock"]["ahead"]) for name in names]
 
 
 def format_input_sets(descriptions: dict[str, dict[str, Any]]) -> str:
@@ -31,8 +31,7 @@ def format_input_sets(descriptions: dict[str, dict[str, Any]]) -> str:
             "inputs": name,
             "record": description["record"],
             "neighbours": ", ".join(description["clock"]["neighbours"]) or "-",
-            "known ahead": ", ".join(list_other_records(description)[len(description["clock"]["neighbours"]) :])
-            or "-",
+            "known ahead": ", ".join(list_forecast_records(description)) or "-",
             **{
                 f"{split} windows": f"{description['windows'][split]:,}"
                 + (f" ({count:,} lack values)" if (count := description["windows_lacking_values"][split]) else "")
@@ -66,13 +65,12 @@ def format_gains(models: dict[str, str], base: str, lead: float, every: float, u
     """
     horizons = sorted(read_evaluation_table(base, "by_lead")["lead"])
     leads = [float(horizon) for horizon in LEADS if horizon in horizons] or [lead]
+    base_errors = {horizon: read_absolute_errors(base, horizon) for horizon in leads}
     rows, verdicts = [], []
     for name, model in models.items():
         cells = {"inputs": name, "model": model}
         for horizon in leads:
-            comparison = compare_errors(
-                read_absolute_errors(model, horizon), read_absolute_errors(base, horizon), horizon, every
-            )
+            comparison = compare_errors(read_absolute_errors(model, horizon), base_errors[horizon], horizon, every)
             cells[f"{horizon:g} h"] = "{difference:.2f} ({low:.2f} to {high:.2f})".format(**comparison)
             if horizon == lead:
                 verdicts.append(format_verdict(model, f"`{base}`", comparison, lead, unit))
@@ -109,7 +107,11 @@ def format_added_value(
     """
     best = {str(name): str(models.index[0]) for name, models in metrics.groupby(inputs, sort=False)}
     sets = {name: descriptions[model] for name, model in best.items()}
-    others = {name: model for name, model in best.items() if list_other_records(sets[name])}
+    others = {
+        name: model
+        for name, model in best.items()
+        if sets[name]["clock"]["neighbours"] or list_forecast_records(sets[name])
+    }
     if not others:
         return ""
     lead, every = float(label.removesuffix("h")), float(next(iter(sets.values()))["every_hours"])

@@ -16,7 +16,7 @@ ITERATIONS = 1000  # of the bootstrap
 
 
 def read_evaluation_table(model: str, name: str) -> pd.DataFrame:
-    """Read a table that `evaluate` writes; `name` is forecast, by_lead, by_month or by_hour."""
+    """Read a table that `evaluate` writes; `name` is forecast, by_lead, by_month, by_hour or importance."""
     with open_input(f"data/evaluations/station/{model}/{name}.parquet", f"evaluate@{model}") as path:
         return pd.read_parquet(path)
 

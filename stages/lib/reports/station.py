@@ -22,24 +22,28 @@ from stages.lib.weather.units import get_unit, slugify
 FORTNIGHT = 14  # days of forecasts in the figure
 
 
-def compare_with_references(best: str, lead: float, every: float, unit: str, references: list[str]) -> str:
-    """Return a sentence per reference on whether the model `best` beats it on the test windows."""
-    model_errors = read_absolute_errors(best, lead)
+def compare_with_references(
+    best: str, errors: dict[str, pd.Series], lead: float, every: float, unit: str, references: list[str]
+) -> str:
+    """Return a sentence per reference on whether the model `best` beats it on the test windows.
+
+    `errors` has the absolute errors of each model at `lead` hours.
+    """
     return " ".join(
-        format_verdict(
-            best, name, compare_errors(model_errors, read_absolute_errors(name, lead), lead, every), lead, unit
-        )
+        format_verdict(best, name, compare_errors(errors[best], errors[name], lead, every), lead, unit)
         for name in references
     )
 
 
-def calculate_skill(names: list[str], reference: str, lead: float) -> pd.Series:
-    """Return the skill of each model against `reference` at `lead` hours, on the test windows that both have."""
-    reference_errors = read_absolute_errors(reference, lead).rename("reference")
+def calculate_skill(errors: dict[str, pd.Series], reference: str) -> pd.Series:
+    """Return the skill of each model against `reference`, on the test windows that both have.
+
+    `errors` has the absolute errors of each model at one lead, as `read_absolute_errors` returns them.
+    """
     skill = {}
-    for name in names:
-        errors = pd.concat([reference_errors, read_absolute_errors(name, lead)], axis=1, join="inner")
-        skill[name] = 1 - errors.iloc[:, 1].mean() / errors["reference"].mean()
+    for name, model_errors in errors.items():
+        both = pd.concat([errors[reference].rename("reference"), model_errors], axis=1, join="inner")
+        skill[name] = 1 - both.iloc[:, 1].mean() / both["reference"].mean()
     return pd.Series(skill)
 
 
@@ -177,10 +181,9 @@ def report_on_station(
     tables = {name: read_evaluation_table(name, "by_lead") for name in names}
     forecasts = read_evaluation_table(best, "forecast")
     references = choose_references(names, inputs[best], models)
+    errors = {name: read_absolute_errors(name, lead) for name in names}
     skill = {
-        name: calculate_skill(names, name, lead)
-        for name in references
-        if models[name]["architecture"] != "persistence"
+        name: calculate_skill(errors, name) for name in references if models[name]["architecture"] != "persistence"
     }
     compared = [name for name in references if name != best]
     every = float(tables[best]["lead"].iloc[0])
@@ -194,7 +197,7 @@ def report_on_station(
         " the latest value measured at the same hour of the day, on the same windows; `vs` is the skill against"
         " another reference, on the windows of both. Coverage is the share of truths inside the 80 % interval,"
         f" which is calibrated on the validation windows; width is its mean width.\n\n"
-        f"{compare_with_references(best, lead, every, unit, compared)}\n"
+        f"{compare_with_references(best, errors, lead, every, unit, compared)}\n"
     )
     if added_value := format_added_value(metrics, descriptions, inputs, label, unit):
         text += f"\n{added_value}"

@@ -10,6 +10,11 @@ AHEAD = "a list of records with `issued`; a list within it holds the records of 
 Share = Annotated[float, Field(ge=0, le=1, description="a number from 0 to 1")]
 
 
+def group_records(ahead: list[str | list[str]]) -> list[list[str]]:
+    """Return the records of each weather model in `ahead`, a setting of an input set."""
+    return [[names] if isinstance(names, str) else names for names in ahead]
+
+
 class Clock(Section):
     """The records and, in hours, the interval of the rows, the length of a window and the last lead.
 
@@ -30,7 +35,7 @@ class Clock(Section):
     @property
     def ahead_groups(self) -> list[list[str]]:
         """The records of each weather model."""
-        return [[names] if isinstance(names, str) else names for names in self.ahead]
+        return group_records(self.ahead)
 
     @property
     def lookback_rows(self) -> int:

@@ -73,13 +73,6 @@ def read_content(name: str, path: Path, label: str) -> Content:
     return Content(label, {column: to_numpy(table[column]) for column in table.column_names})
 
 
-def read_latest_window(files: dict[str, Path], description: Description, origin: np.datetime64 | None) -> Latest:
-    """Return `make_latest_window` of `files`, the file of each record that the model of `description` needs."""
-    records = Clock(**description["clock"]).records
-    contents = {name: read_content(name, files[name], str(files[name])) for name in records}
-    return make_latest_window(contents, description, origin)
-
-
 def make_latest_window(
     contents: Mapping[str, Content], description: Description, origin: np.datetime64 | None
 ) -> Latest:
@@ -89,13 +82,12 @@ def make_latest_window(
     the training data. Raises UserError if no forecast can start from them.
     """
     settings, clean = Clock(**description["clock"]), read_settings(Clean, "clean")
-    records, labels = dict[str, CleanRecord](), dict[str, str]()
+    records, labels, sensors = dict[str, CleanRecord](), dict[str, str](), dict[str, Record]()
     for name in settings.records:
-        sensors = read_settings(Record, "records", name)
+        sensors[name] = read_settings(Record, "records", name)
         labels[name], columns = contents[name]
-        records[name] = clean_latest(columns, name, sensors, clean, description, labels[name])
-    station_record = contents[settings.record].columns
-    sentinels = read_settings(Record, "records", settings.record).sentinels
+        records[name] = clean_latest(columns, name, sensors[name], clean, description, labels[name])
+    station_record, sentinels = contents[settings.record].columns, sensors[settings.record].sentinels
     return select_window(records, station_record, description, clean, sentinels, origin, labels)
 
 
@@ -129,9 +121,14 @@ def list_columns(description: Description, name: str) -> list[str]:
     """Return the columns of the record `name` in the model's window, by their names in the record."""
     columns, neighbours = description["columns"][: -len(CALENDAR)], description["clock"].get("neighbours", [])
     if name in neighbours:
-        prefix = f"{name} "
-        return [column.removeprefix(prefix) for column in columns if column.startswith(prefix)]
+        return select_columns(columns, name)
     return [column for column in columns if not column.startswith(tuple(f"{other} " for other in neighbours))]
+
+
+def select_columns(columns: list[str], name: str) -> list[str]:
+    """Return those of `columns` that bear the name of the record `name`, without it."""
+    prefix = f"{name} "
+    return [column.removeprefix(prefix) for column in columns if column.startswith(prefix)]
 
 
 def read_training_grid(name: str) -> tuple[int, int]:
@@ -212,8 +209,7 @@ def select_window(
     """Return the window of the cleaned `records` up to `origin`, or to the last complete hour of the station.
 
     `station_record` are the rows of the station's file before cleaning, `files` what messages call the file of each
-    record. Raises UserError if there is no window, or
-    if its values cannot be right.
+    record. Raises UserError if there is no window, or if its values cannot be right.
     """
     settings = Clock(**description["clock"])
     label, every, lookback = str(files[settings.record]), settings.every, settings.lookback_rows

@@ -173,11 +173,12 @@ def warn_about_perfect_forecasts(clock_rows: ClockRows) -> list[str]:
     for column in clock_rows.ahead_targets:
         forecasts = clock_rows.ahead[:-1, 0, column]
         errors = np.abs(targets[1:] - forecasts)
-        is_measured = np.isfinite(errors)
-        if is_measured.any() and (errors[is_measured] < 1e-4).mean() > 0.5:
+        errors = errors[np.isfinite(errors)]
+        share = (errors < 1e-4).mean() if len(errors) else 0.0
+        if share > 0.5:
             warnings.append(
-                f"{clock_rows.ahead_columns[column]!r}: equals the measured value in "
-                f"{(errors[is_measured] < 1e-4).mean():.0%} of the rows; are these measurements? A value may enter "
-                "only from the moment it was known (records.NAME.issued in params.yaml)"
+                f"{clock_rows.ahead_columns[column]!r}: equals the measured value in {share:.0%} of the rows; are "
+                "these measurements? A value may enter only from the moment it was known (records.NAME.issued in "
+                "params.yaml)"
             )
     return warnings

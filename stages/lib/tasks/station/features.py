@@ -168,11 +168,15 @@ def base_forecast(window: Window, inputs: Inputs) -> Any:
     normal.
     """
     normal = climatological_normal(window, inputs, np.arange(inputs.meta.leads + 1))
-    base = last_target(window, inputs) + normal[:, 1:] - normal[:, :1]
+    return prefer_forecasts(window, last_target(window, inputs) + normal[:, 1:] - normal[:, :1], inputs)
+
+
+def prefer_forecasts(window: Window, fallback: Any, inputs: Inputs) -> Any:
+    """Return what the preferred weather model forecasts, and `fallback` where none does: (batch, leads)."""
     for column in reversed(inputs.meta.ahead_targets):
         forecast = window.ahead[:, :, column]
-        base = ops.where(ops.isnan(forecast), base, forecast)
-    return base
+        fallback = ops.where(ops.isnan(forecast), fallback, forecast)
+    return fallback
 
 
 def sample_features(window: Window, features: Any, inputs: Inputs) -> np.ndarray:

@@ -16,6 +16,7 @@ from stages.lib.tasks.station.features import (
     make_model,
     make_window,
     normalize_window,
+    prefer_forecasts,
 )
 from stages.lib.tasks.station.quantiles import build_point_model
 from stages.lib.windows.input_set import Inputs
@@ -33,11 +34,7 @@ def build_persistence(inputs: Inputs) -> keras.Model:
 def build_direct_model_output(inputs: Inputs) -> keras.Model:
     """Build the forecast of the weather model as it is; where there is none, the persistence forecast."""
     window = make_window(inputs)
-    forecast = last_target_at_hour(window, inputs)
-    for column in reversed(inputs.meta.ahead_targets):
-        values = window.ahead[:, :, column]
-        forecast = ops.where(ops.isnan(values), forecast, values)
-    return build_point_model(window, forecast)
+    return build_point_model(window, prefer_forecasts(window, last_target_at_hour(window, inputs), inputs))
 
 
 def build_ridge(inputs: Inputs) -> keras.Model:
