@@ -14,16 +14,17 @@ from stages.lib.reports.figures import NAIVE, STYLE, make_titled_figure
 from stages.lib.reports.leaderboard import describe_source, format_markdown, read_json
 from stages.lib.settings.backtest import Backtest
 from stages.lib.settings.base import read_settings
+from stages.lib.tasks.station.levels import QUANTILES
 from stages.lib.weather.units import get_unit
 
 FORECASTS = Path("data/backtest")
 
 
 def read_fold_errors(settings: Backtest) -> pd.DataFrame:
-    """Read the absolute errors at the headline lead, for origins with a truth.
+    """Read the absolute errors at the headline lead, and which intervals hold the truth, for origins with a truth.
 
-    Columns: model, fold, seed, origin, lead, error. Raises UserError if a forecast is missing, or if there are
-    forecasts of models or folds that `settings` do not name.
+    Columns: model, fold, seed, origin, lead, error, inside. Raises UserError if a forecast is missing, or if there
+    are forecasts of models or folds that `settings` do not name.
     """
     expected = {
         FORECASTS / name / f"{fold}.parquet": (name, fold) for name in settings.models for fold in settings.folds
@@ -38,26 +39,32 @@ def read_fold_errors(settings: Backtest) -> pd.DataFrame:
         with open_input(path, f"backtest/dvc.yaml:backtest@{name}-{fold}") as file:
             frame = pd.read_parquet(file)
         frame["error"] = (frame["q0.5"] - frame["truth"]).abs()
+        frame["inside"] = frame["truth"].between(frame[f"q{QUANTILES[0]:g}"], frame[f"q{QUANTILES[-1]:g}"])
         frame = frame.dropna(subset="error").assign(model=name, fold=fold)
-        frames.append(frame[["model", "fold", "seed", "origin", "lead", "error"]])
+        frames.append(frame[["model", "fold", "seed", "origin", "lead", "error", "inside"]])
     return pd.concat(frames)
 
 
 def score_folds(errors: pd.DataFrame, persistence: str) -> pd.DataFrame:
-    """Return n, mae and skill against `persistence` on the same windows, one row per model, fold and seed."""
-    groups = errors.groupby(["model", "fold", "seed"], sort=False)["error"]
-    scores = groups.agg(n="size", mae="mean").reset_index()
+    """Return n, mae, coverage, and skill against `persistence` on the same windows, by model, fold and seed."""
+    groups = errors.groupby(["model", "fold", "seed"], sort=False)
+    scores = groups.agg(n=("error", "size"), mae=("error", "mean"), coverage=("inside", "mean")).reset_index()
     reference = scores[scores["model"] == persistence].set_index("fold")["mae"]
     return scores.assign(skill=1 - scores["mae"] / scores["fold"].map(reference))
 
 
-def format_tables(scores: pd.DataFrame, unit: str) -> str:
-    """Return two Markdown tables: skill by fold, with a column per model, and a row per model over all folds."""
-    by_fold = scores.groupby(["fold", "model"], sort=False)["skill"].agg(["mean", "std", "size"])
+def tabulate_by_fold(scores: pd.DataFrame, score: str) -> pd.DataFrame:
+    """Return the texts of a table of `score` by fold, with a column per model."""
+    by_fold = scores.groupby(["fold", "model"], sort=False)[score].agg(["mean", "std", "size"])
     texts = [
         f"{row['mean']:.3f}" + (f" ± {row['std']:.3f}" if row["size"] > 1 else "") for _, row in by_fold.iterrows()
     ]
-    skill = pd.Series(texts, by_fold.index).unstack("model")[list(scores["model"].unique())]
+    table = pd.Series(texts, by_fold.index).unstack("model")[list(scores["model"].unique())]
+    return table.rename_axis("test from").reset_index()
+
+
+def tabulate_models(scores: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Return the texts of a table with a row per model, over all folds."""
     rows = []
     for name, model_scores in scores.groupby("model", sort=False):
         means = model_scores.groupby("fold")["skill"].mean()
@@ -72,9 +79,7 @@ def format_tables(scores: pd.DataFrame, unit: str) -> str:
                 "best fold": f"{means.idxmax()} ({means.max():.3f})",
             }
         )
-    return "\n\n".join(
-        format_markdown(cells) for cells in (skill.rename_axis("test from").reset_index(), pd.DataFrame(rows))
-    )
+    return pd.DataFrame(rows)
 
 
 def format_verdicts(errors: pd.DataFrame, references: list[str], unit: str) -> str:
@@ -131,7 +136,12 @@ def report_backtest() -> None:
         f"model was trained anew on {before} up to {val} before it; the time between served for validation and "
         "calibration. Skill is 1 - MAE / MAE of persistence on the same windows"
         f"{', mean ± standard deviation over seeds' * (len(settings.seeds) > 1)}.\n\n"
-        f"{format_tables(scores, get_unit(target))}\n\n{format_verdicts(errors, references, get_unit(target))}\n"
+        f"{format_markdown(tabulate_by_fold(scores, 'skill'))}\n\n"
+        f"{format_markdown(tabulate_models(scores, get_unit(target)))}\n\n"
+        f"{format_verdicts(errors, references, get_unit(target))}\n\n"
+        "Share of the measurements inside the interval that should hold "
+        f"{100 * (QUANTILES[-1] - QUANTILES[0]):.0f} % of them:\n\n"
+        f"{format_markdown(tabulate_by_fold(scores, 'coverage'))}\n"
     )
     with (
         matplotlib.style.context(["default", STYLE]),

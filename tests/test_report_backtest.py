@@ -38,7 +38,8 @@ def tables(root) -> dict[tuple[str, str], pd.DataFrame]:
             for seed in (1, 2) if name == "mlp" else (1,):
                 median = np.nan_to_num(truth) + random.normal(0, scale, len(origin))
                 columns = {"origin": origin, "lead": 24.0, "truth": truth}
-                parts.append(pd.DataFrame(columns | {"q0.1": median, "q0.5": median, "q0.9": median, "seed": seed}))
+                quantiles = {"q0.1": median - 1, "q0.5": median, "q0.9": median + 1.5}
+                parts.append(pd.DataFrame(columns | quantiles | {"seed": seed}))
             made[name, fold] = pd.concat(parts)
             path = Path("data/backtest", name, f"{fold}.parquet")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +57,8 @@ def test_skill_is_one_less_the_ratio_to_persistence_in_every_fold_and_seed(table
         mae, other = (float((table["q0.5"] - table["truth"]).abs().mean()) for table in (own, reference))
         assert row.mae == pytest.approx(mae) and row.n == 24 * 40 - 1
         assert row.skill == pytest.approx(1 - mae / other)
+        inside = [low <= truth <= high for low, truth, high in own[["q0.1", "truth", "q0.9"]].to_numpy()]
+        assert row.coverage == pytest.approx(sum(inside) / (24 * 40 - 1))
     assert Path("data/report/backtest/skill.png").stat().st_size > 10_000
 
 
@@ -69,6 +72,8 @@ def test_the_report_names_the_best_and_the_worst_fold_and_judges_every_model(tab
     assert "±" in rows["2011-01-01"] and rows["persistence"].count("0.000") >= 2
     assert "`mlp` beats ridge" in text and "`mlp` beats persistence" in text
     assert "`ridge` beats persistence" in text and "`persistence`" not in text
+    coverage = pd.read_csv("data/report/backtest/folds.csv").groupby(["fold", "model"])["coverage"].mean()
+    assert f" {coverage['2011-07-01', 'ridge']:.3f} |" in text.split("80 % of them")[1]
 
 
 def test_one_fold_has_no_spread(tables):

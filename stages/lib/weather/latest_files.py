@@ -7,7 +7,6 @@ from stages.lib.errors import UserError
 from stages.lib.files import check_is_file
 from stages.lib.settings.source import get_file_name, hide_secrets, is_address
 from stages.lib.weather import archives
-from stages.lib.weather.fetching import RefusedError, Session, check_file, fetch_file
 from stages.lib.weather.latest import Content, read_content
 
 TIME_LIMIT = 120.0  # seconds for one address, retries included
@@ -39,6 +38,9 @@ class LatestFiles:
             path = Path(source)
             check_is_file(path)
             return read_content(name, path, source)
+        # Imported here, as requests takes a tenth of a second that a forecast from files need not wait for.
+        from stages.lib.weather.fetching import RefusedError, Session, check_file, fetch_file
+
         label, path = hide_secrets(source), self.folder / name / (get_file_name(source) or "latest.csv")
         path.parent.mkdir()
         try:

@@ -1,0 +1,106 @@
+"""Compare ways to keep the station's intervals at 80 % over the years, on the forecasts of a backtest.
+
+    python -m benchmarks.intervals MODEL [FOLDER]     # default: data/backtest of `make repro TASK=backtest`
+
+Each way moves the two ends of an interval outwards by margins, from what was known at the forecast's origin:
+
+- calibrated: as stored, with the margins of the validation period
+- year: the margins that would have been right over the year before the origin
+- adaptive: adaptive conformal inference (Gibbs and Candes, 2021, "Adaptive Conformal Inference Under Distribution
+  Shift"). These margins, but at a level that each miss raises and each hit lowers, by a share GAMMA of the miss
+
+The first year's forecasts only supply the first errors to learn from. The output is a Markdown table by fold: the share of
+the measurements inside the intervals, and the mean interval score in the target's unit.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.lib.errors import UserError
+from stages.lib.reports.leaderboard import format_markdown
+from stages.lib.tasks.station.levels import QUANTILES
+
+LOW, _, HIGH = QUANTILES
+MISS = 1 - (HIGH - LOW)  # share of the measurements that should lie outside
+GAMMAS = (0.002, 0.005, 0.02)
+YEAR = np.timedelta64(365, "D")
+EVERY = 24  # origins after which the margins of the past year are computed anew
+
+
+def read_forecasts(folder: Path) -> pd.DataFrame:
+    """Read the forecasts in `folder`, which has a file for each fold, by origin; the first seed of each."""
+    paths = sorted(folder.glob("*.parquet"))
+    if not paths:
+        raise UserError(f"{folder}: expected forecasts of a backtest, found none; run `make repro TASK=backtest`")
+    frames = [pd.read_parquet(path).assign(fold=path.stem) for path in paths]
+    frame = pd.concat([frame[frame["seed"] == frame["seed"].iloc[0]] for frame in frames])
+    return frame.dropna(subset="truth").sort_values("origin", ignore_index=True)
+
+
+def compute_margins(forecasts: pd.DataFrame, gamma: float) -> np.ndarray:
+    """Return how far to move the low and the high end of each interval outwards (n, 2), NaN in the first year.
+
+    With `gamma` 0, the level is constant.
+    """
+    distances = np.stack(
+        [forecasts[f"q{LOW:g}"] - forecasts["truth"], forecasts["truth"] - forecasts[f"q{HIGH:g}"]], 1
+    )
+    origins = forecasts["origin"].to_numpy()
+    lead = (forecasts["lead"] * 3600).to_numpy().astype("timedelta64[s]")
+    known = np.searchsorted(origins + lead, origins, side="right")  # forecasts whose truth is known at each origin
+    oldest = np.searchsorted(origins + lead, origins - YEAR, side="right")
+    margins = np.full(distances.shape, np.nan)
+    levels = np.full(2, MISS / 2)
+    verified = np.searchsorted(origins, origins[0] + YEAR)
+    for position in range(verified, len(origins)):
+        for miss in distances[verified : known[position]] > margins[verified : known[position]]:
+            levels = levels + gamma * (MISS / 2 - miss)
+        verified = max(verified, known[position])
+        if position % EVERY == 0 or not np.isfinite(margins[position - 1]).all():
+            past = np.sort(distances[oldest[position] : known[position]], axis=0)
+        ranks = np.ceil((len(past) + 1) * (1 - levels)).astype(int).clip(1, len(past)) - 1
+        margins[position] = past[ranks, [0, 1]]
+    return margins
+
+
+def score_intervals(forecasts: pd.DataFrame, margins: np.ndarray) -> pd.DataFrame:
+    """Return whether each interval, moved outwards by `margins`, holds the truth, and its interval score.
+
+    The interval score is the width, plus 2 / MISS times the distance of a truth outside (Gneiting and Raftery,
+    2007, equation 43).
+    """
+    low = np.minimum(forecasts[f"q{LOW:g}"] - margins[:, 0], forecasts["q0.5"])
+    high = np.maximum(forecasts[f"q{HIGH:g}"] + margins[:, 1], forecasts["q0.5"])
+    outside = np.maximum(low - forecasts["truth"], 0) + np.maximum(forecasts["truth"] - high, 0)
+    return pd.DataFrame({"inside": outside == 0, "score": high - low + 2 / MISS * outside})
+
+
+def compare_ways(forecasts: pd.DataFrame) -> pd.DataFrame:
+    """Return a table by fold, and over all of them, of the texts of both scores of each way."""
+    ways = {"calibrated": np.zeros((len(forecasts), 2)), "year": compute_margins(forecasts, 0)}
+    ways |= {f"adaptive, {gamma:g}": compute_margins(forecasts, gamma) for gamma in GAMMAS}
+    tested = np.isfinite(ways["year"]).all(axis=1)
+    folds = forecasts["fold"][tested]
+    columns = {}
+    for name, margins in ways.items():
+        scores = score_intervals(forecasts, margins)[tested]
+        means = pd.concat([scores.groupby(folds).mean(), scores.mean().to_frame("all").T])
+        columns[name] = [f"{share:.3f}, {score:.2f}" for share, score in means.to_numpy()]
+    return pd.DataFrame({"test from": [*folds.unique(), "all"]} | columns)
+
+
+def main() -> None:
+    if len(sys.argv) not in (2, 3) or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    try:
+        forecasts = read_forecasts(Path(sys.argv[2] if len(sys.argv) == 3 else "data/backtest", sys.argv[1]))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    print(format_markdown(compare_ways(forecasts)))
+
+
+if __name__ == "__main__":
+    main()
