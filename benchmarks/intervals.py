@@ -9,8 +9,8 @@ Each way moves the two ends of an interval outwards by margins, from what was kn
 - adaptive: adaptive conformal inference (Gibbs and Candes, 2021, "Adaptive Conformal Inference Under Distribution
   Shift"). These margins, but at a level that each miss raises and each hit lowers, by a share GAMMA of the miss
 
-The first year's forecasts only supply the first errors to learn from. The output is a Markdown table by fold: the share of
-the measurements inside the intervals, and the mean interval score in the target's unit.
+The first year's forecasts only supply the first errors to learn from. The output is a Markdown table by fold: the
+share of the measurements inside the intervals, and the mean interval score in the target's unit.
 """
 
 import sys

@@ -2,9 +2,9 @@
 
     python -m benchmarks.many_stations COUNT [--jobs 2] [--folder many]
 
-Each station has a record of the embedded sample, an input set, and three models: two references and a small network.
-The project is made in a new folder, a clone of this repository's last commit. It remains there, for other commands.
-The output is a Markdown table of seconds. Only the first run trains; the commands after it have nothing to do.
+Each station has a record of the embedded sample, an input set, and three models: two references and a small
+network. The project is made in a new folder, a clone of this repository's last commit, and remains there. The
+output is a Markdown table of seconds. Only the first run trains; the commands after it have nothing to do.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def set_params(path: Path, count: int) -> None:
     params["split"] |= SETTINGS["split"] | {"record": stations[0]}
     params["periods"] = SETTINGS["periods"]
     params["tasks"]["station"]["members"] = 1
-    params["backtest"] |= {"inputs": stations[0], "models": [f"{stations[0]}_ridge"]}
+    params["backtest"] |= {"inputs": stations[0], "models": [f"{stations[0]}_persistence", f"{stations[0]}_ridge"]}
     yaml.dump(params, path)
 
 
