@@ -24,7 +24,7 @@ from uuid import uuid4
 import dask
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, as_completed, get_worker
 from dvc.repo import Repo
-from dvc.utils.serialize import dump_yaml, load_yaml
+from dvc.utils.serialize import dump_yaml, load_yaml, loads_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 Result = dict[str, Any]  # a stage's outputs in git: {path of the lock file: {stage: entry}, path of a metric: text}
@@ -91,13 +91,14 @@ class Stages(WorkerPlugin):
         return process
 
     def run(self, name: str, git_outputs: list[str], upstream: list[str], results: list[Result]) -> Result:
-        """Run the stage `name` and return its outputs in git, which are empty in a shared repository.
+        """Run the stage `name` and return its outputs in git; in a shared repository, its entry of the lock file.
 
         `git_outputs` are the paths of these outputs, the lock file first. `upstream` are the stages that this one
         depends on, and `results` what this method returned for them.
         """
         root = self.root or self.clone()
-        merge_results(root, *results)
+        if not self.root:
+            merge_results(root, *results)
         process = self.get_process(root)
         self.worker.log_event(self.name, f"{name}: runs on {self.worker.address}")
         print(json.dumps([name, *upstream]), file=process.stdin, flush=True)
@@ -108,11 +109,12 @@ class Stages(WorkerPlugin):
                 self.worker.log_event(self.name, text)
         if not end:
             process.wait()  # the next stage starts another one
+        code, _, entries = code.partition(" ")
         if code != "0":
             raise RuntimeError("see above")
-        if self.root:
-            return {}
         lock, *metrics = git_outputs
+        if self.root:
+            return {lock: loads_yaml(json.loads(entries))}
         name = name.split(":")[-1]
         return {lock: {name: read_lock_entries(root, lock)[name]}} | {
             path: (root / path).read_text() for path in metrics
