@@ -2,10 +2,10 @@
 
 One process runs all stages of a worker, since DVC takes longer to start than to run a stage. Each line of standard
 input is a JSON list: a stage and the stages UPSTREAM that it depends on. The output of each stage is followed by
-"MARK exit code" and DVC's exit code. In a repository that workers share, a stage is run by `dvc repro`, and its entry
-for the lock file follows the exit code: YAML, as a JSON string. In a clone, the process first pulls the outputs of
-UPSTREAM, and afterwards pushes those of the stage. The process stops when its standard input closes, so that nothing
-keeps running after a worker has died.
+"MARK exit code" and DVC's exit code. In a repository that workers share, a stage is run by `dvc repro`, and its
+entry for the lock file follows the exit code: YAML, as a JSON string. In a clone, the process first pulls the
+outputs of UPSTREAM, and afterwards pushes those of the stage. The process stops when its standard input closes, so
+that nothing keeps running after a worker has died.
 """
 
 import json
