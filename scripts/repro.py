@@ -8,6 +8,7 @@ only the stages that depend on it are not run.
 
 import argparse
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from uuid import uuid4
 import dask
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, as_completed, get_worker
 from dvc.repo import Repo
-from dvc.utils.serialize import dump_yaml, load_yaml, loads_yaml
+from dvc.utils.serialize import dump_yaml, load_path, load_yaml, loads_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 Result = dict[str, Any]  # a stage's outputs in git: {path of the lock file: {stage: entry}, path of a metric: text}
@@ -155,7 +157,9 @@ def plan_stages(repo: Repo, task: str) -> Plan:
     """Return the stages to run for the report of `task`, or for all of dvc.yaml if `task` is empty."""
     import networkx as nx
 
-    graph, changed = repo.index.graph, repo.status()
+    graph = repo.index.graph
+    with unittest.mock.patch("dvc.dependency.param.load_path", functools.cache(load_path)):
+        changed = repo.status()  # reads params.yaml once; DVC alone does for every stage, 0.1 s with forty stations
     targets = [
         stage for stage in graph if (stage.name == f"report_{task}" if task else get_lock_path(stage) == "dvc.lock")
     ]
