@@ -211,7 +211,7 @@ for line in sys.stdin:
         sys.exit(1)
     print(os.getpid())
     print("no newline", end="")
-    print(f"{sys.argv[2]} exit code {int(name == 'fail')}", flush=True)
+    print(f"{sys.argv[2]} exit code {int(name == 'fail')}", json.dumps(f"{name}: {{cmd: x}}"), flush=True)
 """
     (tmp_path / "scripts/stage.py").write_text(script)
     plugin = Stages(tmp_path)
@@ -223,24 +223,25 @@ for line in sys.stdin:
 
 def test_a_worker_runs_all_stages_in_one_process_and_replaces_it_if_it_dies(plugin):
     lines = plugin.worker.lines
-    assert plugin.run("train@dense", [], [], []) == {}
+    entry = {"dvc.lock": {"train@dense": {"cmd": "x"}}}
+    assert plugin.run("train@dense", ["dvc.lock"], [], []) == entry
     process = lines[1]
     assert lines == ["train@dense: runs on here", process, "no newline"]
     for name in ("fail", "die"):
         with pytest.raises(RuntimeError, match="see above"):
-            plugin.run(name, [], [], [])
+            plugin.run(name, ["dvc.lock"], [], [])
     assert lines[3:] == ["fail: runs on here", process, "no newline", "die: runs on here"]
-    assert plugin.run("train@dense", [], [], []) == {}
+    assert plugin.run("train@dense", ["dvc.lock"], [], []) == entry
     assert lines[-2] != process
 
 
 def test_a_worker_that_stops_ends_its_process_and_starts_no_other(plugin):
-    plugin.run("train@dense", [], [], [])
+    plugin.run("train@dense", ["dvc.lock"], [], [])
     plugin.teardown(plugin.worker)
     (process,) = plugin.processes.values()
     assert process.returncode == 0
     with pytest.raises(RuntimeError, match="the worker stops"):
-        plugin.run("train@dense", [], [], [])
+        plugin.run("train@dense", ["dvc.lock"], [], [])
 
 
 def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, capsys):
