@@ -25,7 +25,7 @@ from stages.lib.tasks.station.levels import QUANTILES
 
 LOW, _, HIGH = QUANTILES
 MISS = 1 - (HIGH - LOW)  # share of the measurements that should lie outside
-GAMMAS = (0.002, 0.005, 0.02)
+GAMMAS = (0.0005, 0.001, 0.002, 0.005)
 YEAR = np.timedelta64(365, "D")
 EVERY = 24  # origins after which the margins of the past year are computed anew
 
