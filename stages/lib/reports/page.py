@@ -37,8 +37,9 @@ font-size: 1rem; margin: 1.2rem 0 .3rem } p { margin: .4rem 0 } a { color: var(-
 var(--muted); font-size: .9rem } .warning { color: var(--other) } .cards { display: grid; grid-template-columns:
 repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem; margin: .8rem 0 } .card { background: var(--card); border-radius:
 .5rem; padding: .6rem .8rem } .card b { font-size: 1.3rem } figure { margin: .4rem 0 } svg { display: block; width:
-100%; height: auto } .phone { display: none } img { display: block; max-width: 100%; height: auto; background: #fff;
-border-radius: .4rem } .scroll { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric:
+100%; height: auto } .phone { display: none } .small { max-width: 27rem }
+img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: .4rem }
+.scroll { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric:
 tabular-nums; font-size: .92rem } th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid
 var(--grid); white-space: nowrap } th { color: var(--muted); font-weight: 600; white-space: normal; vertical-align:
 bottom } th:first-child, td:first-child { text-align: left; padding-left: 0 } @media (max-width: 40rem) { body {

@@ -1,6 +1,7 @@
 """Page of one forecast: recent measurements, the forecast, and the model's scores on the test period."""
 
 import html
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -15,7 +16,9 @@ from stages.lib.reports.prediction import describe_other
 
 NOON = pd.Timedelta(hours=12)
 HISTORY = pd.Timedelta(days=3)  # measurements to draw before the origin
-WIDE, NARROW = (9.2, 3.8), (3.7, 3.4)  # inches, for a desktop and a phone
+Variants = Sequence[tuple[str, tuple[float, float], float]]  # CSS class, inches, and points of the font
+BOTH_WIDTHS = (("desk", (9.2, 3.8), 9.0), ("phone", (3.7, 3.4), 8.5))  # for a desktop and a phone
+ONE_WIDTH = (("small", (3.7, 3.4), 8.5),)  # for any screen; each drawing takes 0.1 s
 
 
 def format_time(time: Any) -> str:
@@ -72,13 +75,13 @@ def draw_verification(by_lead: pd.DataFrame, label: str, size: tuple[float, floa
     return figure
 
 
-def draw_both_widths(draw: Any, name: str, description: str, *arguments: Any) -> str:
-    """Return a figure in two widths, of which the page shows the one that suits the screen.
+def format_figure(variants: Variants, draw: Any, name: str, description: str, *arguments: Any) -> str:
+    """Return a figure in several widths, of which the page shows the one that suits the screen.
 
     `draw` takes `arguments` and the size in inches.
     """
     elements = []
-    for kind, size, font in (("desk", WIDE, 9.0), ("phone", NARROW, 8.5)):
+    for kind, size, font in variants:
         with matplotlib.rc_context(LOOK | {"font.size": font}):
             svg = format_svg(draw(*arguments, size), f"{name}-{kind}", description)
         elements.append(f'<div class="{kind}">{svg}</div>')
@@ -129,7 +132,7 @@ def format_prediction_page(result: dict[str, Any], measured: pd.Series, by_lead:
     error = f"Mean absolute error ({unit})"
     warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in result["warnings"])
     caption = f"{label}: measurements of three days and the forecast"
-    fan = draw_both_widths(draw_fan, "fan", caption, measured, forecast, label)
+    fan = format_figure(BOTH_WIDTHS, draw_fan, "fan", caption, measured, forecast, label)
     body = f"""<h1>{html.escape(label)}: the next {result["forecast"][-1]["lead_hours"]:g} hours</h1>
 <p>Forecast from {format_time(result["origin"])} {result["origin"][:4]} by <b>{html.escape(result["model"])}</b>
 ({html.escape(result["choice"])}), trained on {first} to {last}. File: {html.escape(result["file"])}. {others}Times
@@ -142,7 +145,7 @@ interval{output_note}.</p>
 {format_html_table(heads, three_hourly)}
 <details><summary>Every hour</summary>{format_html_table(heads, rows)}</details>
 <h2>How good such forecasts have been</h2>
-{draw_both_widths(draw_verification, "verification", f"{error} by lead", by_lead, error)}
+{format_figure(ONE_WIDTH, draw_verification, "verification", f"{error} by lead", by_lead, error)}
 <p class="note">Mean absolute error on the test period, whose data the model has never seen. Dashed: persistence,
 the latest value measured at the same hour of the day. Each line of the table averages up to
 {by_lead["n"].max():,} forecasts.</p>
