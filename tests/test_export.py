@@ -224,6 +224,30 @@ def test_the_folder_forecasts_what_predict_does_without_this_project(
 
 
 @pytest.mark.slow
+def test_records_of_one_weather_model_are_one_for_the_folder_too(
+    records: dict[str, pd.DataFrame], empty_python: Path
+) -> None:
+    sections = json.loads(Path("params.yaml").read_text())
+    sections["records"]["icon_later"] = sections["records"]["icon"]
+    sections["clock"]["station"]["ahead"] = [["icon", "icon_later"]]
+    write_sections(sections)
+    shutil.rmtree("data/records/icon")
+    is_later = records["icon"].index - records["icon"]["issued"] > pd.Timedelta(hours=7)
+    parts = {"icon": records["icon"][~is_later], "icon_later": records["icon"][is_later]}
+    for name, table in parts.items():
+        store(name, table)
+    train_small("ridge")
+    command.export("small", "out")
+    for end in (719, 600):
+        files = [write(records["jena"].iloc[end - 100 : end], "jena")]
+        files.append("kassel=" + write(records["kassel"].iloc[: end - 1].iloc[-150:], "kassel"))
+        for name, table in parts.items():
+            known = table[table["issued"] <= records["jena"].index[end - 1]]
+            files.append(f"{name}=" + write(known[-300:], name))
+        compare(empty_python, files)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("max_missing", [0.0, 0.3])
 def test_a_record_of_ten_minutes_needs_the_means_of_the_hours(
     root: Path, empty_python: Path, max_missing: float
