@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xarray as xr
+from scores.continuous import interval_score
 
 from stages.lib.errors import UserError
 from stages.lib.reports.leaderboard import format_markdown
@@ -53,13 +55,13 @@ def compute_margins(forecasts: pd.DataFrame, gamma: float) -> np.ndarray:
     known = np.searchsorted(origins + lead, origins, side="right")  # forecasts whose truth is known at each origin
     oldest = np.searchsorted(origins + lead, origins - YEAR, side="right")
     margins = np.full(distances.shape, np.nan)
-    levels = np.full(2, MISS / 2)
+    levels, past = np.full(2, MISS / 2), None
     verified = np.searchsorted(origins, origins[0] + YEAR)
     for position in range(verified, len(origins)):
         for miss in distances[verified : known[position]] > margins[verified : known[position]]:
             levels = levels + gamma * (MISS / 2 - miss)
         verified = max(verified, known[position])
-        if position % EVERY == 0 or not np.isfinite(margins[position - 1]).all():
+        if past is None or position % EVERY == 0:
             past = np.sort(distances[oldest[position] : known[position]], axis=0)
         ranks = np.ceil((len(past) + 1) * (1 - levels)).astype(int).clip(1, len(past)) - 1
         margins[position] = past[ranks, [0, 1]]
@@ -67,15 +69,12 @@ def compute_margins(forecasts: pd.DataFrame, gamma: float) -> np.ndarray:
 
 
 def score_intervals(forecasts: pd.DataFrame, margins: np.ndarray) -> pd.DataFrame:
-    """Return whether each interval, moved outwards by `margins`, holds the truth, and its interval score.
-
-    The interval score is the width, plus 2 / MISS times the distance of a truth outside (Gneiting and Raftery,
-    2007, equation 43).
-    """
+    """Return whether each interval, moved outwards by `margins`, holds the truth, and its interval score."""
     low = np.minimum(forecasts[f"q{LOW:g}"] - margins[:, 0], forecasts["q0.5"])
     high = np.maximum(forecasts[f"q{HIGH:g}"] + margins[:, 1], forecasts["q0.5"])
-    outside = np.maximum(low - forecasts["truth"], 0) + np.maximum(forecasts["truth"] - high, 0)
-    return pd.DataFrame({"inside": outside == 0, "score": high - low + 2 / MISS * outside})
+    arrays = (xr.DataArray(values.to_numpy(float), dims="origin") for values in (low, high, forecasts["truth"]))
+    score = interval_score(*arrays, HIGH - LOW, preserve_dims="all")["total"]
+    return pd.DataFrame({"inside": forecasts["truth"].between(low, high), "score": score.to_numpy()})
 
 
 def compare_ways(forecasts: pd.DataFrame) -> pd.DataFrame:

@@ -77,7 +77,12 @@ def wrap_with_gather(model: keras.Model, inputs: Inputs, splits: Sequence[Split]
             table = np.zeros((len(inputs.rows), *values.shape[1:]), np.float32)  # by window start
             table[used] = values
             arrays.append(GatherRows(table)(starts))
-    return keras.Model(starts, model(arrays if len(arrays) > 1 else arrays[0]))
+    return keras.Model(starts, model(pack_inputs(arrays)))
+
+
+def pack_inputs(arrays: list[Any]) -> Any:
+    """Return the inputs of a Keras model as it takes them: a list, or the only one by itself."""
+    return arrays if len(arrays) > 1 else arrays[0]
 
 
 def mark_features(values: Any, name: str) -> Any:
@@ -108,7 +113,7 @@ def run_eagerly(model: keras.Model, windows: Windows) -> list[np.ndarray]:
     chunks = []
     for start in range(0, len(windows), CHUNK):
         arrays = list(windows.get_inputs(slice(start, start + CHUNK)).values())
-        outputs = keras.tree.flatten(model(arrays if len(arrays) > 1 else arrays[0]))
+        outputs = keras.tree.flatten(model(pack_inputs(arrays)))
         chunks.append([np.asarray(output) for output in outputs])
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from stages.lib.nn.batches import mark_features, run_eagerly
+from stages.lib.nn.batches import mark_features, pack_inputs, run_eagerly
 from stages.lib.windows.input_set import Inputs, Split
 
 CALENDAR = 2  # columns at the end of each row
@@ -34,9 +34,14 @@ def make_window(inputs: Inputs) -> Window:
     return Window(keras.Input(inputs.shape, name="past"), ahead)
 
 
+def list_arrays(window: Window) -> list[Any]:
+    """Return the past of `window`, and what is known ahead if there is any."""
+    return [values for values in window if values is not None]
+
+
 def make_model(window: Window, outputs: Any, name: str | None = None) -> keras.Model:
     """Return the model from `window` to `outputs`."""
-    return keras.Model(window.past if window.ahead is None else list(window), outputs, name=name)
+    return keras.Model(pack_inputs(list_arrays(window)), outputs, name=name)
 
 
 def select_training_rows(inputs: Inputs) -> np.ndarray:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from stages.lib.nn.batches import predict_in_batches, split_at_features
+from stages.lib.nn.batches import pack_inputs, predict_in_batches, split_at_features
 from stages.lib.nn.compiling import compile_learner, count_steps
 from stages.lib.tasks.station.calibration import (
     apply_margins,
@@ -14,7 +14,7 @@ from stages.lib.tasks.station.calibration import (
     make_smoothing_matrix,
     smooth_widths,
 )
-from stages.lib.tasks.station.features import make_model, make_window, subsample
+from stages.lib.tasks.station.features import list_arrays, make_model, make_window, subsample
 from stages.lib.tasks.station.levels import QUANTILES
 from stages.lib.tasks.station.persistence import forecast_persistence
 from stages.lib.tasks.station.quantiles import make_pinball_loss
@@ -65,11 +65,11 @@ def finish_model(
     The members share the part that computes the features, which is the same in all of them.
     """
     window = make_window(inputs)
-    arrays = [values for values in window if values is not None]
+    arrays = list_arrays(window)
     parts = [split_at_features(member) for member in members]
     if features := parts[0][0]:
-        arrays += keras.tree.flatten(features(arrays if len(arrays) > 1 else arrays[0]))
-    outputs = [head(arrays if len(arrays) > 1 else arrays[0]) for _, head in parts]
+        arrays += keras.tree.flatten(features(pack_inputs(arrays)))
+    outputs = [head(pack_inputs(arrays)) for _, head in parts]
     mean = outputs[0] if len(outputs) == 1 else layers.Average()(outputs)
     mean = smooth_widths(mean, inputs.meta.leads)
     average = make_model(window, mean)
