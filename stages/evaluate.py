@@ -24,9 +24,7 @@ def evaluate(name: str) -> None:
     model_directory = Path("data/models", task, name)
     history = read_history(model_directory, f"train@{name}")
     scoring = importlib.import_module(f"stages.lib.scoring.{task}.scores")
-    predict = scoring.load_predictor(name, inputs, schedule)
-    outputs = {name: predict(split) for name, split in (("val", inputs.val), ("test", inputs.test))}
-    metrics, forecasts = scoring.score_outputs(outputs, inputs, schedule, predict)
+    metrics, forecasts = scoring.score_model(name, inputs, schedule)
     if schedule["members"] == 1:
         best_epoch = int(find_best_epoch(history, schedule["monitor"])["epoch"]) if history else 0
         metrics |= {"best_epoch": best_epoch, "epochs": len(history)}

@@ -1,7 +1,11 @@
 """Metrics against plain numpy and Keras, and the files of the stage."""
 
 import csv
+import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -12,11 +16,13 @@ import pytest
 from stages import evaluate as stage
 from stages.inputs import inputs
 from stages.lib.errors import UserError
+from stages.lib.nn.outputs import write_outputs
 from stages.lib.scoring.forecast.scores import mean_absolute_error, naive_forecast, score_splits
 from stages.lib.scoring.reviews.scores import score_reviews
 from stages.lib.windows.input_set import Inputs, Meta, Split, Windows, load_input_set, save_input_set
 from stages.train import train
 
+ROOT = Path(__file__).parents[1]
 COLUMNS = ["p (mbar)", "T (degC)"]
 
 
@@ -140,6 +146,30 @@ def test_a_trained_model_scores_as_its_best_epoch_did(data):
     first = Path("data/evaluations/forecast/dense/forecast.parquet").read_bytes()
     stage.evaluate("dense")
     assert Path("data/evaluations/forecast/dense/forecast.parquet").read_bytes() == first
+
+
+def test_outputs_of_other_windows_or_a_cut_off_file_are_refused(data):
+    train("naive")
+    path = Path("data/models/forecast/naive/outputs.npz")
+    content = path.read_bytes()
+    path.write_bytes(content[:-30])
+    with pytest.raises(
+        UserError, match=r"outputs\.npz: cannot be read .*; make it again with `dvc repro -f train@naive`"
+    ):
+        stage.evaluate("naive")
+    outputs = dict(np.load(io.BytesIO(content)))
+    count = len(outputs["test"])
+    write_outputs(path.parent, outputs | {"test": outputs["test"][1:]})
+    message = rf"expected outputs for {count} test windows, found {count - 1}; make it again"
+    with pytest.raises(UserError, match=message):
+        stage.evaluate("naive")
+    assert not Path("metrics").exists()
+
+
+def test_the_evaluation_of_a_notebooks_model_needs_no_tensorflow(data):
+    train("naive")
+    code = "import sys; from stages.evaluate import evaluate; evaluate('naive'); sys.exit('keras' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 def test_reviews_from_training_to_the_metrics(data):

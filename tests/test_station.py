@@ -114,7 +114,7 @@ def test_persistence_and_the_headline_of_rows_three_hours_apart(inputs):
     for lead in range(1, LEADS + 1):
         row = inputs.val.windows.starts + LOOKBACK - 1 + lead - 8 * -(-lead // 8)  # eight rows a day
         assert (outputs["val"][:, lead - 1, 1] == inputs.rows[row, 1]).all()
-    metrics, tables = scoring.score_outputs(outputs, every, SCHEDULE, refuse)
+    metrics, tables = scoring.score_outputs(outputs, every, refuse)
     error = abs(inputs.test.targets[:, 7] - outputs["test"][:, 7, 1])
     assert metrics["test_mae_degc_24h"] == pytest.approx(np.nanmean(error), rel=1e-6)
     assert list(tables["by_lead"]["lead"]) == list(range(3, 3 * LEADS + 1, 3))
@@ -407,7 +407,7 @@ def test_cells_and_summary_are_the_scores_of_what_was_measured(inputs):
 
 def test_scores_against_the_references(inputs):
     outputs = predict_persistence(inputs)
-    metrics, tables = scoring.score_outputs(outputs, inputs, SCHEDULE, refuse)
+    metrics, tables = scoring.score_outputs(outputs, inputs, refuse)
     assert metrics["test_skill_24h"] == metrics["val_skill_24h"] == metrics["test_skill"] == 0
     error = abs(inputs.test.targets[:, 23] - outputs["test"][:, 23, 1])
     assert metrics["test_mae_degc_24h"] == pytest.approx(np.nanmean(error), rel=1e-6)

@@ -165,7 +165,7 @@ def dropout(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["dropout", pytest.param("gru_dropout", marks=pytest.mark.slow)])
 def test_a_stopped_training_ends_as_one_that_was_not(data, dropout, name, monkeypatch, capsys):
     straight = train_and_read(name)
-    assert sorted(straight) == ["history.csv", "model.json", "model.keras"]
+    assert sorted(straight) == ["history.csv", "model.json", "model.keras", "outputs.npz"]
     assert straight["history.csv"].count(b"\n") == 4
     assert list(Path(".resume").iterdir()) == []
     Path("data/models").rename("straight")

@@ -4,14 +4,12 @@ A batch of 128 windows is then 128 integers. Copying the windows on the host dou
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.lib.files import open_input
 from stages.lib.nn.compiling import choose_jit_compile
-from stages.lib.nn.environment import get_device, keras, set_threads
+from stages.lib.nn.environment import get_device, keras
 from stages.lib.nn.fast_gru import use_fast_loop
 from stages.lib.windows.input_set import Inputs, Split, Windows
 
@@ -156,14 +154,6 @@ def make_predictor(model: keras.Model, inputs: Inputs) -> Callable[[Split], np.n
         return learner.predict(**arguments, verbose=0)
 
     return predict
-
-
-def load_predictor(name: str, inputs: Inputs, schedule: dict[str, Any]) -> Callable[[Split], np.ndarray]:
-    """Load the trained model `name`, and return what `make_predictor` makes of it."""
-    set_threads(schedule["threads"])
-    with open_input(Path("data/models", schedule["task"], name, "model.keras"), f"train@{name}") as path:
-        model = keras.models.load_model(path, compile=False)
-    return make_predictor(model, inputs)
 
 
 def predict_in_batches(model: keras.Model, inputs: Inputs, split: Split) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Scores of the notebooks' forecasts: MAE, and skill against the naive forecast."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stages.lib.errors import UserError
-from stages.lib.nn.batches import load_predictor  # noqa: F401, called by `evaluate`
+from stages.lib.nn.outputs import read_outputs
 from stages.lib.windows.input_set import Inputs, Split
 
 
@@ -44,15 +45,16 @@ def score_splits(inputs: Inputs, outputs: dict[str, np.ndarray]) -> dict[str, fl
     return metrics
 
 
-def score_outputs(
-    outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any], predict: Any
-) -> tuple[dict[str, Any], dict[str, dict]]:
-    """Return the metrics, and the columns of the table `forecast`: the test forecasts in the target's unit.
+def score_model(
+    name: str, inputs: Inputs, schedule: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """Return the metrics of the model `name`, and the columns of the table `forecast`, its test forecasts.
 
-    `outputs` maps "val" and "test" to a model's outputs (n, 1), in standard deviations.
+    Those are in the target's unit; the model's outputs, as `train` stores them, are (n, 1) in standard deviations.
     """
-    standardized = {"truth": inputs.test.targets, "forecast": outputs["test"][:, 0]}
+    stored = read_outputs(Path("data/models/forecast", name), inputs, f"train@{name}")
+    outputs = {split: output[:, 0] for split, output in stored.items()}
+    standardized = {"truth": inputs.test.targets, "forecast": outputs["test"]}
     std, mean = np.float32(inputs.meta.std), np.float32(inputs.meta.mean)
     columns = {"time": inputs.test.times} | {key: values * std + mean for key, values in standardized.items()}
-    metrics = score_splits(inputs, {split: output[:, 0] for split, output in outputs.items()})
-    return metrics, {"forecast": columns}
+    return score_splits(inputs, outputs), {"forecast": columns}

@@ -1,12 +1,15 @@
 """Scores of the notebooks' review classifiers: accuracy and cross-entropy."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import log_expit, logit
 
-from stages.lib.nn.batches import load_predictor  # noqa: F401, called by `evaluate`
-from stages.lib.nn.environment import keras
+from stages.lib.nn.outputs import read_outputs
 from stages.lib.windows.input_set import Inputs
+
+EPSILON = 1e-7  # distance that Keras' cross-entropy keeps probabilities from 0 and 1
 
 
 def score_reviews(inputs: Inputs, outputs: dict[str, np.ndarray], logits: bool) -> dict[str, float]:
@@ -18,17 +21,20 @@ def score_reviews(inputs: Inputs, outputs: dict[str, np.ndarray], logits: bool) 
         f"{name}_accuracy": float(np.mean((output > (0 if logits else 0.5)) == getattr(inputs, name).targets))
         for name, output in outputs.items()
     }
-    loss = keras.losses.BinaryCrossentropy(from_logits=logits)
-    return metrics | {"val_loss": float(loss(inputs.val.targets[:, None], outputs["val"][:, None]))}
+    output = outputs["val"].astype(np.float64)
+    evidence = output if logits else logit(output.clip(EPSILON, 1 - EPSILON))
+    signs = 2 * inputs.val.targets - 1  # 1 or -1
+    return metrics | {"val_loss": float(-log_expit(signs * evidence).mean())}
 
 
-def score_outputs(
-    outputs: dict[str, np.ndarray], inputs: Inputs, schedule: dict[str, Any], predict: Any
-) -> tuple[dict[str, Any], dict[str, dict]]:
-    """Return the metrics, and the columns of the table `forecast`: labels and outputs of the test reviews.
+def score_model(
+    name: str, inputs: Inputs, schedule: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """Return the metrics of the model `name`, and the columns of the table `forecast`: labels and outputs on test.
 
-    `outputs` maps "val" and "test" to a model's outputs (n, 1).
+    The outputs, as `train` stores them, are (n, 1).
     """
-    vectors = {split: output[:, 0] for split, output in outputs.items()}
-    columns = {"truth": inputs.test.targets, "forecast": vectors["test"]}
-    return score_reviews(inputs, vectors, schedule["logits"]), {"forecast": columns}
+    stored = read_outputs(Path("data/models/reviews", name), inputs, f"train@{name}")
+    outputs = {split: output[:, 0] for split, output in stored.items()}
+    columns = {"truth": inputs.test.targets, "forecast": outputs["test"]}
+    return score_reviews(inputs, outputs, schedule["logits"]), {"forecast": columns}

@@ -12,7 +12,7 @@ import xarray as xr
 from scores.continuous import additive_bias, mae, mse, quantile_score
 
 from stages.lib.scoring.station.importance import assess_importance
-from stages.lib.scoring.station.prediction import load_predictor  # noqa: F401, called by `evaluate`
+from stages.lib.scoring.station.prediction import load_predictor
 from stages.lib.tasks.station.levels import QUANTILES
 from stages.lib.tasks.station.persistence import forecast_persistence
 from stages.lib.windows.input_set import Inputs, Meta, Split
@@ -74,11 +74,17 @@ def skill_by_lead(targets: np.ndarray, median: np.ndarray, reference: np.ndarray
     return 1 - np.append(ratio, np.nanmean(errors) / np.nanmean(reference_errors))
 
 
+def score_model(
+    name: str, inputs: Inputs, schedule: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """Return what `score_outputs` does for the forecasts of the model `name`."""
+    predict = load_predictor(name, inputs, schedule)
+    outputs = {split: predict(getattr(inputs, split)) for split in ("val", "test")}
+    return score_outputs(outputs, inputs, predict)
+
+
 def score_outputs(
-    outputs: dict[str, np.ndarray],
-    inputs: Inputs,
-    schedule: dict[str, Any],
-    predict: Callable[[Split], np.ndarray],
+    outputs: dict[str, np.ndarray], inputs: Inputs, predict: Callable[[Split], np.ndarray]
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Return the metrics, and the tables of the test forecasts and their scores.
 

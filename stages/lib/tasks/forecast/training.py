@@ -8,7 +8,7 @@ from stages.lib.nn.compiling import choose_jit_compile, compile_learner, count_s
 from stages.lib.nn.environment import get_device
 from stages.lib.windows.input_set import Inputs
 
-EXPORTS_ONNX = False  # whether `train` writes model.onnx beside model.keras
+EXPORTS_ONNX = False  # whether `evaluate` runs model.onnx; if not, it reads outputs.npz
 
 
 def compile_for_training(

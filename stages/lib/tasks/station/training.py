@@ -22,7 +22,7 @@ from stages.lib.windows.input_set import Inputs
 
 WARMUP = 100  # steps over which the learning rate rises
 FLOOR = 0.2  # final fraction of the learning rate; above 0, so that the weights to average still differ
-EXPORTS_ONNX = True  # whether `train` writes model.onnx beside model.keras
+EXPORTS_ONNX = True  # whether `evaluate` runs model.onnx; if not, it reads outputs.npz
 
 
 def compile_for_training(
