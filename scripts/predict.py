@@ -15,6 +15,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
+from onnxruntime import InferenceSession
 
 from stages.lib.errors import UserError
 from stages.lib.files import check_is_file, open_input, resolve_path
@@ -26,6 +27,8 @@ from stages.lib.settings.base import read_settings, suggest_name
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.source import LatestSource, hide_secrets, is_address
 from stages.lib.settings.training import read_schedule
+from stages.lib.tasks.station.margins import compute_margins, move_quantiles
+from stages.lib.tasks.station.recalibration import find_latest_origins, has_enough_targets
 from stages.lib.weather.latest import Description, Latest, check_clocks, make_latest_window, warn_about_age
 from stages.lib.weather.latest_files import LatestFiles
 
@@ -39,6 +42,7 @@ class Answer(NamedTuple):
     latest: Latest
     quantiles: np.ndarray  # (leads, 3)
     by_lead: pd.DataFrame  # the model's scores on the test period
+    origins: np.ndarray  # of the forecasts whose errors gave the intervals; none: the validation period did
 
 
 def predict(
@@ -90,7 +94,11 @@ def predict(
     warnings += warn_about_last_forecast(
         target, description["record"], description["target"], latest.measured, latest.origin
     )
-    result = summarize_forecast(description, latest, answer.quantiles, by_lead, Path(source).name, warnings, choice)
+    if len(answer.origins):
+        by_lead = by_lead.assign(coverage=by_lead["recalibrated_coverage"])
+    result = summarize_forecast(
+        description, latest, answer.quantiles, answer.origins, by_lead, Path(source).name, warnings, choice
+    )
     write_forecast(target, result, latest.measured, by_lead)
     print(format_screen(result))
     print_warnings(warnings)
@@ -137,7 +145,13 @@ def find_answer(
                 check_clocks(latest.parts, latest.end, now)
             with open_input(f"data/evaluations/station/{name}/by_lead.parquet", f"evaluate@{name}") as scores:
                 by_lead = pd.read_parquet(scores)
-            return Answer(name, latest, predict_window(name, latest), by_lead)
+            session = load_session(name, read_schedule(name)["threads"])
+            quantiles, origins = predict_window(session, latest), np.empty(0, "datetime64[s]")
+            if by_lead["recalibrated_coverage"].notna().all():  # a score that the reader can be told
+                quantiles, origins = recalibrate_latest(
+                    session, quantiles, latest, every=description["every_hours"]
+                )
+            return Answer(name, latest, quantiles, by_lead, origins)
     return None
 
 
@@ -304,8 +318,23 @@ def read_description(name: str) -> Description:
     return description
 
 
-def predict_window(name: str, latest: Latest) -> np.ndarray:
-    """Return the quantiles (leads, 3) of the model `name` for one window."""
-    session = load_session(name, read_schedule(name)["threads"])
+def predict_window(session: InferenceSession, latest: Latest) -> np.ndarray:
+    """Return the quantiles (leads, 3) of the model of `session` for one window."""
     inputs = {"past": latest.window} | ({} if latest.ahead is None else {"ahead": latest.ahead})
     return predict_windows(session, 1, lambda _: {key: values[None] for key, values in inputs.items()})[0]
+
+
+def recalibrate_latest(
+    session: InferenceSession, quantiles: np.ndarray, latest: Latest, every: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `quantiles` (leads, 3) with the margins of the latest errors, and the origins of these forecasts.
+
+    If the files have too few earlier windows, `quantiles` stay as they are and there are no origins.
+    """
+    earlier, day = latest.earlier, latest.origin.astype("datetime64[D]")
+    chosen = find_latest_origins(earlier.times, day, len(quantiles), every)
+    targets, windows = earlier.targets[chosen], earlier.windows.select(chosen)
+    if not has_enough_targets(targets, every):
+        return quantiles, np.empty(0, "datetime64[s]")
+    margins = compute_margins(targets, predict_windows(session, len(windows), windows.get_inputs))
+    return move_quantiles(quantiles, margins), earlier.times[chosen]

@@ -48,6 +48,7 @@ def make_result() -> dict[str, Any]:
         ],
         "training": ["2009-01-01T00:00:00", "2009-02-01T00:00:00"],
         "days": [day] * 3,
+        "recalibration": ["2008-12-03T00:00:00", "2009-03-02T00:00:00"],
         "forecast": rows,
     }
 
@@ -80,17 +81,18 @@ def test_a_page_is_the_same_every_time_and_needs_nothing_else() -> None:
         "kassel: until 2009-03-04 11:00, 1 h before the origin. ulm: nothing by the origin. icon: issued 2009-03-04"
     )
     assert f"{others} 12:00, the origin. Times" in text
+    assert "The interval has the errors of the forecasts from Wed 03 Dec 00:00 to Mon 02 Mar 00:00." in text
     assert "dashed, the weather model" in text and '<th scope="col">weather model</th>' in text
 
 
 def test_a_page_without_a_weather_model_does_not_speak_of_one() -> None:
-    result = make_result() | {"others": []}
+    result = make_result() | {"others": [], "recalibration": None}
     for row in result["forecast"]:
         del row["weather_model"]
     text = format_prediction_page(
         result, pd.Series(8.0, pd.date_range("2009-03-02", periods=60, freq="h")), make_scores()
     )
-    assert "weather model" not in text
+    assert "weather model" not in text and "has the errors" not in text
 
 
 def test_figures_take_the_colours_of_the_page() -> None:

@@ -33,6 +33,7 @@ from stages.lib.settings.clean import Clean
 from stages.lib.settings.clock import Clock
 from stages.lib.settings.records import Sensors, Wind
 from stages.lib.settings.training import read_schedule
+from stages.lib.tasks.station import recalibration
 from stages.lib.weather import fetching, latest
 from stages.lib.weather.cleaning import clean_forecasts, clean_record
 from stages.lib.weather.hourly import CALENDAR
@@ -405,7 +406,7 @@ def write_onnx(name: str, content: bytes, sha256: str = "") -> Path:
 def test_a_file_that_is_no_model_or_another_one_is_refused_in_one_sentence(project: Path) -> None:
     def refuse(message: str) -> None:
         with pytest.raises(UserError, match=message) as raised:
-            command.predict_window("ridge", make_latest(np.zeros((LOOKBACK, 5), np.float32)))
+            onnx_prediction.load_session("ridge", 1)
         assert "\n" not in str(raised.value)
 
     refuse(r"^data/models/station/ridge/model.onnx: not found; make it with `dvc repro train@ridge`$")
@@ -707,6 +708,7 @@ MODELS = {  # the best on validation first
 @pytest.fixture
 def morning(region: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with MODELS, whose forecasts are made up, and today's files as `latest` of each record."""
+    monkeypatch.setattr(command, "load_session", lambda *_: None)
     monkeypatch.setattr(command, "predict_window", lambda *_: np.array([[1, 2, 3]] * LEADS, np.float32))
     sections = json.loads(Path("params.yaml").read_text())
     sections["models"] = {name: sections["models"]["ridge"] for name in MODELS}
@@ -718,6 +720,7 @@ def morning(region: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sections["records"][name] |= {"latest": f"{name}.csv"}
     Path("params.yaml").write_text(json.dumps(sections))
     scores = {"lead": np.arange(1.0, LEADS + 1), "mae": 1.0, "bias": 0.0, "coverage": 0.8, "skill": 0.1, "n": 9}
+    scores["recalibrated_coverage"] = np.nan
     for position, (name, description) in enumerate(MODELS.items()):
         Path(f"data/models/station/{name}").mkdir(parents=True)
         text = json.dumps(description | {"model": name})
@@ -930,12 +933,11 @@ def test_a_forecast_that_turned_out_wrong_is_warned_of_next_morning(morning: Pat
 
 
 def test_a_damaged_model_leaves_the_answer_to_the_next_one(morning: Path, capsys, monkeypatch) -> None:
-    def refuse(name: str, _: latest.Latest) -> np.ndarray:
+    def refuse(name: str, _: int) -> None:
         if name == "region":
             raise UserError("data/models/station/region/model.onnx: expected the file that")
-        return np.zeros((LEADS, 3), np.float32)
 
-    monkeypatch.setattr(command, "predict_window", refuse)
+    monkeypatch.setattr(command, "load_session", refuse)
     Path("data/models/station/mos/model.json").write_text("{}")
     model, warnings, printed = run_predict(capsys)
     assert model == "near" and len(warnings) == 2
@@ -1006,7 +1008,9 @@ def test_the_files_hold_the_numbers_to_the_last_bit(quantiles: list[tuple[float,
     by_lead, output = pd.DataFrame({"lead": [1.0], "mae": [1.0]}), given[:, 0].copy()
     output[0] = np.nan
     start = make_latest(given)._replace(model_output=output)
-    result = prediction.summarize_forecast(DESCRIPTION, start, given, by_lead, "f", [], "as asked")
+    result = prediction.summarize_forecast(
+        DESCRIPTION, start, given, np.empty(0, "M8[s]"), by_lead, "f", [], "as asked"
+    )
     result = json.loads(json.dumps(result))
     outcome = [[row[key] for key in ("low", "median", "high")] for row in result["forecast"]]
     np.testing.assert_array_equal(np.array(outcome, np.float32), given)
@@ -1080,7 +1084,7 @@ def test_what_a_window_gets_does_not_depend_on_the_others(project: Path, columns
     together = predict(slice(None))
     np.testing.assert_allclose(together, model(list(arrays.values()) if columns else arrays["past"]), atol=1e-5)
     for position in (0, 5, size - 1, size, 2 * size + 36):
-        alone = command.predict_window("ridge", make_latest(*(values[position] for values in arrays.values())))
+        alone = command.predict_window(session, make_latest(*(values[position] for values in arrays.values())))
         np.testing.assert_array_equal(alone, together[position])
     np.testing.assert_array_equal(predict(slice(size - 3, size + 5)), together[size - 3 : size + 5])
 
@@ -1155,6 +1159,50 @@ def test_from_a_time_of_the_test_period_the_forecast_is_that_of_evaluate(
     )  # every three hours
     command.predict("from the logger/latest.csv")
     assert pages == [Path(f"from the logger/forecast.{kind}").read_bytes() for kind in ("csv", "json", "html")]
+
+
+@pytest.mark.slow
+def test_from_a_long_file_the_interval_is_the_recalibrated_one_of_evaluate(
+    trained: pd.DataFrame, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recalibration, "DAYS", np.timedelta64(5, "D"))
+    evaluate("station_mlp")
+    folder = Path("data/evaluations/station/station_mlp")
+    table = pd.read_parquet(folder / "forecast.parquet")
+    origins = table["origin"].drop_duplicates().to_numpy().astype("M8[s]")
+    outputs, targets = (
+        table[names].to_numpy().reshape(len(origins), LEADS, -1) for names in (["q0.1", "q0.5", "q0.9"], ["truth"])
+    )
+    expected = recalibration.recalibrate(outputs, targets[:, :, 0], origins, 1)
+    by_lead = pd.read_parquet(folder / "by_lead.parquet")
+    for at in (origins[-30], origins[-1]):  # the five days before them are all of the test period
+        command.predict(write(trained), at=str(at), output="out")
+        outcome = pd.read_csv("out/forecast.csv").astype({"low": "f4", "median": "f4", "high": "f4"})
+        np.testing.assert_array_equal(outcome[["low", "median", "high"]], expected[origins == at][0])
+        result = json.loads(Path("out/forecast.json").read_text())
+        chosen = recalibration.find_latest_origins(origins, at.astype("M8[D]"), LEADS, 1)
+        assert result["recalibration"] == [str(time) for time in origins[chosen][[0, -1]]]
+        printed = capsys.readouterr().out
+        coverage = f"{100 * by_lead['recalibrated_coverage'].iloc[2]:.0f} %"
+        assert f"Its 80 % interval 3 h ahead, recalibrated daily, held the truth in {coverage} of" in printed
+        assert f"Intervals: recalibrated on the forecasts from {origins[chosen][0].astype('M8[D]')} to" in printed
+
+    # Its score is that of the test forecasts, for the first of which validation has the errors.
+    inputs, predictor = load_input_set("data/inputs/station"), onnx_prediction.load_predictor
+    splits = (inputs.val, inputs.test)
+    quantiles = np.concatenate(list(map(predictor("station_mlp", inputs, read_schedule("station_mlp")), splits)))
+    truth, times = (np.concatenate([getattr(split, key) for split in splits]) for key in ("targets", "times"))
+    low, _, high = np.moveaxis(recalibration.recalibrate(quantiles, truth, times, 1), -1, 0)
+    is_scored = np.isfinite(low + truth) & (times >= origins[0])[:, None]
+    inside = ((low <= truth) & (truth <= high))[is_scored[:, 2], 2]
+    assert len(inside) > 150 and by_lead["recalibrated_coverage"].iloc[2] == pytest.approx(inside.mean())
+
+    # Of two days, there is too little to learn from: the intervals stay as they are.
+    at = origins[-1]
+    command.predict(write(trained[at - np.timedelta64(60, "h") :]), at=str(at), output="out")
+    outcome = pd.read_csv("out/forecast.csv").astype({"low": "f4", "median": "f4", "high": "f4"})
+    np.testing.assert_array_equal(outcome[["low", "median", "high"]], outputs[-1])
+    assert json.loads(Path("out/forecast.json").read_text())["recalibration"] is None
 
 
 @pytest.mark.slow

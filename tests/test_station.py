@@ -22,7 +22,7 @@ from stages.lib.nn import exporting, fitting
 from stages.lib.nn.batches import predict_in_batches
 from stages.lib.reports import station as report
 from stages.lib.scoring.station import scores as scoring
-from stages.lib.tasks.station import calibration, features, quantiles, references, training
+from stages.lib.tasks.station import calibration, features, margins, quantiles, references, training
 from stages.lib.tasks.station.persistence import forecast_persistence
 from stages.lib.windows.input_set import Inputs, Meta, Split, Windows
 from stages.models import climatology, damped_persistence, persistence, ridge, station_gru, station_mlp
@@ -219,7 +219,7 @@ def test_margins_hold_what_the_quantiles_promise_and_no_more(data):
     targets = random.normal(size=(count, 2))
     outputs = np.sort(random.normal(size=(count, 2, 3)), axis=2)
     targets[: data.draw(st.integers(0, 2)), 0] = np.nan
-    low, high = calibration.conformal_margins(targets, outputs)
+    low, high = margins.conformal_margins(targets, outputs)
     for lead in range(2):
         measured = np.isfinite(targets[:, lead])
         n = measured.sum()
@@ -236,7 +236,7 @@ def test_smoothing_takes_twice_the_mean_of_a_lead_and_its_neighbours(widths):
     for _ in range(2):
         padded = [plain[0], *plain, plain[-1]]
         plain = [(a + 2 * b + c) / 4 for a, b, c in zip(padded, padded[1:], padded[2:], strict=False)]
-    np.testing.assert_allclose(widths @ calibration.make_smoothing_matrix(len(widths)), plain, atol=1e-12)
+    np.testing.assert_allclose(widths @ margins.make_smoothing_matrix(len(widths)), plain, atol=1e-12)
     outputs = np.stack([5 - widths, np.full(len(widths), 5.0), 5 + 2 * widths], -1)[None].astype(np.float32)
     smooth = np.asarray(calibration.smooth_widths(outputs, len(widths)))[0]
     np.testing.assert_allclose(smooth[:, 1] - smooth[:, 0], plain, atol=1e-5)

@@ -18,6 +18,7 @@ def summarize_forecast(
     description: Description,
     latest: Latest,
     quantiles: np.ndarray,
+    origins: np.ndarray,
     by_lead: pd.DataFrame,
     file: str,
     warnings: list[str],
@@ -26,7 +27,8 @@ def summarize_forecast(
     """Return the content of forecast.json.
 
     `quantiles` is (leads, 3), float32; its numbers in the file, read as float32, are equal to the last bit.
-    `by_lead` holds the model's scores on the test period, one row per lead. `choice` says how the model was chosen.
+    `origins` are those of the forecasts that the intervals were recalibrated on, if they were. `by_lead` holds the
+    model's scores on the test period, one row per lead. `choice` says how the model was chosen.
     """
     rows, output = [], latest.model_output
     is_sound = np.full(len(quantiles), True) if latest.is_sound is None else latest.is_sound
@@ -48,6 +50,7 @@ def summarize_forecast(
         "others": [summarize_part(part, latest.origin) for part in latest.parts],
         "warnings": warnings,
         "choice": choice,
+        "recalibration": [str(origins[0]), str(origins[-1])] if len(origins) else None,
         **{key: description[key] for key in ("model", "training", "validation", "quantiles")},
         "days": summarize_days(rows, description["every_hours"]),
         "forecast": rows,
@@ -124,11 +127,13 @@ def format_screen(result: dict[str, Any]) -> str:
     errors = ", ".join(f"{scores[lead]['mae']:.2f} {unit} {lead:g} h ahead" for lead in leads)
     first, last = (time[:10] for time in result["training"])
     last_scores = scores[leads[-1]]
+    recalibration = result["recalibration"] and " to ".join(time[:10] for time in result["recalibration"])
     lines += [
         "",
         f"Mean absolute error on the test period: {errors}.",
-        f"Its 80 % interval {leads[-1]:g} h ahead held the truth in {100 * last_scores['coverage']:.0f} % of "
-        f"{last_scores['n']:,} forecasts.",
+        f"Its 80 % interval {leads[-1]:g} h ahead{', recalibrated daily,' if recalibration else ''} held the truth "
+        f"in {100 * last_scores['coverage']:.0f} % of {last_scores['n']:,} forecasts.",
+        *([f"Intervals: recalibrated on the forecasts from {recalibration}."] if recalibration else []),
         f"Model: {result['model']} ({result['choice']}), trained on {first} to {last}.",
     ]
     if result["others"]:

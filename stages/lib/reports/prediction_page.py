@@ -108,6 +108,9 @@ def format_prediction_page(result: dict[str, Any], measured: pd.Series, by_lead:
     later_note = " (dotted: measured later)" if measured[is_later].notna().any() else ""
     has_output = "weather_model" in forecast
     output_note = "; dashed, the weather model's own forecast" if has_output else ""
+    if result["recalibration"]:
+        first, last = map(format_time, result["recalibration"])
+        output_note += f". The interval has the errors of the forecasts from {first} to {last}"
     others = "".join(f"{html.escape(describe_other(other))}. " for other in result["others"])
     rows = [
         (

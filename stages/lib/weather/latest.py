@@ -25,7 +25,8 @@ from stages.lib.weather.csv_files import read_csv_files
 from stages.lib.weather.grid import infer_grid
 from stages.lib.weather.hourly import CALENDAR, HourlyRows
 from stages.lib.weather.record import ISSUE_TIME, get_record_path, to_numpy
-from stages.lib.windows.clock_rows import CleanRecord, ClockRows, assemble_clock_rows
+from stages.lib.windows.clock_rows import CleanRecord, ClockRows, assemble_clock_rows, find_window_starts
+from stages.lib.windows.input_set import Split, Windows
 
 HOUR = np.timedelta64(3600, "s")
 MAX_AGE = np.timedelta64(24, "h")  # of a file; the forecast from an older one is for hours that have mostly passed
@@ -55,6 +56,7 @@ class Latest(NamedTuple):
     parts: Sequence[Part] = ()
     model_output: np.ndarray | None = None  # (leads,) what a weather model forecasts for the target
     is_sound: np.ndarray | None = None  # (leads,) bool: whether the lead can be forecast; None: each of them
+    earlier: Split | None = None  # the windows whose targets were measured by the origin
 
 
 class Content(NamedTuple):
@@ -258,7 +260,17 @@ def select_window(
         [describe_part(name, str(files[name]), records[name], hourly.time[last]) for name in others],
         get_model_output(clock_rows, last),
         is_sound,
+        select_earlier_windows(clock_rows, settings),
     )
+
+
+def select_earlier_windows(clock_rows: ClockRows, settings: Clock) -> Split:
+    """Return the valid windows whose targets are among `clock_rows`, with these targets and their origins."""
+    hourly, lookback = clock_rows.hourly, settings.lookback_rows
+    starts = find_window_starts(clock_rows, settings, hourly.start[0], None)
+    targets = np.lib.stride_tricks.sliding_window_view(hourly.targets, settings.lead_rows)[starts + lookback]
+    windows = Windows(clock_rows.rows, starts, lookback, clock_rows.ahead)
+    return Split(windows, targets, hourly.time[starts + lookback - 1])
 
 
 def describe_part(name: str, file: str, record: CleanRecord, origin: np.datetime64) -> Part:

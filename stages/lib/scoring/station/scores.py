@@ -15,6 +15,7 @@ from stages.lib.scoring.station.importance import assess_importance
 from stages.lib.scoring.station.prediction import load_predictor
 from stages.lib.tasks.station.levels import QUANTILES
 from stages.lib.tasks.station.persistence import forecast_persistence
+from stages.lib.tasks.station.recalibration import recalibrate
 from stages.lib.windows.input_set import Inputs, Meta, Split
 
 HEADLINE = 24  # lead in hours
@@ -114,6 +115,10 @@ def score_outputs(
         metrics[f"test_coverage{suffix}"] = means["coverage"]
         metrics[f"test_skill{suffix}"] = skill["test"][index]
     by_lead = average_scores(frame.groupby("lead")).assign(skill=skill["test"][:-1])
+    intervals = score_recalibrated_intervals(outputs, inputs)
+    by_lead[intervals.columns] = intervals.to_numpy()
+    if np.isfinite(intervals.to_numpy()).all():
+        metrics |= {f"test_{key}{lead_suffix}": values.iloc[position] for key, values in intervals.items()}
     valid = at_headline["valid"].dt
     tables = {
         "forecast": tabulate_forecasts(outputs["test"], test, every),
@@ -125,6 +130,30 @@ def score_outputs(
     if len(importance):
         tables["importance"] = importance
     return {key: float(value) for key, value in metrics.items()}, tables
+
+
+def score_recalibrated_intervals(outputs: dict[str, np.ndarray], inputs: Inputs) -> pd.DataFrame:
+    """Score the intervals of the test forecasts after `recalibrate`, at each lead.
+
+    `outputs` maps "val" and "test" to quantiles (n, leads, 3). Columns: recalibrated_coverage and
+    recalibrated_width, in the target's unit; NaN if no forecast has enough others before it.
+    """
+    splits = (inputs.val, inputs.test)
+    quantiles, targets, times = (
+        np.concatenate(parts)
+        for parts in ((outputs["val"], outputs["test"]), *zip(*((s.targets, s.times) for s in splits), strict=True))
+    )
+    count = len(inputs.test.times)
+    low, _, high = np.moveaxis(recalibrate(quantiles, targets, times, inputs.meta.every)[-count:], -1, 0)
+    truth = inputs.test.targets
+    is_scored = pd.DataFrame(np.isfinite(truth) & np.isfinite(low))
+    scores = {"coverage": (truth >= low) & (truth <= high), "width": high - low}
+    return pd.DataFrame(
+        {
+            f"recalibrated_{key}": pd.DataFrame(values.astype(np.float64)).where(is_scored).mean()
+            for key, values in scores.items()
+        }
+    )
 
 
 def tabulate_forecasts(outputs: np.ndarray, split: Split, every: float) -> pd.DataFrame:

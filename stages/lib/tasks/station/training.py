@@ -8,14 +8,10 @@ from keras import layers
 
 from stages.lib.nn.batches import pack_inputs, predict_in_batches, split_at_features
 from stages.lib.nn.compiling import compile_learner, count_steps
-from stages.lib.tasks.station.calibration import (
-    apply_margins,
-    conformal_margins,
-    make_smoothing_matrix,
-    smooth_widths,
-)
+from stages.lib.tasks.station.calibration import apply_margins, smooth_widths
 from stages.lib.tasks.station.features import list_arrays, make_model, make_window, subsample
 from stages.lib.tasks.station.levels import QUANTILES
+from stages.lib.tasks.station.margins import compute_margins
 from stages.lib.tasks.station.persistence import forecast_persistence
 from stages.lib.tasks.station.quantiles import make_pinball_loss
 from stages.lib.windows.input_set import Inputs
@@ -74,7 +70,7 @@ def finish_model(
     mean = smooth_widths(mean, inputs.meta.leads)
     average = make_model(window, mean)
     validation = predict_in_batches(average, inputs, inputs.val)
-    margins = conformal_margins(inputs.val.targets, validation) @ make_smoothing_matrix(inputs.meta.leads)
+    margins = compute_margins(inputs.val.targets, validation)
     model = make_model(window, apply_margins(mean, margins), name)
     return model, describe_model(name, validation[:, :, 1], inputs, schedule)
 
