@@ -5,9 +5,11 @@
 Each way moves the two ends of an interval outwards by margins, from what was known at the forecast's origin:
 
 - calibrated: as stored, with the margins of the validation period
-- year: the margins that would have been right over the year before the origin
+- 365 days: the margins that would have been right over the year before the origin
+- 90 days: the same over a quarter, as `predict` does it (stages/lib/tasks/station/recalibration.py)
 - adaptive: adaptive conformal inference (Gibbs and Candes, 2021, "Adaptive Conformal Inference Under Distribution
-  Shift"). These margins, but at a level that each miss raises and each hit lowers, by a share GAMMA of the miss
+  Shift"). The margins of the year, but at a level that each miss raises and each hit lowers, by a share GAMMA of
+  the miss
 
 The first year's forecasts only supply the first errors to learn from. The output is a Markdown table by fold: the
 share of the measurements inside the intervals, and the mean interval score in the target's unit.
@@ -28,8 +30,8 @@ from stages.lib.tasks.station.levels import QUANTILES
 LOW, _, HIGH = QUANTILES
 MISS = 1 - (HIGH - LOW)  # share of the measurements that should lie outside
 GAMMAS = (0.0005, 0.001, 0.002, 0.005)
-YEAR = np.timedelta64(365, "D")
-EVERY = 24  # origins after which the margins of the past year are computed anew
+DAY, YEAR = np.timedelta64(1, "D"), np.timedelta64(365, "D")
+EVERY = 24  # origins after which the past errors are sorted anew
 
 
 def read_forecasts(folder: Path) -> pd.DataFrame:
@@ -42,10 +44,10 @@ def read_forecasts(folder: Path) -> pd.DataFrame:
     return frame.dropna(subset="truth").sort_values("origin", ignore_index=True)
 
 
-def compute_margins(forecasts: pd.DataFrame, gamma: float) -> np.ndarray:
+def compute_margins(forecasts: pd.DataFrame, days: int = 365, gamma: float = 0) -> np.ndarray:
     """Return how far to move the low and the high end of each interval outwards (n, 2), NaN in the first year.
 
-    With `gamma` 0, the level is constant.
+    They are quantiles of the errors of the last `days`; with `gamma` 0, their level is constant.
     """
     distances = np.stack(
         [forecasts[f"q{LOW:g}"] - forecasts["truth"], forecasts["truth"] - forecasts[f"q{HIGH:g}"]], 1
@@ -53,7 +55,7 @@ def compute_margins(forecasts: pd.DataFrame, gamma: float) -> np.ndarray:
     origins = forecasts["origin"].to_numpy()
     lead = (forecasts["lead"] * 3600).to_numpy().astype("timedelta64[s]")
     known = np.searchsorted(origins + lead, origins, side="right")  # forecasts whose truth is known at each origin
-    oldest = np.searchsorted(origins + lead, origins - YEAR, side="right")
+    oldest = np.searchsorted(origins + lead, origins - days * DAY, side="right")
     margins = np.full(distances.shape, np.nan)
     levels, past = np.full(2, MISS / 2), None
     verified = np.searchsorted(origins, origins[0] + YEAR)
@@ -79,9 +81,10 @@ def score_intervals(forecasts: pd.DataFrame, margins: np.ndarray) -> pd.DataFram
 
 def compare_ways(forecasts: pd.DataFrame) -> pd.DataFrame:
     """Return a table by fold, and over all of them, of the texts of both scores of each way."""
-    ways = {"calibrated": np.zeros((len(forecasts), 2)), "year": compute_margins(forecasts, 0)}
-    ways |= {f"adaptive, {gamma:g}": compute_margins(forecasts, gamma) for gamma in GAMMAS}
-    tested = np.isfinite(ways["year"]).all(axis=1)
+    ways: dict[str, np.ndarray] = {"calibrated": np.zeros((len(forecasts), 2))}
+    ways |= {f"{days} days": compute_margins(forecasts, days) for days in (365, 90)}
+    ways |= {f"adaptive, {gamma:g}": compute_margins(forecasts, gamma=gamma) for gamma in GAMMAS}
+    tested = np.isfinite(ways["365 days"]).all(axis=1)
     folds = forecasts["fold"][tested]
     columns = {}
     for name, margins in ways.items():

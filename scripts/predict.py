@@ -66,6 +66,7 @@ def predict(
     """Forecast the next hours from the last complete hour of the station's file, with 80 % prediction intervals.
 
     If the file of another record is late, short, missing or unsound, the best model that does not need it answers.
+    The intervals follow the errors of the last 90 days, if the files reach back that far.
     """
     origin, named_files = parse_time(at), [split_name(text) for text in files]
     names, failures = [check_model(model)] if model else rank_models(), dict[str, list[str]]()

@@ -21,20 +21,24 @@ def forecasts() -> pd.DataFrame:
 
 
 @settings(max_examples=10, deadline=None)
-@given(position=st.integers(365 * 4, 2 * 365 * 4 - 1), gamma=st.sampled_from([0.0, 0.02]))
-def test_no_margin_depends_on_what_was_measured_after_its_origin(forecasts, position, gamma):
+@given(
+    position=st.integers(365 * 4, 2 * 365 * 4 - 1),
+    days=st.sampled_from([90, 365]),
+    gamma=st.sampled_from([0.0, 0.02]),
+)
+def test_no_margin_depends_on_what_was_measured_after_its_origin(forecasts, position, days, gamma):
     changed = forecasts.copy()
     changed.loc[position, "truth"] += 100
     valid = forecasts["origin"][position] + pd.Timedelta(hours=LEAD)
     is_earlier = (forecasts["origin"] < valid).to_numpy()
-    before, after = compute_margins(forecasts, gamma), compute_margins(changed, gamma)
+    before, after = (compute_margins(table, days, gamma) for table in (forecasts, changed))
     np.testing.assert_array_equal(before[is_earlier], after[is_earlier])
 
 
-def test_adaptive_margins_hold_the_share_in_a_year_unlike_the_last_and_constant_ones_do_not(forecasts):
+def test_a_year_unlike_the_last_needs_margins_of_the_last_quarter_or_adaptive_ones(forecasts):
     is_second = (forecasts["origin"] >= "2016-01-15").to_numpy()
-    shares = {
-        gamma: score_intervals(forecasts, compute_margins(forecasts, gamma))["inside"][is_second].mean()
-        for gamma in (0.0, 0.02)
-    }
-    assert shares[0.0] < 0.77 and 0.78 < shares[0.02] < 0.82
+    year, quarter, adaptive = (
+        score_intervals(forecasts, compute_margins(forecasts, days, gamma))["inside"][is_second].mean()
+        for days, gamma in ((365, 0), (90, 0), (365, 0.02))
+    )
+    assert year < 0.77 and 0.78 < adaptive < 0.82 and 0.77 < quarter < 0.82

@@ -124,6 +124,7 @@ def format_station_leaderboard(
     `inputs` (models,) has the input set of each model; `skill` maps references besides persistence to the skill
     against them, (models,).
     """
+    recalibrated = f"test_recalibrated_coverage_{lead}"
     columns = {
         f"val MAE {lead}, {unit}": (metrics[f"val_mae_{slugify(unit)}_{lead}"], 3),
         "val skill": (metrics[f"val_skill_{lead}"], 3),
@@ -132,6 +133,7 @@ def format_station_leaderboard(
         **{f"vs {name}": (values, 3) for name, values in skill.items()},
         "test skill, all leads": (metrics["test_skill"], 3),
         "coverage": (metrics[f"test_coverage_{lead}"], 3),
+        **({"recalibrated": (metrics[recalibrated], 3)} if recalibrated in metrics else {}),
         f"width, {unit}": (metrics[f"test_width_{slugify(unit)}_{lead}"], 2),
     }
     cells = pd.DataFrame({"model": metrics.index}, index=metrics.index)
@@ -188,6 +190,10 @@ def report_on_station(
     compared = [name for name in references if name != best]
     every = float(tables[best]["lead"].iloc[0])
     windows, measured = forecasts["origin"].nunique(), int(tables[best].set_index("lead")["n"][lead])
+    if f"test_recalibrated_coverage_{label}" in metrics:
+        recalibration_note = " Recalibrated: the coverage with the margins of the 90 days before each day."
+    else:
+        recalibration_note = ""
     text = (
         f"# Forecasts of {target} by the clock\n\n{describe_source(source)}\n\n"
         f"Trained from {periods['train']}, validated from {periods['val']}, tested from {periods['test']} to "
@@ -196,7 +202,8 @@ def report_on_station(
         f"Sorted by validation MAE {lead:g} hours ahead, best model in bold. Skill is 1 - MAE / MAE of persistence,"
         " the latest value measured at the same hour of the day, on the same windows; `vs` is the skill against"
         " another reference, on the windows of both. Coverage is the share of truths inside the 80 % interval,"
-        f" which is calibrated on the validation windows; width is its mean width.\n\n"
+        f" which is calibrated on the validation windows; width is its mean width."
+        f"{recalibration_note}\n\n"
         f"{compare_with_references(best, errors, lead, every, unit, compared)}\n"
     )
     if added_value := format_added_value(metrics, descriptions, inputs, label, unit):
