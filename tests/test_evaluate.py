@@ -1,7 +1,6 @@
 """Metrics against plain numpy and Keras, and the files of the stage."""
 
 import csv
-import io
 import json
 import os
 import subprocess
@@ -148,16 +147,11 @@ def test_a_trained_model_scores_as_its_best_epoch_did(data):
     assert Path("data/evaluations/forecast/dense/forecast.parquet").read_bytes() == first
 
 
-def test_outputs_of_other_windows_or_a_cut_off_file_are_refused(data):
+def test_outputs_of_other_windows_are_refused(data):
     train("naive")
     path = Path("data/models/forecast/naive/outputs.npz")
-    content = path.read_bytes()
-    path.write_bytes(content[:-30])
-    with pytest.raises(
-        UserError, match=r"outputs\.npz: cannot be read .*; make it again with `dvc repro -f train@naive`"
-    ):
-        stage.evaluate("naive")
-    outputs = dict(np.load(io.BytesIO(content)))
+    with np.load(path) as archive:
+        outputs = dict(archive)
     count = len(outputs["test"])
     write_outputs(path.parent, outputs | {"test": outputs["test"][1:]})
     message = rf"expected outputs for {count} test windows, found {count - 1}; make it again"
