@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 DEMO = Path("demo")
-ROWS_IN_TWO_WEEKS = 14 * 24 * 6  # one row every ten minutes
+ROWS = 100 * 24 * 6  # of the sample, one every ten minutes, for intervals of the last 90 days
 ROWS_AFTER = 60 * 6  # that the sample goes on, since its weather model's last forecasts are for them
 DVC = str(Path(sys.executable).with_name("dvc"))  # of this environment, whether it is activated or not
 
@@ -99,20 +99,20 @@ def make_demo() -> None:
 
 
 def predict_sample() -> int:
-    """Run `./run predict` on two weeks of the sample and the files of its neighbours; return the exit code."""
+    """Run `./run predict` on 100 days of the sample and the files of its neighbours; return the exit code."""
     folder = DEMO / "data/forecast"
     samples = {name: Path(f"data/records/{name}/raw/sample.csv") for name in SETTINGS["records"]}
     if not all((DEMO / path).is_file() for path in samples.values()):  # the user has set other sources
         return 0
     folder.mkdir(exist_ok=True)
     header, *rows = (DEMO / samples.pop("jena")).read_text(encoding="utf-8").splitlines()
-    rows = rows[-ROWS_IN_TWO_WEEKS - ROWS_AFTER : -ROWS_AFTER]
-    (folder / "two_weeks.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    rows = rows[-ROWS - ROWS_AFTER : -ROWS_AFTER]
+    (folder / "last_100_days.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     # The sample is years old, so `predict` needs the time of its last full hour as the present.
     last_hour = next(row.split(",")[0] for row in reversed(rows) if ":00:00," in row)
     origin = datetime.strptime(last_hour, "%d.%m.%Y %H:%M:%S").isoformat()
     others = [f"{name}={path}" for name, path in samples.items()]
-    command = ["./run", "predict", "data/forecast/two_weeks.csv", *others, "--at", origin]
+    command = ["./run", "predict", "data/forecast/last_100_days.csv", *others, "--at", origin]
     if code := subprocess.run(command, cwd=DEMO).returncode:
         return code
     print("\nThis forecast as a page: demo/data/forecast/forecast.html")
