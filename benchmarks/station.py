@@ -74,9 +74,9 @@ def get_last_values(inputs: Inputs, split: Split) -> np.ndarray:
 def train_network(inputs: Inputs, folder: Path, name: str, members: int) -> Forecast:
     """Train the model `name` of params.yaml with `members` members on `inputs`, which are those of `folder`."""
     schedule: dict[str, Any] = read_schedule(name) | {"members": members, "inputs": str(folder.resolve())}
-    networks, _, labels = fit_members(name, f"bench.{name}", inputs, schedule, training)
-    for label in labels:
-        Checkpoint(label, "").path.unlink(missing_ok=True)
+    networks, _, run_names = fit_members(name, f"bench.{name}", inputs, schedule, training)
+    for run_name in run_names:
+        Checkpoint(run_name, "").path.unlink(missing_ok=True)
     model, _ = training.finish_model(name, networks, inputs, schedule)
     return lambda split: predict_in_batches(model, inputs, split)[:, LEAD - 1, 1]
 

@@ -42,23 +42,23 @@ def backtest(name: str, fold: str) -> None:
     set_threads(schedule["threads"])
     inputs = load_fold_inputs(settings, fold)
     lead = get_headline_lead(inputs.meta)
-    frames, resume_labels = list[Any](), []
+    frames, all_run_names = list[Any](), []
     for seed in (
         settings.seeds if schedule["epochs"] else settings.seeds[:1]
     ):  # without epochs, no seed has an effect
         keras.utils.clear_session()
-        label, seed_schedule = f"{name}.{fold}.{seed}", schedule | {"seed": seed, "members": 1}
-        members, _, labels = fit_members(name, label, inputs, seed_schedule, training)
+        run_name, seed_schedule = f"{name}.{fold}.{seed}", schedule | {"seed": seed, "members": 1}
+        members, _, run_names = fit_members(name, run_name, inputs, seed_schedule, training)
         model, _ = training.finish_model(name, members, inputs, seed_schedule)
         outputs = predict_in_batches(model, inputs, inputs.test)
         frame = tabulate_forecasts(outputs, inputs.test, inputs.meta.every)
         frames.append(frame[frame["lead"] == lead].assign(seed=seed))
-        resume_labels += labels
+        all_run_names += run_names
     forecasts = pd.concat(frames)
     forecasts.attrs = describe_machine(schedule["threads"])  # stored in the file, since rounding depends on them
     with atomic_output(Path("data/backtest", name, f"{fold}.parquet")) as path:
         forecasts.to_parquet(path, index=False)
-    for label in resume_labels:
-        Checkpoint(label, "").path.unlink(missing_ok=True)
+    for run_name in all_run_names:
+        Checkpoint(run_name, "").path.unlink(missing_ok=True)
     mae = (frames[0]["q0.5"] - frames[0]["truth"]).abs().mean()
     print(f"{name} {fold}: {len(frames[0]):,} windows, MAE {mae:.3f} at {lead:g} hours")

@@ -26,7 +26,7 @@ def train(name: str) -> None:
     set_threads(schedule["threads"])
     task = importlib.import_module(f"stages.lib.tasks.{schedule['task']}.training")
     inputs = load_input_set(Path("data/inputs", schedule["inputs"]), stage=INPUTS[schedule["task"]])
-    members, histories, labels = fit_members(name, name, inputs, schedule, task)
+    members, histories, run_names = fit_members(name, name, inputs, schedule, task)
     model, description = task.finish_model(name, members, inputs, schedule)
     unit = get_loss_unit(inputs, schedule)
     columns = ["epoch", "loss", "val_loss"] + ([f"loss_{unit}", f"val_loss_{unit}"] if unit else [])
@@ -41,5 +41,5 @@ def train(name: str) -> None:
             predict = make_predictor(model, inputs)
             write_outputs(directory, {name: predict(getattr(inputs, name)) for name in EVALUATED})
         write_description(directory, histories, description)
-    for label in labels:
-        Checkpoint(label, "").path.unlink(missing_ok=True)
+    for run_name in run_names:
+        Checkpoint(run_name, "").path.unlink(missing_ok=True)

@@ -184,10 +184,10 @@ def test_a_member_is_the_model_that_its_seed_alone_trains(inputs, root):
     """Members are trained in the variables of the first; the second must not notice."""
     Path("data/inputs/station").mkdir(parents=True)
     schedule = TRAINING | MLP | {"epochs": 2, "average_from": 1, "members": 2}
-    members, histories, labels = fitting.fit_members("station_mlp", "x", inputs, schedule, training)
+    members, histories, run_names = fitting.fit_members("station_mlp", "x", inputs, schedule, training)
     single = schedule | {"seed": 2, "members": 1}
     (second,), (history,), _ = fitting.fit_members("station_mlp", "y", inputs, single, training)
-    assert labels == ["x.1", "x.2"] and histories[0] != histories[1] == history
+    assert run_names == ["x.1", "x.2"] and histories[0] != histories[1] == history
     weights = [np.concatenate([w.ravel() for w in model.get_weights()]) for model in (*members, second)]
     assert (weights[0] != weights[1]).any() and (weights[1] == weights[2]).all()
 

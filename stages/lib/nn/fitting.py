@@ -33,10 +33,10 @@ def sample_windows(count: int, epoch: int, schedule: dict[str, Any]) -> np.ndarr
 class Progress(keras.callbacks.Callback):
     """Show a progress bar over the steps of one epoch if stderr is a terminal."""
 
-    def __init__(self, label: str, steps: int) -> None:
+    def __init__(self, run_name: str, steps: int) -> None:
         super().__init__()
         disable = True if os.environ.get("TQDM_DISABLE") else None  # None: unless stderr is a terminal
-        self.bar = tqdm(total=steps, desc=label, unit="step", disable=disable, leave=False)
+        self.bar = tqdm(total=steps, desc=run_name, unit="step", disable=disable, leave=False)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.bar.update(
@@ -61,13 +61,14 @@ def make_learner(model: keras.Model, inputs: Inputs, schedule: dict[str, Any], t
 
 
 def fit_model(
-    label: str, model: keras.Model, learner: keras.Model, inputs: Inputs, schedule: dict[str, Any]
+    run_name: str, model: keras.Model, learner: keras.Model, inputs: Inputs, schedule: dict[str, Any]
 ) -> list[dict]:
     """Train `model` in place by its `learner`, set the weights of its best epoch, and return its history.
 
     There is one row per epoch: epoch, loss and val_loss, the metric if it differs from the loss, and for the MAE of
-    a forecast both losses in the target's unit as well. `label` names the resume file. A resumed training gives the
-    same numbers as an uninterrupted one, since the windows of an epoch depend only on (seed, epoch).
+    a forecast both losses in the target's unit as well. The resume file is named after `run_name`. A resumed
+    training gives the same numbers as an uninterrupted one, since the windows of an epoch depend only on (seed,
+    epoch).
 
     With schedule["average_from"], validation uses the mean of the weights at the end of that epoch and of all later
     ones, and so do the weights of the best epoch. Raises UserError if the loss is not finite.
@@ -79,10 +80,10 @@ def fit_model(
     identity |= {
         "optimizer": learner.optimizer.get_config() | {"name": ""}
     }  # its rate may depend on the last epoch
-    checkpoint = Checkpoint(label, fingerprint_training(label, schedule | identity))
+    checkpoint = Checkpoint(run_name, fingerprint_training(run_name, schedule | identity))
     history, best_weights = checkpoint.restore(variables, schedule["epochs"])
     if history:
-        print(f"{label}: resuming after epoch {len(history)}", flush=True)
+        print(f"{run_name}: resuming after epoch {len(history)}", flush=True)
 
     monitor, std, unit = schedule["monitor"], inputs.meta.std, get_loss_unit(inputs, schedule)
     validation = make_batches(inputs.val.windows.starts, inputs.val.targets, EVALUATION_BATCH)
@@ -92,7 +93,9 @@ def fit_model(
         batches = make_batches(
             inputs.train.windows.starts[index], inputs.train.targets[index], schedule["batch_size"]
         )
-        progress = Progress(f"{label} {epoch + 1}/{schedule['epochs']}", -(-len(index) // schedule["batch_size"]))
+        progress = Progress(
+            f"{run_name} {epoch + 1}/{schedule['epochs']}", -(-len(index) // schedule["batch_size"])
+        )
         train_logs = learner.fit(**batches, shuffle=False, verbose=0, callbacks=[progress]).history
         weights = model.get_weights()
         if average_from:
@@ -106,54 +109,56 @@ def fit_model(
         if unit:
             row |= {f"{key}_{unit}": row[key] * std for key in ("loss", "val_loss")}
         if not np.isfinite(list(row.values())).all():
-            raise UserError(f"{label}: epoch {epoch + 1}: the loss is not a number; try a lower learning_rate")
+            raise UserError(f"{run_name}: epoch {epoch + 1}: the loss is not a number; try a lower learning_rate")
         history.append(row)
         if find_best_epoch(history, monitor) is row:
             best_weights = model.get_weights()
         if average_from:
             model.set_weights(weights)  # training continues with these, not with their average
         checkpoint.save(history, variables, best_weights)
-        print(format_epoch(label, history, schedule, unit), f"  {time.perf_counter() - start:.1f} s", flush=True)
+        print(format_epoch(run_name, history, schedule, unit), f"  {time.perf_counter() - start:.1f} s", flush=True)
     if history:
         model.set_weights(best_weights)
     return history
 
 
-def format_epoch(label: str, history: list[dict], schedule: dict[str, Any], unit: str | None) -> str:
+def format_epoch(run_name: str, history: list[dict], schedule: dict[str, Any], unit: str | None) -> str:
     """Return a line about the last epoch of `history`."""
     row, best = history[-1], find_best_epoch(history, schedule["monitor"])
     scores = "  ".join(
         f"{key} {value:.4f}" for key, value in row.items() if key != "epoch" and not key.endswith(f"_{unit}")
     )
     converted_loss = f" = {row[f'val_loss_{unit}']:.2f} {unit}" if unit else ""
-    return f"{label} {row['epoch']}/{schedule['epochs']}  {scores}{converted_loss}  (best: epoch {best['epoch']})"
+    return (
+        f"{run_name} {row['epoch']}/{schedule['epochs']}  {scores}{converted_loss}  (best: epoch {best['epoch']})"
+    )
 
 
 def fit_members(
-    name: str, label: str, inputs: Inputs, schedule: dict[str, Any], task: ModuleType
+    name: str, run_name: str, inputs: Inputs, schedule: dict[str, Any], task: ModuleType
 ) -> tuple[list[keras.Model], list[list[dict]], list[str]]:
     """Build and train the members of the model `name`, with consecutive seeds.
 
-    Returns the members, their histories, and the labels of their resume files, which are `label` with the member's
+    Returns the members, their histories, and the names of their runs, which are `run_name` with the member's
     number if there are several. All are trained in the variables of the first, so that the training step is
     compiled once, which may take longer than the training itself.
     """
     options = {key: value for key, value in schedule.items() if key not in SCHEDULE}
     count = schedule["members"]
-    labels = [f"{label}.{number + 1}" for number in range(count)] if count > 1 else [label]
+    run_names = [f"{run_name}.{number + 1}" for number in range(count)] if count > 1 else [run_name]
     members, histories, weights = list[keras.Model](), list[list[dict]](), []
     seeds = [schedule["seed"] + number for number in range(count if schedule["epochs"] else 1)]
     for seed in seeds:  # before the first training, as TensorFlow compiles everything again after a new seed
         keras.utils.set_random_seed(seed)
         members.append(build_model(name, schedule["architecture"], inputs, options))
-    for member, member_label, seed in zip(members, labels, seeds, strict=False):
+    for member, member_name, seed in zip(members, run_names, seeds, strict=False):
         print(
-            f"{member_label}: {member.count_params():,} weights, {schedule['epochs']} epochs, "
+            f"{member_name}: {member.count_params():,} weights, {schedule['epochs']} epochs, "
             f"on {get_device()} with {keras.backend.backend()}",
             flush=True,
         )
         if not schedule["epochs"]:
-            return members, [[]], labels
+            return members, [[]], run_names
         model = members[0]
         if member is model:
             learner = make_learner(model, inputs, schedule, task)
@@ -162,8 +167,8 @@ def fit_members(
             values = [*member.variables, *untrained]
             for variable, value in zip([*model.variables, *learner.optimizer.variables], values, strict=True):
                 variable.assign(value)
-        histories.append(fit_model(member_label, model, learner, inputs, schedule | {"seed": seed}))
+        histories.append(fit_model(member_name, model, learner, inputs, schedule | {"seed": seed}))
         weights.append(model.get_weights())
     for member, values in zip(members, weights, strict=True):
         member.set_weights(values)
-    return members, histories, labels
+    return members, histories, run_names
