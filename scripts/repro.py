@@ -142,7 +142,9 @@ def merge_results(root: Path, *results: Result) -> None:
     locks: dict[str, Any] = {}
     for path, content in (item for result in results for item in result.items()):
         if isinstance(content, dict):
-            locks.setdefault(path, read_lock_entries(root, path)).update(content)
+            if path not in locks:
+                locks[path] = read_lock_entries(root, path)
+            locks[path].update(content)
         else:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(content)
