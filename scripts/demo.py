@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 DEMO = Path("demo")
-ROWS = 100 * 24 * 6  # of the sample, one every ten minutes, for intervals of the last 90 days
+LATEST_ROWS = 100 * 24 * 6  # of the sample, one every ten minutes, for intervals of the last 90 days
 ROWS_AFTER = 60 * 6  # that the sample goes on, since its weather model's last forecasts are for them
 DVC = str(Path(sys.executable).with_name("dvc"))  # of this environment, whether it is activated or not
 
@@ -106,7 +106,7 @@ def predict_sample() -> int:
         return 0
     folder.mkdir(exist_ok=True)
     header, *rows = (DEMO / samples.pop("jena")).read_text(encoding="utf-8").splitlines()
-    rows = rows[-ROWS - ROWS_AFTER : -ROWS_AFTER]
+    rows = rows[-LATEST_ROWS - ROWS_AFTER : -ROWS_AFTER]
     (folder / "last_100_days.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     # The sample is years old, so `predict` needs the time of its last full hour as the present.
     last_hour = next(row.split(",")[0] for row in reversed(rows) if ":00:00," in row)

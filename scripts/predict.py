@@ -149,7 +149,7 @@ def find_answer(
             session = load_session(name, read_schedule(name)["threads"])
             quantiles, origins = predict_window(session, latest), np.empty(0, "datetime64[s]")
             if by_lead["recalibrated_coverage"].notna().all():  # a score that the reader can be told
-                quantiles, origins = recalibrate_latest(
+                quantiles, origins = recalibrate_latest_interval(
                     session, quantiles, latest, every=description["every_hours"]
                 )
             return Answer(name, latest, quantiles, by_lead, origins)
@@ -325,7 +325,7 @@ def predict_window(session: InferenceSession, latest: Latest) -> np.ndarray:
     return predict_windows(session, 1, lambda _: {key: values[None] for key, values in inputs.items()})[0]
 
 
-def recalibrate_latest(
+def recalibrate_latest_interval(
     session: InferenceSession, quantiles: np.ndarray, latest: Latest, every: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return `quantiles` (leads, 3) with the margins of the latest errors, and the origins of these forecasts.

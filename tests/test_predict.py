@@ -1173,7 +1173,7 @@ def test_from_a_long_file_the_interval_is_the_recalibrated_one_of_evaluate(
     outputs, targets = (
         table[names].to_numpy().reshape(len(origins), LEADS, -1) for names in (["q0.1", "q0.5", "q0.9"], ["truth"])
     )
-    expected = recalibration.recalibrate(outputs, targets[:, :, 0], origins, 1)
+    expected = recalibration.recalibrate_intervals_by_day(outputs, targets[:, :, 0], origins, 1)
     by_lead = pd.read_parquet(folder / "by_lead.parquet")
     for at in (origins[-30], origins[-1]):  # the five days before them are all of the test period
         command.predict(write(trained), at=str(at), output="out")
@@ -1192,7 +1192,7 @@ def test_from_a_long_file_the_interval_is_the_recalibrated_one_of_evaluate(
     splits = (inputs.val, inputs.test)
     quantiles = np.concatenate(list(map(predictor("station_mlp", inputs, read_schedule("station_mlp")), splits)))
     truth, times = (np.concatenate([getattr(split, key) for split in splits]) for key in ("targets", "times"))
-    low, _, high = np.moveaxis(recalibration.recalibrate(quantiles, truth, times, 1), -1, 0)
+    low, _, high = np.moveaxis(recalibration.recalibrate_intervals_by_day(quantiles, truth, times, 1), -1, 0)
     is_scored = np.isfinite(low + truth) & (times >= origins[0])[:, None]
     inside = ((low <= truth) & (truth <= high))[is_scored[:, 2], 2]
     assert len(inside) > 150 and by_lead["recalibrated_coverage"].iloc[2] == pytest.approx(inside.mean())

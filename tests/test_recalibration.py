@@ -56,7 +56,7 @@ def recalibrate_plainly(forecasts: Forecasts, every: int, position: int) -> np.n
 @given(draw_forecasts(), st.data())
 def test_margins_are_those_of_the_last_ninety_days(drawn: tuple[int, Forecasts], data: st.DataObject) -> None:
     every, forecasts = drawn
-    result = recalibration.recalibrate(*forecasts, every)
+    result = recalibration.recalibrate_intervals_by_day(*forecasts, every)
     assert result.shape == forecasts[0].shape and result.dtype == np.float32
     count = len(forecasts[0])
     positions = {0, count - 1, data.draw(st.integers(0, count - 1))} if count else {}
@@ -71,12 +71,12 @@ def test_nothing_measured_after_the_day_has_begun_moves_an_interval(
     drawn: tuple[int, Forecasts], data: st.DataObject
 ) -> None:
     every, (outputs, targets, times) = drawn
-    before = recalibration.recalibrate(outputs, targets, times, every)
+    before = recalibration.recalibrate_intervals_by_day(outputs, targets, times, every)
     days = np.unique(times[np.isfinite(before[:, 0, 0])].astype("M8[D]"))
     midnight = data.draw(st.sampled_from([START.astype("M8[D]"), *days]))
     valid = times[:, None] + np.arange(1, LEADS + 1) * every * HOUR
     far = np.random.default_rng(0).choice([-99, 99], targets.shape)
-    after = recalibration.recalibrate(
+    after = recalibration.recalibrate_intervals_by_day(
         outputs, np.where(valid > midnight, far, targets).astype(np.float32), times, every
     )
     is_earlier = times < midnight + DAY

@@ -15,7 +15,7 @@ from stages.lib.scoring.station.importance import assess_importance
 from stages.lib.scoring.station.prediction import load_predictor
 from stages.lib.tasks.station.levels import QUANTILES
 from stages.lib.tasks.station.persistence import forecast_persistence
-from stages.lib.tasks.station.recalibration import recalibrate
+from stages.lib.tasks.station.recalibration import recalibrate_intervals_by_day
 from stages.lib.windows.input_set import Inputs, Meta, Split
 
 HEADLINE = 24  # lead in hours
@@ -133,19 +133,20 @@ def score_outputs(
 
 
 def score_recalibrated_intervals(outputs: dict[str, np.ndarray], inputs: Inputs) -> pd.DataFrame:
-    """Score the intervals of the test forecasts after `recalibrate`, at each lead.
+    """Score the intervals of the test forecasts after `recalibrate_intervals_by_day`, at each lead.
 
     `outputs` maps "val" and "test" to quantiles (n, leads, 3). Columns: recalibrated_coverage and
     recalibrated_width, in the target's unit; NaN if no forecast has enough others before it.
     """
-    splits = (inputs.val, inputs.test)
-    quantiles, targets, times = (
-        np.concatenate(parts)
-        for parts in ((outputs["val"], outputs["test"]), *zip(*((s.targets, s.times) for s in splits), strict=True))
+    val, test = inputs.val, inputs.test
+    recalibrated = recalibrate_intervals_by_day(
+        np.concatenate([outputs["val"], outputs["test"]]),
+        np.concatenate([val.targets, test.targets]),
+        np.concatenate([val.times, test.times]),
+        inputs.meta.every,
+        first=len(val.times),
     )
-    count = len(inputs.test.times)
-    low, _, high = np.moveaxis(recalibrate(quantiles, targets, times, inputs.meta.every)[-count:], -1, 0)
-    truth = inputs.test.targets
+    (low, _, high), truth = np.moveaxis(recalibrated, -1, 0), test.targets
     is_scored = pd.DataFrame(np.isfinite(truth) & np.isfinite(low))
     scores = {"coverage": (truth >= low) & (truth <= high), "width": high - low}
     return pd.DataFrame(

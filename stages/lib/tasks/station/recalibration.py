@@ -40,16 +40,19 @@ def has_enough_targets(targets: np.ndarray, every: int) -> bool:
     return bool((np.isfinite(targets).sum(axis=0) >= MIN_SHARE * expected).all())
 
 
-def recalibrate(outputs: np.ndarray, targets: np.ndarray, times: np.ndarray, every: int) -> np.ndarray:
-    """Return `outputs` (n, leads, 3), forecasts from the origins `times`, with the margins of each day.
+def recalibrate_intervals_by_day(
+    outputs: np.ndarray, targets: np.ndarray, times: np.ndarray, every: int, first: int = 0
+) -> np.ndarray:
+    """Return the forecasts `outputs` (n, leads, 3), from number `first` on, with the margins of each day.
 
-    `targets` is (n, leads). The forecasts of a day without enough targets before it become NaN.
+    `times` are their origins and `targets` is (n, leads). The forecasts before `first` only supply errors. Those of
+    a day without enough targets before it become NaN.
     """
     recalibrated = np.full_like(outputs, np.nan)
     days = times.astype("datetime64[D]")
-    for day in np.unique(days):
+    for day in np.unique(days[first:]):
         chosen = find_latest_origins(times, day, outputs.shape[1], every)
         if has_enough_targets(targets[chosen], every):
             margins = compute_margins(targets[chosen], outputs[chosen])
             recalibrated[days == day] = move_quantiles(outputs[days == day], margins)
-    return recalibrated
+    return recalibrated[first:]
