@@ -81,19 +81,19 @@ def measure_contenders(folder: Path, contenders: dict[str, tuple], rounds: int) 
     """Return the median figures of each contender over `rounds` turns."""
     print("   " + ", ".join(contenders), flush=True)
     processes: dict[str, subprocess.Popen] = {}
-    figures: dict[str, list[Figures]] = {label: [] for label in contenders}
+    figures: dict[str, list[Figures]] = {name: [] for name in contenders}
     try:
-        for label, contender in contenders.items():
-            processes[label] = start_contender(folder, contender)
-            request_figures(processes[label], folder)  # the first answer says that it is ready
+        for name, contender in contenders.items():
+            processes[name] = start_contender(folder, contender)
+            request_figures(processes[name], folder)  # the first answer says that it is ready
         for _ in range(rounds):
-            for label, process in processes.items():
-                figures[label].append(request_figures(process, folder))
+            for name, process in processes.items():
+                figures[name].append(request_figures(process, folder))
     finally:
         for process in processes.values():
             process.kill()
             process.communicate()
-    return {label: compute_medians(values) for label, values in figures.items()}
+    return {name: compute_medians(values) for name, values in figures.items()}
 
 
 def find_source(folder: str) -> list[str] | str:

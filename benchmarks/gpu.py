@@ -209,7 +209,7 @@ def measure_peaks(max_calls: int) -> dict[str, float]:
     """Return the TFLOP/s of a large matrix product: in float32, as JAX multiplies it by default, in bfloat16."""
     size = 8192 if jax.default_backend() == "gpu" else 512
     peaks = {}
-    for label, dtype, precision in (
+    for name, dtype, precision in (
         ("TFLOP/s, float32", jnp.float32, "highest"),
         (PEAK, jnp.float32, "default"),
         ("TFLOP/s, bfloat16", jnp.bfloat16, "default"),
@@ -220,15 +220,15 @@ def measure_peaks(max_calls: int) -> dict[str, float]:
         def run(count: int, product: Any = product, left: Any = left, right: Any = right) -> None:
             jax.block_until_ready([product(left, right) for _ in range(count)][-1])
 
-        peaks[label] = 2 * size**3 / time_calls(run, min(max_calls, 20)) / 1e12
+        peaks[name] = 2 * size**3 / time_calls(run, min(max_calls, 20)) / 1e12
     return peaks
 
 
-def train_one_epoch(steps: int, precision: str, label: str) -> dict[str, float]:
+def train_one_epoch(steps: int, precision: str, run_name: str) -> dict[str, float]:
     """Return the losses of a short epoch of `gru`, with this precision of matrix products."""
     schedule = read_schedule("gru") | {"epochs": 1, "steps_per_epoch": steps}
     with jax.default_matmul_precision(precision):
-        (row,) = fit_model(label, *build_training("gru", schedule, CHECK_WINDOWS))
+        (row,) = fit_model(run_name, *build_training("gru", schedule, CHECK_WINDOWS))
     return {key: row[key] for key in ("loss", "val_loss")}
 
 
@@ -266,13 +266,13 @@ class Benchmark:
             self.output.write_text(json.dumps(self.results, indent=2) + "\n")
 
     @contextlib.contextmanager
-    def catch_failure(self, label: str) -> Iterator[None]:
-        """Continue after an error, and keep it as the reason why `label` is missing."""
+    def catch_failure(self, measurement: str) -> Iterator[None]:
+        """Continue after an error, and keep it as the reason why `measurement` is missing."""
         try:
             yield
         except Exception as error:
             traceback.print_exc()
-            self.results["missing"][label] = f"failed: {type(error).__name__}: {str(error)[:200]}"
+            self.results["missing"][measurement] = f"failed: {type(error).__name__}: {str(error)[:200]}"
 
     def time_cases(self, cases: list[Case]) -> None:
         """Time these steps. Compilation gets half of the time that is left."""
@@ -326,8 +326,8 @@ class Benchmark:
         self.time_cases([Case(name, default_sizes[name], count) for name in unrolled for count in unroll])
         for size in batch_sizes:
             self.time_cases([Case(name, size) for name in models if size != default_sizes[name]])
-        for label, reason in self.results["missing"].items():
-            self.report({"missing": label, "reason": reason})
+        for measurement, reason in self.results["missing"].items():
+            self.report({"missing": measurement, "reason": reason})
 
 
 def main(arguments: list[str] | None = None) -> int:

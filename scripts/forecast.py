@@ -271,16 +271,16 @@ def find_last_row(values: np.ndarray, times: np.ndarray, model: Settings, max_ga
     return last
 
 
-def choose_leads(is_forecast: np.ndarray, reach: list[float], label: str) -> tuple[np.ndarray, list[str]]:
+def choose_leads(is_forecast: np.ndarray, reach: list[float], location: str) -> tuple[np.ndarray, list[str]]:
     """Return which leads (leads,) can be forecast where `is_forecast` (leads,) by a weather model, and warnings."""
     is_sound = is_forecast | (np.array(reach) < MIN_REACH)
     if not is_forecast.any() or 2 * is_sound.sum() <= len(is_sound):
         raise RefusedError(
-            f"{label}: expected forecasts for more than half of the {len(is_sound)} leads that were issued by the "
-            f"origin, found {is_forecast.sum()}; fetch a newer file"
+            f"{location}: expected forecasts for more than half of the {len(is_sound)} leads that were issued by "
+            f"the origin, found {is_forecast.sum()}; fetch a newer file"
         )
     count = int((~is_sound).sum())
-    return is_sound, [f"{label}: forecasts are missing for {count} leads; these are left out"] if count else []
+    return is_sound, [f"{location}: forecasts are missing for {count} leads; these are left out"] if count else []
 
 
 # --- The forecast ------------------------------------------------------------------------------------
@@ -318,8 +318,8 @@ def read_inputs(
         blocks.append(align_neighbour(grid, neighbour, times, length, limit).astype(np.float32))
         known[name] = grid[-1]
     if clock["neighbours"]:
-        label = " and ".join(files[name] for name in clock["neighbours"])
-        check_missing(np.hstack(blocks[1:]), clock["max_missing_neighbours"], label)
+        location = " and ".join(files[name] for name in clock["neighbours"])
+        check_missing(np.hstack(blocks[1:]), clock["max_missing_neighbours"], location)
     hours = times % (24 * HOUR) / HOUR
     days = [(EPOCH + timedelta(seconds=int(time))).timetuple().tm_yday for time in times]
     calendar = np.column_stack([hours, days + hours / 24]).astype(np.float32)
@@ -344,8 +344,8 @@ def read_inputs(
     if tables:
         inputs["ahead"] = np.hstack(tables)[None]
     if reached:
-        label = " and ".join(files[name] for name in settings["records"] if records[name]["issued"])
-        is_sound, lacking = choose_leads(np.any(reached, axis=0), model["reach"], label)
+        location = " and ".join(files[name] for name in settings["records"] if records[name]["issued"])
+        is_sound, lacking = choose_leads(np.any(reached, axis=0), model["reach"], location)
         warnings += lacking
     return inputs, int(times[-1]), is_sound, warnings
 

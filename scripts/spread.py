@@ -123,8 +123,8 @@ def label_settings(frame: pd.DataFrame) -> pd.DataFrame:
         settings = pd.DataFrame(texts, runs.index)
         for key in settings.columns[settings.nunique(dropna=False) > 1]:
             values = settings[key].str[1:9] if key.startswith("data/") else settings[key]  # data have a hash
-            label = key.removeprefix(f"models.{name}.")
-            frame.loc[runs.index, "model"] += (f", {label} " + values).fillna("")
+            setting = key.removeprefix(f"models.{name}.")
+            frame.loc[runs.index, "model"] += (f", {setting} " + values).fillna("")
     return frame
 
 

@@ -16,9 +16,9 @@ from stages.lib.weather.record import get_record_path, read_note, read_record
 def clean(name: str) -> None:
     """Write NAME.parquet and NAME.json of the record NAME to data/clean."""
     settings, sensors = read_settings(Clean, "clean"), read_settings(Sensors, "records", name)
-    label, key = str(get_record_path(name, "parse")), f"records.{name}"
+    location, key = str(get_record_path(name, "parse")), f"records.{name}"
     clean_rows = clean_record if sensors.issued is None else clean_forecasts
-    frame, report = clean_rows(read_record(name), settings, sensors, label, key)
+    frame, report = clean_rows(read_record(name), settings, sensors, location, key)
     output = get_record_path(name, "clean")
     with atomic_output(output) as path, atomic_output(output.with_suffix(".json")) as report_path:
         columns = {column: values.to_numpy() for column, values in frame.reset_index().items()}

@@ -33,7 +33,7 @@ def copy_files(section: str, paths: list[str], directory: Path, size: int | None
     for number, path in enumerate(paths, start=1):
         prefix = f"{number:0{len(str(len(paths)))}d}_" if len(paths) > 1 else ""
         copies.append(directory / (prefix + get_file_name(path)))
-        label = f"params.yaml: {section}.source: {path}"
+        location = f"params.yaml: {section}.source: {path}"
         original = Path(os.path.expanduser(path))  # unlike Path.expanduser, accepts the home of an unknown user
         try:
             status = original.stat()
@@ -45,13 +45,13 @@ def copy_files(section: str, paths: list[str], directory: Path, size: int | None
             shutil.copyfile(original, copies[-1])
             check_file(copies[-1], size, sha256)
         except FileNotFoundError:
-            raise UserError(f"{label}: no such file (looked in {Path.cwd()})") from None
+            raise UserError(f"{location}: no such file (looked in {Path.cwd()})") from None
         except OSError as error:
-            raise UserError(f"{label}: cannot be copied to {directory.parent}: {format_reason(error)}") from None
+            raise UserError(f"{location}: cannot be copied to {directory.parent}: {format_reason(error)}") from None
         except RefusedError as refused:
             is_mismatch = str(refused).startswith("wrong ")
             hint = f"; correct {section}.size and {section}.sha256, or set them to null" if is_mismatch else ""
-            raise UserError(f"{label}: {refused}{hint}") from None
+            raise UserError(f"{location}: {refused}{hint}") from None
     return copies
 
 

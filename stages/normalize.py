@@ -37,7 +37,7 @@ def check_split_fits(split: Split, count: int) -> None:
             )
 
 
-def check_not_constant(rows: np.ndarray, names: list[str], first: int, last: int, label: str) -> None:
+def check_not_constant(rows: np.ndarray, names: list[str], first: int, last: int, location: str) -> None:
     """Raise UserError naming the constant columns of `rows`, the training rows.
 
     Compares minimum and maximum: the mean of many equal values is rounded, so their deviation may differ from 0.
@@ -46,7 +46,7 @@ def check_not_constant(rows: np.ndarray, names: list[str], first: int, last: int
     if len(constant):
         listed = ", ".join(f"{names[i]!r} ({rows[0, i]})" for i in constant)
         raise UserError(
-            f"{label}: constant in the training rows [{first}, {last}), so that it cannot be normalized: column "
+            f"{location}: constant in the training rows [{first}, {last}), so that it cannot be normalized: column "
             f"{listed}; drop it from the files or choose other rows in split.train of params.yaml"
         )
 
@@ -59,13 +59,13 @@ def warn_about_sentinels(rows: np.ndarray, names: list[str], sentinels: list[flo
         print(f"warning: sentinels in the training rows distort mean and deviation: {listed}", file=sys.stderr)
 
 
-def check_measured(columns: dict[str, np.ndarray], label: str) -> None:
+def check_measured(columns: dict[str, np.ndarray], location: str) -> None:
     """Raise UserError naming the `columns` (rows,) with NaN, which the notebooks' models cannot handle."""
     counts = {name: int(np.isnan(values).sum()) for name, values in columns.items()}
     if any(counts.values()):
         listed = ", ".join(f"{count:,} missing in {name!r}" for name, count in counts.items() if count)
         raise UserError(
-            f"{label}: expected a number in every row, found {listed}; fill them in, or use the station's "
+            f"{location}: expected a number in every row, found {listed}; fill them in, or use the station's "
             "models (`dvc repro report_station`), which handle missing values"
         )
 
@@ -74,12 +74,12 @@ def normalize() -> None:
     """Write the mean and the standard deviation of the training rows to data/normalization.json."""
     split = read_settings(Split, "split")
     times, *names = columns = read_record(split.record)
-    label = str(FOLDER / split.record / "record.parquet")
+    location = str(FOLDER / split.record / "record.parquet")
     check_split_fits(split, len(columns[times]))
     first, last = split.train
     rows = np.column_stack([columns[name][first:last] for name in names])
-    check_measured({name: columns[name] for name in names}, label)
-    check_not_constant(rows, names, first, last, label)
+    check_measured({name: columns[name] for name in names}, location)
+    check_not_constant(rows, names, first, last, location)
     warn_about_sentinels(rows, names, read_settings(Sensors, "records", split.record).sentinels)
     mean, std = compute_statistics(rows)
     scales = {name: {"mean": float(m), "std": float(s)} for name, m, s in zip(names, mean, std, strict=True)}

@@ -78,7 +78,7 @@ def format_gains(models: dict[str, str], base: str, lead: float, every: float, u
     return f"{format_markdown(pd.DataFrame(rows))}\n\n{' '.join(verdicts)}"
 
 
-def format_importance(models: dict[str, str], label: str, unit: str) -> str:
+def format_importance(models: dict[str, str], headline_lead: str, unit: str) -> str:
     """Return a Markdown table of how much each record matters to the best model of each input set."""
     rows = []
     for name, model in models.items():
@@ -89,7 +89,7 @@ def format_importance(models: dict[str, str], label: str, unit: str) -> str:
                     "inputs": name,
                     "model": model,
                     "record": row["record"],
-                    f"val MAE {label}, {unit}": f"{row['mae']:.3f}",
+                    f"val MAE {headline_lead}, {unit}": f"{row['mae']:.3f}",
                     "with the values of another week": f"{row['mae_swapped']:.3f}",
                     "increase": f"{increase:.3f}",
                 }
@@ -98,12 +98,12 @@ def format_importance(models: dict[str, str], label: str, unit: str) -> str:
 
 
 def format_added_value(
-    metrics: pd.DataFrame, descriptions: dict[str, dict[str, Any]], inputs: pd.Series, label: str, unit: str
+    metrics: pd.DataFrame, descriptions: dict[str, dict[str, Any]], inputs: pd.Series, headline_lead: str, unit: str
 ) -> str:
     """Return the section on what other records bring; empty if no model reads any.
 
     `metrics` has a row per model, the best first; `descriptions` are the contents of model.json by model, and
-    `inputs` (models,) the input sets. `label` is the headline lead, as in `24h`.
+    `inputs` (models,) the input sets. `headline_lead` is the lead that models are ranked by, as in `24h`.
     """
     best = {str(name): str(models.index[0]) for name, models in metrics.groupby(inputs, sort=False)}
     sets = {name: descriptions[model] for name, model in best.items()}
@@ -114,7 +114,7 @@ def format_added_value(
     }
     if not others:
         return ""
-    lead, every = float(label.removesuffix("h")), float(next(iter(sets.values()))["every_hours"])
+    lead, every = float(headline_lead.removesuffix("h")), float(next(iter(sets.values()))["every_hours"])
     parts = ["## What other records bring", format_input_sets(sets)]
     parts += [reach for name in others if (reach := format_reach(name, sets[name]))]
     base = next((model for name, model in best.items() if name not in others), None)
@@ -127,6 +127,6 @@ def format_added_value(
     parts += [
         "How much each record matters: the validation MAE when its values are replaced by those of the window a "
         "week later, which fit the season and the hour of the day but say nothing about tomorrow.",
-        format_importance(others, label, unit),
+        format_importance(others, headline_lead, unit),
     ]
     return "\n\n".join(parts) + "\n"

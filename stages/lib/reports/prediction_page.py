@@ -36,7 +36,7 @@ def make_framed_figure(size: tuple[float, float], bottom: float) -> tuple[Figure
     return figure, axes
 
 
-def draw_fan(measured: pd.Series, forecast: pd.DataFrame, label: str, size: tuple[float, float]) -> Figure:
+def draw_fan(measured: pd.Series, forecast: pd.DataFrame, quantity: str, size: tuple[float, float]) -> Figure:
     """Draw recent measurements, the forecast with its interval, and later measurements if there are any.
 
     The weather model's own forecast is dashed, if `forecast` has it.
@@ -54,7 +54,7 @@ def draw_fan(measured: pd.Series, forecast: pd.DataFrame, label: str, size: tupl
     axes.plot(after, color=INK, linewidth=1.1, linestyle=":")
     axes.axvline(origin, color=MUTED, linewidth=0.9, linestyle="--")
     start, end = (origin - HISTORY).floor("h"), forecast["valid"].iloc[-1]
-    axes.set(xlim=(start, end), ylabel=label)
+    axes.set(xlim=(start, end), ylabel=quantity)
     axes.xaxis.set_major_locator(dates.DayLocator())
     axes.xaxis.set_major_formatter("")
     noons = pd.date_range(start.ceil("D") - NOON, end, freq="D")
@@ -65,12 +65,12 @@ def draw_fan(measured: pd.Series, forecast: pd.DataFrame, label: str, size: tupl
     return figure
 
 
-def draw_verification(by_lead: pd.DataFrame, label: str, size: tuple[float, float]) -> Figure:
+def draw_verification(by_lead: pd.DataFrame, quantity: str, size: tuple[float, float]) -> Figure:
     """Draw the mean absolute error on the test period by lead, for the model and for persistence."""
     figure, axes = make_framed_figure(size, 0.5)
     axes.plot(by_lead["lead"], by_lead["mae"] / (1 - by_lead["skill"]), color=OTHER, linewidth=1.3, linestyle="--")
     axes.plot(by_lead["lead"], by_lead["mae"], color=LINE, linewidth=1.8)
-    axes.set(xlabel="Hours ahead", ylabel=label, ylim=(0, None), xlim=(0, by_lead["lead"].max()))
+    axes.set(xlabel="Hours ahead", ylabel=quantity, ylim=(0, None), xlim=(0, by_lead["lead"].max()))
     axes.set_xticks(np.arange(0, by_lead["lead"].max() + 1, 12 if by_lead["lead"].max() > 12 else 3))
     return figure
 
@@ -96,7 +96,7 @@ def format_prediction_page(result: dict[str, Any], measured: pd.Series, by_lead:
     """
     forecast = pd.DataFrame(result["forecast"]).assign(valid=lambda f: pd.to_datetime(f["valid"]))
     unit = result["unit"].replace("degC", "°C")
-    label = result["target"].replace("degC", "°C")
+    quantity = result["target"].replace("degC", "°C")
     cards = "".join(
         f'<div class="card">{pd.Timestamp(day["date"]):%A %d %B}{format_covered_hours(day)}<br>'
         f"<b>{day['minimum']['median']:z.1f}</b> to <b>{day['maximum']['median']:z.1f}</b> {unit}"
@@ -134,9 +134,9 @@ def format_prediction_page(result: dict[str, Any], measured: pd.Series, by_lead:
     first, last = (time[:10] for time in result["training"])
     error = f"Mean absolute error ({unit})"
     warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in result["warnings"])
-    caption = f"{label}: measurements of three days and the forecast"
-    fan = format_figure(BOTH_WIDTHS, draw_fan, "fan", caption, measured, forecast, label)
-    body = f"""<h1>{html.escape(label)}: the next {result["forecast"][-1]["lead_hours"]:g} hours</h1>
+    caption = f"{quantity}: measurements of three days and the forecast"
+    fan = format_figure(BOTH_WIDTHS, draw_fan, "fan", caption, measured, forecast, quantity)
+    body = f"""<h1>{html.escape(quantity)}: the next {result["forecast"][-1]["lead_hours"]:g} hours</h1>
 <p>Forecast from {format_time(result["origin"])} {result["origin"][:4]} by <b>{html.escape(result["model"])}</b>
 ({html.escape(result["choice"])}), trained on {first} to {last}. File: {html.escape(result["file"])}. {others}Times
 are as the station records them.</p>
@@ -153,7 +153,7 @@ interval{output_note}.</p>
 the latest value measured at the same hour of the day. Each line of the table averages up to
 {by_lead["n"].max():,} forecasts.</p>
 {format_html_table(("ahead", f"error, {unit}", f"bias, {unit}", "in the interval", "skill"), scores)}"""
-    return format_page(f"{label}, forecast from {result['origin']}", body)
+    return format_page(f"{quantity}, forecast from {result['origin']}", body)
 
 
 def format_output(value: float | None) -> str:

@@ -107,8 +107,8 @@ def draw_fortnight(best: str, forecasts: pd.DataFrame, target: str, note: str) -
     frame = frame.assign(valid=frame["origin"] + pd.to_timedelta(frame["lead"], "h")).set_index("valid")
     figure, ((axes,),) = make_titled_figure(f"{target}, two weeks of daily forecasts by {best}{note}")
     for index, (_, day) in enumerate(frame.groupby("origin")):
-        label = {"label": "80 % interval"} if not index else {}
-        axes.fill_between(day.index, day["q0.1"], day["q0.9"], color=BAND, alpha=0.5, linewidth=0, **label)
+        legend = {"label": "80 % interval"} if not index else {}
+        axes.fill_between(day.index, day["q0.1"], day["q0.9"], color=BAND, alpha=0.5, linewidth=0, **legend)
         axes.plot(day["q0.5"], color=VALIDATION, linewidth=1.3, **({"label": "median"} if not index else {}))
     axes.plot(frame["truth"], color=TRUTH, linewidth=1.3, label="truth")
     axes.set(xlabel="Time", ylabel=target, xmargin=0.01)
@@ -173,11 +173,11 @@ def report_on_station(
     `metrics` has a row per model; `descriptions` are the contents of model.json.
     """
     periods, models = get_param("periods"), get_param("models")
-    label = str(metrics.filter(regex="^val_skill_").columns[0]).removeprefix("val_skill_")
+    headline_lead = str(metrics.filter(regex="^val_skill_").columns[0]).removeprefix("val_skill_")
     model = str(metrics.index[0])
     target, source = descriptions[model]["target"], descriptions[model]["source"]
-    lead, unit = float(label.removesuffix("h")), get_unit(target)
-    metrics = metrics.sort_values(f"val_mae_{slugify(unit)}_{label}", kind="stable")
+    lead, unit = float(headline_lead.removesuffix("h")), get_unit(target)
+    metrics = metrics.sort_values(f"val_mae_{slugify(unit)}_{headline_lead}", kind="stable")
     best, names = str(metrics.index[0]), list(map(str, metrics.index))
     inputs = pd.Series({name: models[name]["inputs"] for name in names})
     tables = {name: read_evaluation_table(name, "by_lead") for name in names}
@@ -190,7 +190,7 @@ def report_on_station(
     compared = [name for name in references if name != best]
     every = float(tables[best]["lead"].iloc[0])
     windows, measured = forecasts["origin"].nunique(), int(tables[best].set_index("lead")["n"][lead])
-    if f"test_recalibrated_coverage_{label}" in metrics:
+    if f"test_recalibrated_coverage_{headline_lead}" in metrics:
         recalibration_note = " Recalibrated: the coverage with the margins of the 90 days before each day."
     else:
         recalibration_note = ""
@@ -198,7 +198,7 @@ def report_on_station(
         f"# Forecasts of {target} by the clock\n\n{describe_source(source)}\n\n"
         f"Trained from {periods['train']}, validated from {periods['val']}, tested from {periods['test']} to "
         f"{periods['end'] or 'the end of the record'}: {windows:,} test windows, {measured:,} with a truth at "
-        f"{lead:g} hours.\n\n{format_station_leaderboard(metrics, inputs, skill, label, unit)}\n\n"
+        f"{lead:g} hours.\n\n{format_station_leaderboard(metrics, inputs, skill, headline_lead, unit)}\n\n"
         f"Sorted by validation MAE {lead:g} hours ahead, best model in bold. Skill is 1 - MAE / MAE of persistence,"
         " the latest value measured at the same hour of the day, on the same windows; `vs` is the skill against"
         " another reference, on the windows of both. Coverage is the share of truths inside the 80 % interval,"
@@ -206,7 +206,7 @@ def report_on_station(
         f"{recalibration_note}\n\n"
         f"{compare_with_references(best, errors, lead, every, unit, compared)}\n"
     )
-    if added_value := format_added_value(metrics, descriptions, inputs, label, unit):
+    if added_value := format_added_value(metrics, descriptions, inputs, headline_lead, unit):
         text += f"\n{added_value}"
     note = " (synthetic)" * source["synthetic"]
     target, unit = (name.replace("degC", "°C") for name in (target, unit))

@@ -34,7 +34,7 @@ def find_check(column: str, checks: dict[str, Check]) -> Check:
 
 
 def mask_invalid(
-    values: pd.Series, check: Check, sentinels: list[float], label: str
+    values: pd.Series, check: Check, sentinels: list[float], location: str
 ) -> tuple[pd.Series, dict[str, int]]:
     """Return `values` with NaN for sentinels and for values outside the limits, and the counts of both.
 
@@ -45,7 +45,7 @@ def mask_invalid(
     low, high = check.limits or (-np.inf, np.inf)
     if measured.notna().any() and not low <= measured.median() <= high:
         raise UserError(
-            f"{label}, column {values.name!r}: expected values from {low:g} to {high:g} (clean.checks in "
+            f"{location}, column {values.name!r}: expected values from {low:g} to {high:g} (clean.checks in "
             f"params.yaml), found a median of {measured.median():g}; is it in another unit? Convert the column, or "
             "name it in a check with limits in its unit"
         )
@@ -91,19 +91,19 @@ def clean_record(
     record: dict[str, np.ndarray],
     settings: Clean,
     sensors: Sensors,
-    label: str,
+    location: str,
     key: str,
     interval_and_phase: tuple[int, int] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the measured values of `record` on a regular grid, NaN where there are none, and a report.
 
     `record` has the times, as datetime64[s], and then the columns, as `read_record` returns it. Messages call it
-    `label`, and its section of params.yaml `key`. `interval_and_phase` are those of the grid; see
+    `location`, and its section of params.yaml `key`. `interval_and_phase` are those of the grid; see
     `to_regular_grid`. A column without any measured value is dropped. Raises UserError if the target is, if the
     record lacks a column that params.yaml names, or if a column has another unit than its check.
     """
-    grid, report = to_regular_grid(pd.DataFrame(record), label, interval_and_phase)
-    columns, reports = clean_columns(grid, settings, sensors, label, key)
+    grid, report = to_regular_grid(pd.DataFrame(record), location, interval_and_phase)
+    columns, reports = clean_columns(grid, settings, sensors, location, key)
     interval = report["interval_minutes"] * 60
     for name in reports:
         values = columns[name].to_numpy()
@@ -118,11 +118,11 @@ def clean_record(
 
 
 def clean_forecasts(
-    record: dict[str, np.ndarray], settings: Clean, sensors: Sensors, label: str, key: str
+    record: dict[str, np.ndarray], settings: Clean, sensors: Sensors, location: str, key: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the forecasts of `record` without impossible values, and a report.
 
-    The result is indexed by valid time and sorted by it, then by ISSUE_TIME, its first column. `record`, `label`
+    The result is indexed by valid time and sorted by it, then by ISSUE_TIME, its first column. `record`, `location`
     and `key` are as in `clean_record`; so are the errors.
     """
     valid, *_ = record
@@ -131,7 +131,7 @@ def clean_forecasts(
         issued = frame.pop(sensors.issued).to_numpy().astype("M8[s]")
     else:
         issued = frame.index.to_numpy().astype("M8[s]") - np.timedelta64(round(3600 * sensors.issued), "s")
-    columns, reports = clean_columns(frame, settings, sensors, label, key)
+    columns, reports = clean_columns(frame, settings, sensors, location, key)
     for name in reports:
         reports[name]["missing"] = int(columns[name].isna().sum())
     report = {
@@ -151,7 +151,7 @@ def clean_forecasts(
 
 
 def clean_columns(
-    frame: pd.DataFrame, settings: Clean, sensors: Sensors, label: str, key: str
+    frame: pd.DataFrame, settings: Clean, sensors: Sensors, location: str, key: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the columns of `frame` with NaN for invalid values, and a report for each; see `clean_record`."""
     target, wind = sensors.target, sensors.wind
@@ -162,7 +162,7 @@ def clean_columns(
         if name not in frame:
             advice = "" if setting == "target" else "; where no direction was measured: `wind: null`"
             raise UserError(
-                f"params.yaml: {key}.{setting}: expected a column of {label}, found {name!r}; it has "
+                f"params.yaml: {key}.{setting}: expected a column of {location}, found {name!r}; it has "
                 f"{', '.join(map(repr, frame.columns))}{advice}"
             )
     if wind is not None and wind.direction == target:
@@ -172,18 +172,18 @@ def clean_columns(
         )
     columns, reports = {}, {}
     for name in frame.columns:
-        values, counts = mask_invalid(frame[name], find_check(name, settings.checks), sensors.sentinels, label)
+        values, counts = mask_invalid(frame[name], find_check(name, settings.checks), sensors.sentinels, location)
         if values.isna().all() and name == target:
             raise UserError(
-                f"{label}, column {name!r}: expected measured values of the target, found none; look at "
+                f"{location}, column {name!r}: expected measured values of the target, found none; look at "
                 f"{key}.target, {key}.sentinels and clean.checks in params.yaml"
             )
         if not values.isna().all():
             columns[name], reports[name] = values, counts
     if not columns:  # a weather model need not forecast the target
         raise UserError(
-            f"{label}: expected values in a column at least, found none; look at {key}.sentinels and clean.checks "
-            "in params.yaml"
+            f"{location}: expected values in a column at least, found none; look at {key}.sentinels and "
+            "clean.checks in params.yaml"
         )
     return pd.DataFrame(columns), reports
 

@@ -104,7 +104,7 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
         others = [column for column in texts if column not in (*settings.times, pivot.columns, pivot.values)]
         if others:
             raise UserError(
-                f"{body.label}: expected only the columns of `time` and `pivot` ({settings.key} in "
+                f"{body.location}: expected only the columns of `time` and `pivot` ({settings.key} in "
                 f"params.yaml), found also {', '.join(map(repr, others))}; name them in {settings.key}.leave_out"
             )
         sensors = np.array(texts.pop(pivot.columns).to_pylist(), object)
@@ -114,13 +114,13 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
     faults: list[tuple[int, int, str]] = []  # row, column, message
     moments, offsets, issue_offsets = np.array([], "M8[s]"), None, None
     written = join_times([texts[column] for column in settings.times])
-    label = " ".join(settings.times)
+    time_columns = " ".join(settings.times)
     try:
         moments, offsets = parse_strptime(written, settings.format)
     except TimeError as error:
         text = written[error.row].as_py()
         message = describe_bad_time(text, str(error), settings)
-        faults.append((error.row, columns.index(settings.times[0]), f"column {label!r}: {message}"))
+        faults.append((error.row, columns.index(settings.times[0]), f"column {time_columns!r}: {message}"))
     numbers = dict[str, pa.DoubleArray]()
     for column, values in texts.items():
         if column in settings.times:
@@ -156,7 +156,7 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
     if offsets is not None and settings.zone is None and (offsets != offsets[:1]).any():
         row = int((offsets != offsets[0]).argmax())
         raise UserError(
-            f"{name}, line {lines[row]}, column {label!r}: expected one offset from UTC, as in "
+            f"{name}, line {lines[row]}, column {time_columns!r}: expected one offset from UTC, as in "
             f"{written[0].as_py()!r}, found {written[row].as_py()!r}; if the file changes to summer "
             f"time, set {settings.key}.zone: UTC in params.yaml"
         )
@@ -164,7 +164,7 @@ def read_text_rows(body: Body, columns: list[str], settings: Record, name: str) 
         if settings.zone and offsets is None:
             for sensor in dict.fromkeys(sensors):
                 rows = np.flatnonzero(sensors == sensor)
-                moments[rows] = apply_zone(moments[rows], lines[rows], settings, name, label)
+                moments[rows] = apply_zone(moments[rows], lines[rows], settings, name, time_columns)
         moments, spread, first = pivot_to_columns(
             moments, sensors.astype(str), to_numpy(numbers[settings.pivot.values])
         )
@@ -276,7 +276,7 @@ def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarr
         return [np.nan_to_num(to_numpy(column)[rows], nan=np.inf) for column in table.columns]  # NaN equals NaN
 
     stamps = to_numpy(table[0])
-    label = f"column {table.column_names[0]!r}: expected"
+    column = f"column {table.column_names[0]!r}"
     latest = np.maximum.accumulate(stamps)
     back = np.flatnonzero(stamps < latest)
     before, seen = set(back.tolist()), set()
@@ -284,17 +284,18 @@ def check_time_order(table: pa.Table, name: str, lines: Sequence[int] | np.ndarr
     for row, *values in zip(rows.tolist(), *fields(rows), strict=True):
         if row in before and tuple(values) not in seen:
             raise UserError(
-                f"{name}, line {lines[row]}, {label} a time not before {latest[row]} of an earlier row, found "
-                f"{stamps[row]}; sort the rows by time; if an hour comes twice in autumn, use standard time, or "
-                "name the time zone in `zone`"
+                f"{name}, line {lines[row]}, {column}: expected a time not before {latest[row]} of an earlier row, "
+                f"found {stamps[row]}; sort the rows by time; if an hour comes twice in autumn, use standard time, "
+                "or name the time zone in `zone`"
             )
         seen.add(tuple(values))
     twice = np.flatnonzero(stamps[1:] == stamps[:-1]) + 1
     differing = twice[np.any([a != b for a, b in zip(fields(twice), fields(twice - 1), strict=True)], axis=0)]
     if not many and len(differing) > max(FEW, len(stamps) // 100):
         raise UserError(
-            f"{name}, line {lines[differing[0]]}, {label} one row per time, found {stamps[differing[0]]} again "
-            f"with other values, and {len(differing) - 1:,} more such rows; are two stations in one file?"
+            f"{name}, line {lines[differing[0]]}, {column}: expected one row per time, found "
+            f"{stamps[differing[0]]} again with other values, and {len(differing) - 1:,} more such rows; "
+            "are two stations in one file?"
         )
 
 
@@ -361,17 +362,17 @@ def join_tables(tables: list[pa.Table], names: list[str], columns: list[str], se
 
     `names` are those of each table's last file, `columns` the columns of all files before renaming.
     """
-    label = " and ".join(names)
-    check_names(columns, settings, label)
+    location = " and ".join(names)
+    check_names(columns, settings, location)
     joined_columns = [column for table in tables for column in table.column_names[1:]]
     if twice := sorted({column for column in joined_columns if joined_columns.count(column) > 1}):
         raise UserError(
-            f"{label}: expected each column in one file only, found {twice[0]!r} in several; "
+            f"{location}: expected each column in one file only, found {twice[0]!r} in several; "
             f"name it in {settings.key}.leave_out of params.yaml"
         )
     if settings.target is not None and settings.target not in joined_columns:
         raise UserError(
-            f"{label}: expected the column {settings.target!r} ({settings.key}.target in params.yaml), found "
+            f"{location}: expected the column {settings.target!r} ({settings.key}.target in params.yaml), found "
             f"{', '.join(map(repr, joined_columns))}"
         )
     records = [
@@ -386,7 +387,7 @@ def join_tables(tables: list[pa.Table], names: list[str], columns: list[str], se
             )
     moments, joined, lost = join_side_by_side(records)
     if lost:
-        print(f"{label}: {lost:,} rows of a time that an earlier row has, left out")
+        print(f"{location}: {lost:,} rows of a time that an earlier row has, left out")
     return pa.table({tables[0].column_names[0]: pa.array(moments), **joined})
 
 

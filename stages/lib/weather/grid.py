@@ -11,7 +11,7 @@ from stages.lib.weather.gaps import find_runs
 MAX_POINTS_PER_ROW = 20  # beyond, a time of the record must be wrong
 
 
-def infer_grid(times: np.ndarray, label: str) -> tuple[int, int]:
+def infer_grid(times: np.ndarray, location: str) -> tuple[int, int]:
     """Return the interval and the phase, both in s, of the grid of `times` (n,) datetime64[s].
 
     The interval is the most common step between successive times, and the phase the most common time modulo the
@@ -19,7 +19,7 @@ def infer_grid(times: np.ndarray, label: str) -> tuple[int, int]:
     """
     moments = np.unique(times.astype("datetime64[s]").astype(np.int64))
     if len(moments) < 2:
-        raise UserError(f"{label}: expected rows at two times at least, found {len(moments)}")
+        raise UserError(f"{location}: expected rows at two times at least, found {len(moments)}")
     steps, counts = np.unique(np.diff(moments), return_counts=True)
     interval = int(steps[counts.argmax()])
     phases, counts = np.unique(moments % interval, return_counts=True)
@@ -27,7 +27,7 @@ def infer_grid(times: np.ndarray, label: str) -> tuple[int, int]:
 
 
 def to_regular_grid(
-    record: pd.DataFrame, label: str, interval_and_phase: tuple[int, int] | None = None
+    record: pd.DataFrame, location: str, interval_and_phase: tuple[int, int] | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return `record`, whose first column has the times, on a regular grid, and a report with counts.
 
@@ -37,7 +37,7 @@ def to_regular_grid(
     is kept, and of equally near ones the first in the record.
     """
     time = record.columns[0]
-    interval, phase = interval_and_phase or infer_grid(record[time].to_numpy(), label)
+    interval, phase = interval_and_phase or infer_grid(record[time].to_numpy(), location)
     shared_times = record[record[time].duplicated(keep=False)]
     duplicates = shared_times.index[shared_times.duplicated()]
     rows = record.drop(duplicates)
@@ -47,9 +47,9 @@ def to_regular_grid(
     first, last = int(point.min()), int(point.max())
     if last - first > MAX_POINTS_PER_ROW * len(record):
         raise UserError(
-            f"{label}: expected rows every {interval / 60:g} minutes, the most common step, found {len(record):,} "
-            f"rows from {rows[time].min()} to {rows[time].max()}, {(last - first) // len(record)} times too few; "
-            "correct the times that are wrong, or split the record"
+            f"{location}: expected rows every {interval / 60:g} minutes, the most common step, found "
+            f"{len(record):,} rows from {rows[time].min()} to {rows[time].max()}, "
+            f"{(last - first) // len(record)} times too few; correct the times that are wrong, or split the record"
         )
     nearest = rows.assign(point=point, distance=distance).sort_values(["point", "distance"], kind="stable")
     nearest = nearest.drop_duplicates("point").set_index("point")

@@ -62,17 +62,17 @@ class Latest(NamedTuple):
 class Content(NamedTuple):
     """The rows of a file as `parse` reads them, before cleaning."""
 
-    label: str  # the file's path or address, for messages
+    location: str  # the file's path or address, for messages
     columns: dict[str, np.ndarray]
 
 
-def read_content(name: str, path: Path, label: str) -> Content:
-    """Return the rows of the file `path`, which messages call `label`, read as the record `name`."""
+def read_content(name: str, path: Path, location: str) -> Content:
+    """Return the rows of the file `path`, which messages call `location`, read as the record `name`."""
     try:
         table = read_csv_files([path], read_settings(Record, "records", name), f"records.{name}")
     except UserError as error:
-        raise UserError(str(error).replace(str(path), label)) from None
-    return Content(label, {column: to_numpy(table[column]) for column in table.column_names})
+        raise UserError(str(error).replace(str(path), location)) from None
+    return Content(location, {column: to_numpy(table[column]) for column in table.column_names})
 
 
 def make_latest_window(
@@ -99,23 +99,23 @@ def clean_latest(
     settings: Record,
     clean: Clean,
     description: Description,
-    label: str,
+    location: str,
 ) -> CleanRecord:
-    """Return `record`, the rows of the file `label`, as `clean` does it with the record `name`.
+    """Return `record`, the rows of the file `location`, as `clean` does it with the record `name`.
 
     Raises UserError unless it has the interval and the columns that the model of `description` was trained on.
     """
     key, model = f"records.{name}", description["model"]
     if settings.issued is not None:
-        frame, _ = clean_forecasts(record, clean, settings, label, key)
+        frame, _ = clean_forecasts(record, clean, settings, location, key)
         return CleanRecord(frame, settings.target)
     required = list_columns(description, name)
     interval, phase = read_training_grid(name)
-    check_interval(record, interval, model, label)
+    check_interval(record, interval, model, location)
     _, *measured = record
-    check_required_columns(measured, required, model, settings.wind, label)
-    frame, _ = clean_record(record, clean, settings, label, key, (interval, phase))
-    check_column_order(list(frame.columns), required, name, model, label)
+    check_required_columns(measured, required, model, settings.wind, location)
+    frame, _ = clean_record(record, clean, settings, location, key, (interval, phase))
+    check_column_order(list(frame.columns), required, name, model, location)
     return CleanRecord(frame, settings.target)
 
 
@@ -140,18 +140,18 @@ def read_training_grid(name: str) -> tuple[int, int]:
         return round(60 * report["interval_minutes"]), round(60 * report["phase_minutes"])
 
 
-def check_interval(record: dict[str, np.ndarray], interval: int, model: str, label: str) -> None:
+def check_interval(record: dict[str, np.ndarray], interval: int, model: str, location: str) -> None:
     """Raise UserError unless `interval` (s) is that of the file, too."""
-    file_interval, _ = infer_grid(next(iter(record.values())), label)
+    file_interval, _ = infer_grid(next(iter(record.values())), location)
     if file_interval != interval:
         raise UserError(
-            f"{label}: expected a row every {interval / 60:g} minutes, as in the record that "
+            f"{location}: expected a row every {interval / 60:g} minutes, as in the record that "
             f"{model} was trained on, found one every {file_interval / 60:g}"
         )
 
 
 def check_required_columns(
-    measured: list[str], required: list[str], model: str, wind: Wind | None, label: str
+    measured: list[str], required: list[str], model: str, wind: Wind | None, location: str
 ) -> None:
     """Raise UserError if the file, whose columns are `measured`, lacks one of the `required` ones of the model."""
     columns = [name for name in required if name not in WIND_VECTOR]
@@ -159,42 +159,42 @@ def check_required_columns(
         columns.append(wind.direction)
     if missing := [name for name in columns if name not in measured]:
         raise UserError(
-            f"{label}, line 1: expected the columns that {model} was trained on, found "
+            f"{location}, line 1: expected the columns that {model} was trained on, found "
             f"none called {' or '.join(map(repr, missing))}; the file has {', '.join(map(repr, measured))}"
         )
 
 
-def check_column_order(measured: list[str], required: list[str], record: str, model: str, label: str) -> None:
+def check_column_order(measured: list[str], required: list[str], record: str, model: str, location: str) -> None:
     """Raise UserError unless the cleaned columns `measured` are those of the model, in the same order."""
     if missing := [column for column in required if column not in measured]:
         raise UserError(
-            f"{label}: expected measured values in every column that {model} was trained on, found none "
+            f"{location}: expected measured values in every column that {model} was trained on, found none "
             f"in {' and '.join(map(repr, missing))}"
         )
     if unknown := [column for column in measured if column not in required]:
         raise UserError(
-            f"{label}: expected the columns that {model} was trained on, found also "
+            f"{location}: expected the columns that {model} was trained on, found also "
             f"{', '.join(map(repr, unknown))}; another station's file? Or name them in records.{record}.leave_out"
         )
     if measured != required:
         raise UserError(
-            f"{label}: expected the columns in the order that {model} was trained on, "
+            f"{location}: expected the columns in the order that {model} was trained on, "
             f"{', '.join(map(repr, required))}, found {', '.join(map(repr, measured))}"
         )
 
 
-def check_ahead(clock_rows: ClockRows, last: int, description: Description, label: str) -> None:
-    """Raise UserError unless the forecasts, of the files `label`, fit the model and reach past row `last`."""
+def check_ahead(clock_rows: ClockRows, last: int, description: Description, location: str) -> None:
+    """Raise UserError unless the forecasts, of the files `location`, fit the model and reach past row `last`."""
     columns, model, ahead = description["ahead_columns"], description["model"], clock_rows.ahead
     if clock_rows.ahead_columns != columns:
         different = sorted(set(columns) ^ set(clock_rows.ahead_columns)) or columns
         raise UserError(
-            f"{label}: expected the forecasts that {model} was trained on, found a difference in "
+            f"{location}: expected the forecasts that {model} was trained on, found a difference in "
             f"{', '.join(map(repr, different))}"
         )
     if clock_rows.ahead_targets and not np.isfinite(ahead[last][:, clock_rows.ahead_targets]).any():
         raise UserError(
-            f"{label}: expected forecasts for the {description['lead_hours'][-1]:g} hours after "
+            f"{location}: expected forecasts for the {description['lead_hours'][-1]:g} hours after "
             f"{clock_rows.hourly.time[last]} that were issued by then, found none; fetch a newer file"
         )
 
@@ -214,28 +214,28 @@ def select_window(
     record. Raises UserError if there is no window, or if its values cannot be right.
     """
     settings = Clock(**description["clock"])
-    label, every, lookback = str(files[settings.record]), settings.every, settings.lookback_rows
+    location, every, lookback = str(files[settings.record]), settings.every, settings.lookback_rows
     station = records[settings.record]
-    cropped = station._replace(frame=crop_grid(station.frame, description, origin, label))
+    cropped = station._replace(frame=crop_grid(station.frame, description, origin, location))
     clock_rows = assemble_clock_rows(settings, records | {settings.record: cropped}, clean.max_gap)
     hourly = clock_rows.hourly
     complete_rows = find_complete_rows(hourly, settings.max_missing)
     if origin is None:
-        last = find_last_complete_row(hourly, complete_rows, clean.max_gap, label)
+        last = find_last_complete_row(hourly, complete_rows, clean.max_gap, location)
     else:
-        last = find_row(hourly, complete_rows, origin, station.frame, label)
+        last = find_row(hourly, complete_rows, origin, station.frame, location)
     first = last - lookback + 1
     if first < 0:
         raise UserError(
-            f"{label}: expected {lookback} hours up to the origin, {hourly.time[last]}, the lookback of "
+            f"{location}: expected {lookback} hours up to the origin, {hourly.time[last]}, the lookback of "
             f"{description['model']}, found {last + 1}"
         )
     window, station_window = clock_rows.rows[first : last + 1], hourly.rows[first : last + 1]
     if settings.max_missing:
         values = station_window[:, : -len(CALENDAR)]
-        check_missing(values, settings.max_missing, "max_missing", description["model"], label)
+        check_missing(values, settings.max_missing, "max_missing", description["model"], location)
     else:
-        check_gaps(station_window, hourly, first, clean.max_gap, label)
+        check_gaps(station_window, hourly, first, clean.max_gap, location)
     if settings.neighbours:
         values = window[:, station_window.shape[1] - len(CALENDAR) : -len(CALENDAR)]
         paths = " and ".join(str(files[name]) for name in settings.neighbours)
@@ -246,8 +246,8 @@ def select_window(
         paths = " and ".join(str(files[name]) for names in settings.ahead_groups for name in names)
         check_ahead(clock_rows, last, description, paths)
         is_sound, lacking = find_sound_leads(clock_rows, last, description, paths)
-    check_limits(station_record, clean, sentinels, hourly.start[first], hourly.time[last], label)
-    warnings = lacking + check_stuck(station_window, hourly.columns[: -len(CALENDAR)], clean, every, label)
+    check_limits(station_record, clean, sentinels, hourly.start[first], hourly.time[last], location)
+    warnings = lacking + check_stuck(station_window, hourly.columns[: -len(CALENDAR)], clean, every, location)
     others = settings.records[1:]
     is_hour = (station.frame.index.to_numpy() - hourly.time[last]) % (every * HOUR) == np.timedelta64(0)
     return Latest(
@@ -299,7 +299,7 @@ def get_model_output(clock_rows: ClockRows, last: int) -> np.ndarray | None:
 
 
 def find_sound_leads(
-    clock_rows: ClockRows, last: int, description: Description, label: str
+    clock_rows: ClockRows, last: int, description: Description, location: str
 ) -> tuple[np.ndarray | None, list[str]]:
     """Return which leads (leads,) the model can forecast from row `last`, and a warning if it cannot all of them.
 
@@ -316,12 +316,12 @@ def find_sound_leads(
     hours = description["lead_hours"][int(is_sound.argmin())]
     if 2 * count >= leads:
         raise UserError(
-            f"{label}: expected forecasts for more than half of the {leads} leads after {origin}, found them for "
-            f"{leads - count}; fetch a newer file"
+            f"{location}: expected forecasts for more than half of the {leads} leads after {origin}, found them "
+            f"for {leads - count}; fetch a newer file"
         )
     return is_sound, [
-        f"{label}: forecasts are missing for {count} of {leads} leads after {origin}, the first of them {hours:g} "
-        "hours ahead; these leads are left out"
+        f"{location}: forecasts are missing for {count} of {leads} leads after {origin}, the first of them "
+        f"{hours:g} hours ahead; these leads are left out"
     ]
 
 
@@ -339,29 +339,29 @@ def check_clocks(parts: Sequence[Part], end: np.datetime64, now: np.datetime64) 
             )
 
 
-def check_missing(values: np.ndarray, max_missing: float, setting: str, model: str, label: str) -> None:
+def check_missing(values: np.ndarray, max_missing: float, setting: str, model: str, location: str) -> None:
     """Raise UserError if more than the share `max_missing` of `values` (lookback, columns) is missing."""
     share = 1 - np.isfinite(values).mean()
     if share > max_missing:
         raise UserError(
-            f"{label}: expected at most {max_missing:.0%} of the values missing in the {len(values)} rows up to "
+            f"{location}: expected at most {max_missing:.0%} of the values missing in the {len(values)} rows up to "
             f"the origin, as {model} was trained (`{setting}` of its input set in params.yaml), found {share:.0%}"
         )
 
 
 def crop_grid(
-    grid: pd.DataFrame, description: Description, origin: np.datetime64 | None, label: str
+    grid: pd.DataFrame, description: Description, origin: np.datetime64 | None, location: str
 ) -> pd.DataFrame:
     """Return `grid` without the rows after `origin`; raise UserError unless it is as long as the lookback."""
     first, last = grid.index[0], grid.index[-1]
     if origin is not None and not first <= origin <= last:
-        raise UserError(f"--at: expected a time of {label}, {first} to {last}, found {origin}")
+        raise UserError(f"--at: expected a time of {location}, {first} to {last}, found {origin}")
     cropped = grid if origin is None else grid.loc[:origin]
     hours = (cropped.index[-1] - first + grid.index[1] - first) / pd.Timedelta(hours=1)
     lookback = description["lookback"] * description["every_hours"]
     if hours < lookback:
         raise UserError(
-            f"{label}: expected at least {lookback} hours up to the origin, the lookback of "
+            f"{location}: expected at least {lookback} hours up to the origin, the lookback of "
             f"{description['model']}, found {hours:g}, {first} to {cropped.index[-1]}"
         )
     return cropped
@@ -377,28 +377,28 @@ def find_complete_rows(hourly: HourlyRows, max_missing: float) -> np.ndarray:
     return np.flatnonzero(hourly.measured & np.isfinite(hourly.rows).all(axis=1))
 
 
-def find_last_complete_row(hourly: HourlyRows, complete_rows: np.ndarray, max_gap: float, label: str) -> int:
+def find_last_complete_row(hourly: HourlyRows, complete_rows: np.ndarray, max_gap: float, location: str) -> int:
     """Return the last complete row; raise UserError if it is more than `max_gap` hours before the end."""
     if not len(complete_rows):
-        raise UserError(f"{label}: expected an hour at which every column was measured, found none")
+        raise UserError(f"{location}: expected an hour at which every column was measured, found none")
     row = complete_rows[-1]
     gap = (hourly.time[-1] - hourly.time[row]) / HOUR
     if gap > max_gap:
         raise UserError(
-            f"{label}: expected a gap of at most {max_gap:g} hours at the end (clean.max_gap in "
+            f"{location}: expected a gap of at most {max_gap:g} hours at the end (clean.max_gap in "
             f"params.yaml), found {gap:g}: the last hour with every column is {hourly.time[row]}"
         )
     return int(row)
 
 
 def find_row(
-    hourly: HourlyRows, complete_rows: np.ndarray, origin: np.datetime64, grid: pd.DataFrame, label: str
+    hourly: HourlyRows, complete_rows: np.ndarray, origin: np.datetime64, grid: pd.DataFrame, location: str
 ) -> int:
     """Return the row of `origin`, the last one; raise UserError if there is none or it is not complete."""
     row = len(hourly.time) - 1
     if hourly.time[row] != origin:
         raise UserError(
-            f"--at: expected a time at which {label} has an hour, such as {hourly.time[row]}, found {origin}"
+            f"--at: expected a time at which {location} has an hour, such as {hourly.time[row]}, found {origin}"
         )
     if row not in complete_rows:
         is_measured = np.isfinite(hourly.rows[row, : -len(CALENDAR)]) & grid.loc[origin].notna().to_numpy()
@@ -409,13 +409,13 @@ def find_row(
     return row
 
 
-def check_gaps(window: np.ndarray, hourly: HourlyRows, first: int, max_gap: float, label: str) -> None:
+def check_gaps(window: np.ndarray, hourly: HourlyRows, first: int, max_gap: float, location: str) -> None:
     """Raise UserError if a value of `window`, the rows of `hourly` from `first` on, is missing."""
     for position, name in enumerate(hourly.columns):
         rows = np.flatnonzero(~np.isfinite(window[:, position])) + first
         if len(rows):
             raise UserError(
-                f"{label}, column {name!r}: expected no gap of more than {max_gap:g} hours (clean.max_gap "
+                f"{location}, column {name!r}: expected no gap of more than {max_gap:g} hours (clean.max_gap "
                 f"in params.yaml) in the {len(window)} hours up to the origin, found one within "
                 f"{hourly.start[rows[0]]} to {hourly.time[rows[-1]]}"
             )
@@ -427,7 +427,7 @@ def check_limits(
     sentinels: list[float],
     start: np.datetime64,
     end: np.datetime64,
-    label: str,
+    location: str,
 ) -> None:
     """Raise UserError if a value from `start` to `end` lies outside the limits of its column."""
     (_, times), *columns = record.items()
@@ -442,13 +442,13 @@ def check_limits(
         if is_outside.any():
             row = is_outside.argmax()
             raise UserError(
-                f"{label}, column {name!r}: expected values from {low:g} to {high:g} (clean.checks in "
+                f"{location}, column {name!r}: expected values from {low:g} to {high:g} (clean.checks in "
                 f"params.yaml) in the window, found {values[row]:g} at {times[row]}; correct it, "
                 "leave out the row or, if it stands for nothing measured, add it to `missing` of the check"
             )
 
 
-def check_stuck(window: np.ndarray, columns: list[str], clean: Clean, every: float, label: str) -> list[str]:
+def check_stuck(window: np.ndarray, columns: list[str], clean: Clean, every: float, location: str) -> list[str]:
     """Raise UserError if a column has been constant for longer than the `stuck` hours of its check.
 
     Returns a warning for each other column that is constant in the whole window, such as rain in a dry week. A
@@ -463,7 +463,7 @@ def check_stuck(window: np.ndarray, columns: list[str], clean: Clean, every: flo
         if not len(values) or np.ptp(values) > 0 or (check.limits is not None and values[0] == check.limits[1]):
             continue
         text = (
-            f"{label}, column {name!r}: expected values that change, found {values[0]:g} in each of the last "
+            f"{location}, column {name!r}: expected values that change, found {values[0]:g} in each of the last "
             f"{len(values) * every:g} hours; is the sensor stuck?"
         )
         if check.stuck is not None and count <= len(window):
@@ -472,16 +472,16 @@ def check_stuck(window: np.ndarray, columns: list[str], clean: Clean, every: flo
     return warnings
 
 
-def warn_about_age(end: np.datetime64, label: str, now: np.datetime64) -> list[str]:
+def warn_about_age(end: np.datetime64, location: str, now: np.datetime64) -> list[str]:
     """Return a warning if a file that ends at `end` is old or ends in the future; both by the station's clock."""
     if now - end > MAX_AGE:
         return [
-            f"{label} ends on {end}, {(now - end) / (24 * HOUR):,.0f} days ago: this is no forecast for tomorrow; "
-            "for a past one, name its time with --at"
+            f"{location} ends on {end}, {(now - end) / (24 * HOUR):,.0f} days ago: this is no forecast for "
+            "tomorrow; for a past one, name its time with --at"
         ]
     if end - now > HOUR:
         return [
-            f"{label} ends on {end}, {(end - now) / HOUR:,.1f} hours from now: expected measurements up to now; "
+            f"{location} ends on {end}, {(end - now) / HOUR:,.1f} hours from now: expected measurements up to now; "
             "are the times in the file and the time of this computer those of the station's clock?"
         ]
     return []

@@ -41,7 +41,7 @@ class LatestFiles:
         # Imported here, as requests takes a tenth of a second that a forecast from files need not wait for.
         from stages.lib.weather.fetching import RefusedError, Session, check_file, fetch_file
 
-        label, path = hide_secrets(source), self.folder / name / (get_file_name(source) or "latest.csv")
+        location, path = hide_secrets(source), self.folder / name / (get_file_name(source) or "latest.csv")
         path.parent.mkdir()
         try:
             with Session() as session:
@@ -49,5 +49,5 @@ class LatestFiles:
             check_file(path, None, None)
         except RefusedError as refused:
             reason = re.sub(r"\?[^ )]*", "", str(refused))  # a query may hold a key
-            raise UserError(f"{label}: cannot be fetched ({reason}); see records.{name}.latest") from None
-        return read_content(name, path, label)
+            raise UserError(f"{location}: cannot be fetched ({reason}); see records.{name}.latest") from None
+        return read_content(name, path, location)

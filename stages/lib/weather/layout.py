@@ -20,15 +20,15 @@ class Body(NamedTuple):
     lines: np.ndarray | range  # of each row, its line in the file
     columns: list[str]  # as the file names them
     first: int  # the line after the header
-    label: str  # of the header, for messages
+    location: str  # of the header, for messages
 
 
-def split_fields(line: str, label: str, separator: str) -> list[str]:
-    """Return the fields of a header's `line`, without blanks around them; UserError begins with `label`."""
+def split_fields(line: str, location: str, separator: str) -> list[str]:
+    """Return the fields of a header's `line`, without blanks around them; UserError begins with `location`."""
     try:
         return [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
     except csv.Error as error:
-        raise UserError(f"{label}: expected column names, cannot read them ({error})") from None
+        raise UserError(f"{location}: expected column names, cannot read them ({error})") from None
 
 
 def split_file(data: bytes, name: str, settings: Record) -> Body:
@@ -57,12 +57,12 @@ def split_file(data: bytes, name: str, settings: Record) -> Body:
                 max(len(text) for text in comments if line.startswith(text)) :
             ]  # as KNMI's `# STN,YYYYMMDD`
         headers.append(" ".join(line.decode().split()) if settings.separator == " " else line.decode())
-    label = f"{name}, line {number or 1}"
+    location = f"{name}, line {number or 1}"
     if count:
-        rows = [split_fields(line, label, settings.separator) for line in headers]
+        rows = [split_fields(line, location, settings.separator) for line in headers]
         if len({len(row) for row in rows}) > 1:
             raise UserError(
-                f"{label}: expected as many fields in both lines of the header ({settings.key}.header in "
+                f"{location}: expected as many fields in both lines of the header ({settings.key}.header in "
                 f"params.yaml), found {' and '.join(str(len(row)) for row in rows)}"
             )
         columns = [" ".join(filter(None, names)) for names in zip(*rows, strict=True)]
@@ -82,7 +82,7 @@ def split_file(data: bytes, name: str, settings: Record) -> Body:
         body, lines = b"\n".join(texts), lines[: len(texts)]
     if settings.separator == " ":
         body = re.sub(rb"[ \t]+", b" ", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", bytes(body)))
-    return Body(body, lines, columns, first, label)
+    return Body(body, lines, columns, first, location)
 
 
 def name_columns(body: Body, settings: Record, whole: bool = True) -> list[str]:
@@ -92,7 +92,7 @@ def name_columns(body: Body, settings: Record, whole: bool = True) -> list[str]:
     """
     columns = body.columns
     if whole:
-        check_names(columns, settings, body.label)
+        check_names(columns, settings, body.location)
     columns = [settings.names.get(column, column) for column in columns]
     listed = ", ".join(map(repr, columns)) or "an empty line"
     needed = [("time", column) for column in settings.times]
@@ -103,23 +103,23 @@ def name_columns(body: Body, settings: Record, whole: bool = True) -> list[str]:
     for key, column in needed:
         if column not in columns:
             raise UserError(
-                f"{body.label}: expected the column {column!r} ({settings.key}.{key} in params.yaml), "
+                f"{body.location}: expected the column {column!r} ({settings.key}.{key} in params.yaml), "
                 f"found {listed}"
                 + (f"; is {settings.key}.separator, {settings.separator!r}, wrong?" if len(columns) == 1 else "")
             )
     measured = [column for column, old in zip(columns, body.columns, strict=True) if old not in settings.leave_out]
     if len(set(measured)) < len(measured):
-        raise UserError(f"{body.label}: expected every column name once, found {listed}")
+        raise UserError(f"{body.location}: expected every column name once, found {listed}")
     return columns
 
 
-def check_names(columns: list[str], settings: Record, label: str) -> None:
-    """Raise UserError, beginning with `label`, where a column to rename or to leave out is not in `columns`."""
+def check_names(columns: list[str], settings: Record, location: str) -> None:
+    """Raise UserError, beginning with `location`, where a column to rename or to leave out is not in `columns`."""
     listed = ", ".join(map(repr, columns)) or "an empty line"
     for key, names in (("rename", settings.rename), ("leave_out", settings.leave_out)):
         if strays := [column for column in names if column not in columns]:
             raise UserError(
-                f"{label}: expected the columns {', '.join(map(repr, strays))} ({settings.key}.{key} in "
+                f"{location}: expected the columns {', '.join(map(repr, strays))} ({settings.key}.{key} in "
                 f"params.yaml), found {listed}; correct their names, or take them out of {key}"
             )
 
@@ -164,12 +164,12 @@ def find_bad_byte(data: bytes, encoding: str) -> UnicodeDecodeError:
 def check_each_line(body: Body, columns: list[str], settings: Record, name: str) -> None:
     """Raise UserError about the first row of `body`, the file `name`, that has not as many fields as `columns`."""
     for number, text in zip(body.lines, bytes(body.data).split(b"\n"), strict=True):
-        line, label = text.decode().rstrip("\r"), f"{name}, line {number}"
+        line, location = text.decode().rstrip("\r"), f"{name}, line {number}"
         try:
             fields = next(csv.reader([line], delimiter=settings.separator, strict=True), [])
         except csv.Error as error:
-            raise UserError(f"{label}: expected {len(columns)} fields, found {line[:60]!r} ({error})") from None
+            raise UserError(f"{location}: expected {len(columns)} fields, found {line[:60]!r} ({error})") from None
         if len(fields) != len(columns):
             torn = f", column {columns[len(fields)]!r}" if 0 < len(fields) < len(columns) else ""
             ending = f"{len(fields)}, which end with {line[-30:]!r}" if line else "an empty line"
-            raise UserError(f"{label}{torn}: expected {len(columns)} fields, found {ending}")
+            raise UserError(f"{location}{torn}: expected {len(columns)} fields, found {ending}")

@@ -15,7 +15,7 @@ def pivot_to_columns(
 
     NaN where a name has no value at a time. A name's second value at one time makes a second row of that time.
     """
-    labels, codes = np.unique(names, return_inverse=True)
+    distinct, codes = np.unique(names, return_inverse=True)
     order = np.lexsort((codes, moments))  # stable: equal ones stay in the file's order
     times, codes, values = moments[order], codes[order], values[order]
     again = (times[1:] == times[:-1]) & (codes[1:] == codes[:-1])
@@ -24,9 +24,9 @@ def pivot_to_columns(
     occurrence = position - starts
     keys = np.stack([times.astype("M8[s]").astype(np.int64), occurrence])
     rows, first, row = np.unique(keys, axis=1, return_index=True, return_inverse=True)
-    table = np.full((len(labels), rows.shape[1]), np.nan)
+    table = np.full((len(distinct), rows.shape[1]), np.nan)
     table[codes, row.ravel()] = values
-    return rows[0].astype("M8[s]"), dict(zip(labels.tolist(), table, strict=True)), order[first]
+    return rows[0].astype("M8[s]"), dict(zip(distinct.tolist(), table, strict=True)), order[first]
 
 
 def resample_to_grid(
