@@ -53,8 +53,9 @@ class Stages(WorkerPlugin):
         """Stop all stages of this worker."""
         with self.lock:
             self.stopped = True
-        for process in list(self.processes.values()):
+        for process in self.processes.values():
             process.stdin.close()
+        for process in self.processes.values():
             process.wait()
 
     def clone(self) -> Path:
@@ -102,7 +103,7 @@ class Stages(WorkerPlugin):
         if not self.root:
             merge_results(root, *results)
         process = self.get_process(root)
-        self.worker.log_event(self.name, f"{name}: runs on {self.worker.address}")
+        self.worker.log_event(self.name, f"{name}: runs" + ("" if self.root else f" on {self.worker.address}"))
         print(json.dumps([name, *upstream]), file=process.stdin, flush=True)
         end, code = "", ""
         while not end and (line := process.stdout.readline()):  # empty once the process has ended
@@ -191,14 +192,24 @@ def is_ready(stage: Any, plan: Plan, completed: Any) -> bool:
     return all(other in completed or other not in plan for other in plan[stage])
 
 
-def get_priority(stage: Any, models: dict[str, Any]) -> float:
+def get_priority(stage: Any, epochs: dict[str, int]) -> float:
     """Return the Dask priority of a stage: the higher, the earlier.
 
-    Long trainings start first, so that none runs alone at the end. The short stages that trainings wait for come
-    before all trainings.
+    Long trainings start first, so that none runs alone at the end; `epochs` (models,) are those of all members. The
+    short stages that trainings wait for come before all trainings.
     """
     _, kind, *names = stage.cmd.split()
-    return models[names[0]]["epochs"] if kind in ("train", "backtest") else math.inf
+    return epochs[names[0]] if kind in ("train", "backtest") else math.inf
+
+
+def count_epochs(content: dict[str, Any]) -> dict[str, int]:
+    """Return the number of epochs of each model, over all of its members, by the `content` of params.yaml."""
+    epochs = {}
+    for name, model in content["models"].items():
+        settings = content["training"] | content["tasks"][model["task"]] | model
+        limit = settings.get("max_epochs")
+        epochs[name] = settings.get("members", 1) * min(settings["epochs"], math.inf if limit is None else limit)
+    return epochs
 
 
 def find_cluster_obstacle(repo: Repo) -> str | None:
@@ -211,13 +222,15 @@ def find_cluster_obstacle(repo: Repo) -> str | None:
 
 
 def run_dvc(*arguments: str) -> int:
-    """Run DVC and return its exit code."""
-    return subprocess.run([sys.executable, "-m", "dvc", *arguments]).returncode
+    """Run DVC in this process and return its exit code."""
+    from dvc.cli import main
+
+    return main(list(arguments))
 
 
 @contextlib.contextmanager
 def connect_client(scheduler: str | None, jobs: int) -> Iterator[Client]:
-    """Yield a client of the cluster at `scheduler`, or of a temporary one with `jobs` processes on this machine."""
+    """Yield a client of the cluster at `scheduler`, or of a temporary one in this process, with `jobs` threads."""
     if scheduler:
         try:
             client = Client(scheduler)
@@ -226,12 +239,12 @@ def connect_client(scheduler: str | None, jobs: int) -> Iterator[Client]:
         with client:
             yield client
         return
-    options = {"threads_per_worker": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the workers: only this process reacts
-    with LocalCluster(n_workers=jobs, dashboard_address="127.0.0.1:0", **options) as cluster:
-        signal.signal(signal.SIGINT, handler)
-        with Client(cluster, timeout=300) as client:  # seconds; a busy machine is slow to close it
-            yield client
+    options = {"n_workers": 1, "threads_per_worker": jobs, "memory_limit": 0, "silence_logs": logging.CRITICAL}
+    with (
+        LocalCluster(processes=False, dashboard_address="127.0.0.1:0", **options) as cluster,
+        Client(cluster, timeout=300) as client,  # seconds; a busy machine is slow to close it
+    ):
+        yield client
 
 
 def print_line(text: str) -> None:
@@ -251,7 +264,7 @@ def run_stages(client: Client, plugin: Stages, stages: list[Any], plan: Plan) ->
     print_line(f"{len(stages)} stages to run; Dask's dashboard: {client.dashboard_link}")
     futures, results, errors = dict[Any, Any](), dict[Any, Result](), dict[Any, Any]()
     queue = as_completed(with_results=True, raise_errors=False)
-    models = load_yaml("params.yaml")["models"]
+    epochs = count_epochs(load_yaml("params.yaml"))
 
     def submit() -> None:
         for stage in stages:
@@ -263,7 +276,7 @@ def run_stages(client: Client, plugin: Stages, stages: list[Any], plan: Plan) ->
                 run_on_worker,
                 *(plugin.name, stage.addressing, list_git_outputs(stage), upstream, upstream_results),
                 key=f"{stage.addressing}-{uuid4().hex}",
-                priority=get_priority(stage, models),
+                priority=get_priority(stage, epochs),
                 retries=0 if plugin.root else 1,  # the cause may be that machine, or the network
             )
             futures[future] = stage
@@ -293,15 +306,15 @@ def repro(task: str, jobs: int, scheduler: str | None) -> int:
         ["./run", "check"]
     ).returncode:  # DVC would report an error in params.yaml as one in dvc.yaml
         return code
+    run_dvc("repro", "--quiet", "check")  # if its output does not change, the stages after it need not run
     with Repo() as repo:
         if scheduler and (obstacle := find_cluster_obstacle(repo)):
             sys.exit(f"error: SCHEDULER: {obstacle}; or leave SCHEDULER out to run on this machine")
         plan = plan_stages(repo, task)
-    # `check` runs here first: if its output does not change, the stages after it need not run. Downloads run here
-    # because a path in params.yaml may exist on this machine alone.
-    local_kinds = ("check", "download") if scheduler else ("check",)
-    if local_stages := [stage.addressing for stage in plan if stage.name.startswith(local_kinds)]:
-        run_dvc("repro", "--quiet", "--keep-going", *local_stages)
+    # Downloads run here because a path in params.yaml may exist on this machine alone.
+    downloads = [stage.addressing for stage in plan if scheduler and stage.name.startswith("download")]
+    if downloads:
+        run_dvc("repro", "--quiet", "--keep-going", *downloads)
         with Repo() as repo:
             plan = plan_stages(repo, task)
     if not plan:

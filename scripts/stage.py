@@ -8,6 +8,7 @@ outputs of UPSTREAM, and afterwards pushes those of the stage. The process stops
 that nothing keeps running after a worker has died.
 """
 
+import functools
 import json
 import logging
 import os
@@ -72,14 +73,17 @@ def main(repository: str, mark: str) -> None:
     os.dup2(null, 0)  # no stage reads the requests
     requests = Queue()
     threading.Thread(target=read_requests, args=(stream, requests), daemon=True).start()
+    from dvc.dependency import param
     from dvc.ui import ui
     from dvc.utils.serialize import dumps_yaml
 
+    param.load_path = functools.cache(param.load_path)  # DVC reads params.yaml seven times for a stage
     ui.enable = lambda: None  # keeps the output of stages and errors, which --quiet would hide
     logging.disable(logging.INFO)
     entries = collect_lock_entries() if repository == "shared" else {}
     while (request := requests.get()) is not None:
         entries.clear()
+        param.load_path.cache_clear()
         code = run_stage(repository, *request)
         print(f"{mark} exit code {code} {json.dumps(dumps_yaml(entries))}", flush=True)
 

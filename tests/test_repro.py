@@ -20,7 +20,7 @@ from dvc.utils.serialize import dump_yaml
 from test_end_to_end import DVC, LIMIT, Clone
 
 from scripts import repro
-from scripts.repro import Stages, get_priority
+from scripts.repro import Stages, count_epochs, get_priority
 
 COMMAND = (sys.executable, "scripts/repro.py")
 
@@ -226,11 +226,11 @@ def test_a_worker_runs_all_stages_in_one_process_and_replaces_it_if_it_dies(plug
     entry = {"dvc.lock": {"train@dense": {"cmd": "x"}}}
     assert plugin.run("train@dense", ["dvc.lock"], [], []) == entry
     process = lines[1]
-    assert lines == ["train@dense: runs on here", process, "no newline"]
+    assert lines == ["train@dense: runs", process, "no newline"]
     for name in ("fail", "die"):
         with pytest.raises(RuntimeError, match="see above"):
             plugin.run(name, ["dvc.lock"], [], [])
-    assert lines[3:] == ["fail: runs on here", process, "no newline", "die: runs on here"]
+    assert lines[3:] == ["fail: runs", process, "no newline", "die: runs"]
     assert plugin.run("train@dense", ["dvc.lock"], [], []) == entry
     assert lines[-2] != process
 
@@ -290,9 +290,16 @@ def test_other_machines_need_a_remote_and_a_commit(monkeypatch, core, changed, w
 
 
 def test_long_trainings_go_first_and_what_they_wait_for_before_them():
-    models = {"short": {"epochs": 2}, "long": {"epochs": 30}, "ridge": {"epochs": 0}}
+    models = {
+        "short": {"task": "forecast", "epochs": 30},
+        "long": {"task": "station", "epochs": 10},
+        "ridge": {"task": "station", "epochs": 0},
+    }
+    tasks = {"forecast": {}, "station": {"max_epochs": None, "members": 2}}
+    epochs = count_epochs({"models": models, "tasks": tasks, "training": {"max_epochs": 15}})
+    assert epochs == {"short": 15, "long": 20, "ridge": 0}
     commands = ["./run train short", "./run backtest ridge 2012-01-01", "./run train long", "./run parse jena"]
-    result = sorted(commands, key=lambda command: get_priority(SimpleNamespace(cmd=command), models), reverse=True)
+    result = sorted(commands, key=lambda command: get_priority(SimpleNamespace(cmd=command), epochs), reverse=True)
     assert result == [
         "./run parse jena",
         "./run train long",
