@@ -50,7 +50,7 @@ def make_features(inputs: Inputs, split: Split, tuned: bool) -> np.ndarray:
     spans = [values[:, -span:] for span in (24, 48)]
     columns = lags + [f(span, axis=1) for span in spans for f in (ops.mean, ops.max, ops.min)]
     calendar = features.calendar_harmonics(*features.get_calendar(window))
-    columns += [calendar, *([features.difference_features(window, inputs)] if tuned else [])]
+    columns += [calendar, *([features.difference_features(window, inputs)[0]] if tuned else [])]
     return predict_in_batches(features.make_model(window, ops.concatenate(columns, -1)), inputs, split)
 
 

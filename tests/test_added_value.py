@@ -104,7 +104,7 @@ def test_features_are_taken_over_what_is_there(inputs):
         return np.concatenate([block.ravel() for block in blocks])
 
     window = features.make_window(inputs)
-    result = run(features.difference_features(window, inputs), window, inputs, inputs.val)
+    result = run(features.difference_features(window, inputs)[0], window, inputs, inputs.val)
     seen, expected = (
         np.array([plain(values.astype(np.float64)) for values in split.windows[:]])
         for split in (inputs.train, inputs.val)

@@ -159,7 +159,7 @@ def test_differences_are_those_of_a_plain_loop(inputs):
         return np.concatenate(result)
 
     window = features.make_window(inputs)
-    model = features.make_model(window, features.difference_features(window, inputs))
+    model = features.make_model(window, features.difference_features(window, inputs)[0])
     result = predict_in_batches(model, inputs, inputs.val)
     seen, expected = (
         np.array([plain(values.astype(np.float64)) for values in split.windows[:]])
@@ -332,9 +332,9 @@ def test_a_model_that_cannot_be_exported_is_refused_in_one_sentence(tmp_path, ro
 
 def test_pieces_are_the_part_of_every_bin_that_a_value_is_above(inputs):
     window = features.make_window(inputs)
-    encoding = features.piecewise_linear_encoding(window, window.past[:, -1], inputs, 3)
-    result = predict_in_batches(features.make_model(window, encoding), inputs, inputs.val)
     values = inputs.train.windows[:][:, -1]
+    encoding = features.piecewise_linear_encoding(window.past[:, -1], values, 3)
+    result = predict_in_batches(features.make_model(window, encoding), inputs, inputs.val)
     for row, last in zip(result, inputs.val.windows[:][:, -1], strict=True):
         for column, value in enumerate(last):
             edges = [np.quantile(values[:, column], part) for part in (0, 1 / 3, 2 / 3, 1)]

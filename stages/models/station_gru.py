@@ -30,9 +30,10 @@ def build(
     state = layers.GRU(units, dropout=recurrent_dropout, recurrent_dropout=recurrent_dropout, use_cudnn=False)(
         recent
     )
-    features = layers.GaussianNoise(noise)(difference_features(window, inputs))
+    features, sample = difference_features(window, inputs)
+    features = layers.GaussianNoise(noise)(features)
     state = ops.concatenate([state, features], -1)
     state = layers.Dropout(dropout)(layers.Dense(dense, activation="relu")(state))
-    additive = layers.Dropout(dropout)(piecewise_linear_encoding(window, features[:, :-HARMONICS], inputs, bins))
+    additive = layers.Dropout(dropout)(piecewise_linear_encoding(features[:, :-HARMONICS], sample, bins))
     state = ops.concatenate([state, layers.Dense(curves)(additive / 2)], -1)
     return build_quantile_model(window, state, inputs)

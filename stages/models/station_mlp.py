@@ -16,9 +16,10 @@ from stages.lib.windows.input_set import Inputs
 
 def build(inputs: Inputs, units: int, bins: int, curves: int, noise: float, dropout: float) -> keras.Model:
     window = make_window(inputs)
-    features = layers.GaussianNoise(noise)(difference_features(window, inputs))
+    features, sample = difference_features(window, inputs)
+    features = layers.GaussianNoise(noise)(features)
     state = layers.Dropout(dropout)(layers.Dense(units, activation="relu")(features))
-    additive = layers.Dropout(dropout)(piecewise_linear_encoding(window, features[:, :-HARMONICS], inputs, bins))
+    additive = layers.Dropout(dropout)(piecewise_linear_encoding(features[:, :-HARMONICS], sample, bins))
     state = ops.concatenate([state, layers.Dense(curves)(additive / 2)], -1)
     lead_state = None
     if window.ahead is not None:

@@ -55,7 +55,6 @@ def convert_model(source: Path, target: Path) -> None:
     hold_statistics_as_arrays(model)
     converted = trace_model(model)
     graph = converted.graph
-    graph.doc_string = ""
     order_nodes(graph)
     (output,) = graph.output
     for value in (*graph.input, output):
@@ -158,7 +157,7 @@ def rename_values(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     def rename(name: str) -> str:
         return names.setdefault(name, f"value_{len(names)}") if name else ""
 
-    graph.name = "graph"  # onnxruntime requires one
+    graph.name, graph.doc_string = "graph", ""  # onnxruntime requires a name
     for value in (*graph.input, *graph.initializer):
         value.name = rename(value.name)
     for node in graph.node:

@@ -6,6 +6,7 @@ NaN stands for what is missing. All features are plain Keras operations, so that
 project.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -72,23 +73,24 @@ def flag_measured(values: Any) -> Any:
     return ops.cast(ops.logical_not(ops.isnan(values)), "float32")
 
 
-def standardize(features: Any, sample: np.ndarray, name: str) -> Any:
-    """Return `features` (..., k) in standard deviations of `sample` (n, ..., k), NaN replaced by 0, the mean.
+def make_standardizer(sample: np.ndarray, name: str) -> Callable[[Any], Any]:
+    """Return a function that returns features (..., k) in standard deviations of `sample` (n, ..., k).
 
-    Keras stores the statistics in the model. A constant feature becomes zeros.
+    It replaces NaN by 0, the mean. Keras stores the statistics in the model. A constant feature becomes zeros.
     """
     sample = sample.reshape(-1, sample.shape[-1]).astype(np.float64)
     is_measured = np.isfinite(sample).any(axis=0)
     mean, std = np.zeros((2, sample.shape[1]))
     mean[is_measured], std[is_measured] = (f(sample[:, is_measured], axis=0) for f in (np.nanmean, np.nanstd))
     std = np.where(std > 1e-6, std, 1)
-    return replace_missing(layers.Normalization(mean=mean, variance=std**2, name=name)(features))
+    normalization = layers.Normalization(mean=mean, variance=std**2, name=name)
+    return lambda features: replace_missing(normalization(features))
 
 
 def normalize_window(window: Window, inputs: Inputs) -> Any:
     """Standardize the measurements by statistics of the training rows: (batch, lookback, columns - CALENDAR)."""
     rows = select_training_rows(inputs)[:, :-CALENDAR]
-    return standardize(window.past[:, :, :-CALENDAR], rows, "normalization")
+    return make_standardizer(rows, "normalization")(window.past[:, :, :-CALENDAR])
 
 
 def last_measured(values: Any, fallback: float) -> Any:
@@ -205,9 +207,10 @@ def find_extremes(values: Any) -> tuple[Any, Any]:
     return tuple(ops.where(ops.isfinite(value), value, np.nan) for value in extremes)
 
 
-def difference_features(window: Window, inputs: Inputs) -> Any:
+def difference_features(window: Window, inputs: Inputs) -> tuple[Any, np.ndarray]:
     """Return the last values and their differences from earlier ones: (batch, features), in standard deviations.
 
+    The second result are the values of all but `calendar_harmonics` for about STATISTICS training windows.
     For the station's columns these are all features of `summarize_changes`; for each neighbour's columns, and for
     the differences of its columns from the station's of the same name, all but the extremes. At the end are
     `calendar_harmonics`. A feature that lacks a value is 0, its mean.
@@ -224,9 +227,11 @@ def difference_features(window: Window, inputs: Inputs) -> Any:
             difference = ops.take(window.past, theirs, axis=-1) - ops.take(window.past, own, axis=-1)
             parts.append(summarize_changes(difference, inputs, extremes=False))
     features = ops.concatenate(parts, -1)
-    standardized = standardize(features, sample_features(window, features, inputs), "differences")
-    values = [ops.clip(standardized, -5, 5), calendar_harmonics(*get_calendar(window))]
-    return mark_features(ops.concatenate(values, -1), "differences")
+    sample = sample_features(window, features, inputs)
+    standardize = make_standardizer(sample, "differences")
+    features, sample = (ops.clip(standardize(values), -5, 5) for values in (features, sample))
+    features = ops.concatenate([features, calendar_harmonics(*get_calendar(window))], -1)
+    return mark_features(features, "differences"), np.asarray(sample)
 
 
 def summarize_changes(values: Any, inputs: Inputs, extremes: bool) -> Any:
@@ -259,7 +264,7 @@ def lead_features(window: Window, inputs: Inputs) -> Any:
     columns += [last - window.ahead[:, :, column : column + 1] for column in inputs.meta.ahead_targets]
     values = ops.concatenate(columns, -1)
     sample = sample_features(window, values, inputs)
-    features = [ops.clip(standardize(values, sample, "forecasts"), -5, 5)]
+    features = [ops.clip(make_standardizer(sample, "forecasts")(values), -5, 5)]
     may_lack = np.flatnonzero(np.isnan(sample).any(axis=(0, 1)))
     if len(may_lack):
         features.append(1 - flag_measured(ops.take(values, may_lack, axis=-1)))
@@ -272,14 +277,13 @@ def lead_features(window: Window, inputs: Inputs) -> Any:
     return ops.concatenate(features, -1)
 
 
-def piecewise_linear_encoding(window: Window, features: Any, inputs: Inputs, bins: int) -> Any:
-    """Encode each of `features` (batch, n) by its position in `bins` quantile bins: (batch, n * bins).
+def piecewise_linear_encoding(features: Any, sample: np.ndarray, bins: int) -> Any:
+    """Encode each of `features` (batch, n) by its position in `bins` quantile bins of `sample`: (batch, n * bins).
 
     Each value of the encoding rises from 0 at the lower edge of its bin to 1 at the upper edge, so that a linear
     layer can represent any piecewise linear function of a feature (Gorishniy, Rubachev and Babenko, 2022, "On
     Embeddings for Numerical Features in Tabular Deep Learning").
     """
-    sample = sample_features(window, features, inputs)
     edges = np.quantile(sample, np.linspace(0, 1, bins + 1), axis=0).astype(np.float32)
     widths = np.maximum(np.diff(edges, axis=0), 1e-3)
     return layers.Flatten()(ops.clip((features[:, None] - edges[:-1]) / widths, 0, 1))
