@@ -302,7 +302,8 @@ class Benchmark:
         val_windows = CHECK_WINDOWS if steps < schedule["steps_per_epoch"] else None  # a smoke test
         step = next(row["ms a step"] / 1e3 for row in self.results["steps"] if row["model"] == "gru")
         epochs = int(self.get_seconds_left() / 2 / (1.3 * steps * step))  # validation takes the 0.3, about
-        schedule |= {"epochs": max(1, min(schedule["epochs"], epochs)), "steps_per_epoch": steps}
+        epochs = max(1, min(schedule["epochs"], epochs, self.max_steps))
+        schedule |= {"epochs": epochs, "steps_per_epoch": steps}
         start = time.perf_counter()
         history = fit_model("gru", *build_training("gru", schedule, val_windows))
         row = {"epochs": len(history), "steps an epoch": steps, "seconds": time.perf_counter() - start}
