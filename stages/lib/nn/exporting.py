@@ -53,7 +53,7 @@ def convert_model(source: Path, target: Path) -> None:
     sys.setrecursionlimit(100_000)  # `order_nodes` descends as deep as the model
     model = keras.models.load_model(source, compile=False)
     hold_statistics_as_arrays(model)
-    converted = trace_model(model)
+    converted = to_onnx(model)
     graph = converted.graph
     order_nodes(graph)
     (output,) = graph.output
@@ -64,13 +64,13 @@ def convert_model(source: Path, target: Path) -> None:
     onnx.save(converted, target)
 
 
-def trace_model(model: keras.Model) -> onnx.ModelProto:
+def to_onnx(model: keras.Model) -> onnx.ModelProto:
     """Convert `model` by tf2onnx in half the time of `model.export`, which traces the model five times."""
     import tensorflow as tf
     from tf2onnx.convert import from_function
 
     specs = [tf.TensorSpec(value.shape, value.dtype, value.name) for value in model.inputs]
-    call = tf.function(lambda *values: model(list(values)), specs, autograph=False)
+    call = tf.function(lambda *values: model(keras.tree.pack_sequence_as(model.input, values)), autograph=False)
     os.environ["TF2ONNX_CATCH_ERRORS"] = "false"  # else it copies the graph before each of its optimizers
     with silence_stderr(), warnings.catch_warnings(action="ignore"):  # of tf2onnx about NumPy
         return from_function(call, specs)[0]
