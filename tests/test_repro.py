@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import requests
+from dvc.repo import Repo
 from dvc.utils.serialize import dump_yaml
 from test_end_to_end import DVC, LIMIT, Clone
 
@@ -194,9 +195,13 @@ def test_a_wrong_number_of_jobs_is_refused(monkeypatch, capsys, arguments, messa
 
 
 def test_an_unknown_task_and_a_cluster_without_a_remote_are_refused(clone):
-    unknown, cluster = ["weather"], ["--scheduler", "tcp://127.0.0.1:9"]
-    assert "error: TASK: expected backtest, forecast, reviews, station" in clone.run(*COMMAND, *unknown, code=None)
-    assert "error: SCHEDULER: no DVC remote" in clone.run(*COMMAND, *cluster, code=None)
+    output = clone.run(*COMMAND, "weather", "--scheduler", "tcp://127.0.0.1:9", code=None)
+    assert "error: SCHEDULER: no DVC remote" in output
+    with (
+        Repo(str(clone.path)) as repo,
+        pytest.raises(SystemExit, match="TASK: expected backtest, forecast"),
+    ):
+        repro.plan_stages(repo, "weather")
 
 
 @pytest.fixture
