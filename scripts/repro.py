@@ -225,7 +225,10 @@ def run_dvc(*arguments: str) -> int:
     """Run DVC in this process and return its exit code."""
     from dvc.cli import main
 
-    return main(list(arguments))
+    code = main(list(arguments))
+    if code == 252:  # DVC has caught it
+        raise KeyboardInterrupt
+    return code
 
 
 @contextlib.contextmanager
@@ -306,7 +309,10 @@ def repro(task: str, jobs: int, scheduler: str | None) -> int:
         ["./run", "check"]
     ).returncode:  # DVC would report an error in params.yaml as one in dvc.yaml
         return code
-    run_dvc("repro", "--quiet", "check")  # if its output does not change, the stages after it need not run
+    # If the output of this stage does not change, the stages after it need not run.
+    if run_dvc("--wait-for-lock", "repro", "--quiet", "check"):
+        print("error: check: failed or interrupted; `dvc repro check` says why", file=sys.stderr)
+        return 1
     with Repo() as repo:
         if scheduler and (obstacle := find_cluster_obstacle(repo)):
             sys.exit(f"error: SCHEDULER: {obstacle}; or leave SCHEDULER out to run on this machine")
