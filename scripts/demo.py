@@ -127,8 +127,8 @@ def main() -> None:
     elif git("rev-parse", "HEAD", directory=Path()) not in git("rev-list", "HEAD").split():
         print("demo/ is a clone of another commit; to make it anew: rm -rf demo && make demo\n")
     # The first run executes two stages at a time: these trainings are mostly start-up, which uses one core.
-    first = not (DEMO / "dvc.lock").exists()
-    commands = [[sys.executable, "scripts/repro.py"]] if first else [["./run", "check"], [DVC, "repro"]]
+    is_first_run = not (DEMO / "dvc.lock").exists()
+    commands = [[sys.executable, "scripts/repro.py"]] if is_first_run else [["./run", "check"], [DVC, "repro"]]
     for command in commands:
         if code := subprocess.run(command, cwd=DEMO).returncode:
             sys.exit(code)

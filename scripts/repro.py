@@ -1,9 +1,10 @@
 """Run `dvc repro` with independent stages in parallel: in processes on this machine, or on a Dask cluster.
 
-Each Dask task runs one stage. Workers on this machine share this repository. Each worker of a cluster clones the
-current commit, pulls the inputs of a stage from the DVC remote and pushes its outputs; at the end, this machine
-pulls all outputs and writes the reports. If a worker dies, another worker runs its stage again. If a stage fails,
-only the stages that depend on it are not run.
+Each Dask task runs one stage. On this machine, the threads of one Dask worker in this process share the repository;
+each of them has a process of scripts/stage.py. Each worker of a cluster clones the current commit, pulls the inputs
+of a stage from the DVC remote and pushes its outputs; at the end, this machine pulls all outputs and writes the
+reports. If a worker dies, another worker runs its stage again. If a stage fails, only the stages that depend on it
+are not run.
 """
 
 import argparse
@@ -25,10 +26,12 @@ from uuid import uuid4
 
 import dask
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, as_completed, get_worker
+from dvc.cli import main as dvc
 from dvc.repo import Repo
 from dvc.utils.serialize import dump_yaml, load_path, load_yaml, loads_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+STOP_LIMIT = 60  # seconds that a stage may need to stop
 Result = dict[str, Any]  # a stage's outputs in git: {path of the lock file: {stage: entry}, path of a metric: text}
 Plan = dict[Any, list[Any]]  # the stages to run, in order: {stage: stages that it depends on, to run or not}
 
@@ -54,9 +57,13 @@ class Stages(WorkerPlugin):
         with self.lock:
             self.stopped = True
         for process in self.processes.values():
-            process.stdin.close()
+            with contextlib.suppress(OSError):  # it has died
+                process.stdin.close()
         for process in self.processes.values():
-            process.wait()
+            try:
+                process.wait(STOP_LIMIT)
+            except subprocess.TimeoutExpired:  # DVC waits for a lock that another one holds
+                process.kill()
 
     def clone(self) -> Path:
         """Return this thread's clone, and create it on first use."""
@@ -74,7 +81,8 @@ class Stages(WorkerPlugin):
         process = self.processes.get(threading.get_ident())
         if process and process.poll() is None:
             return process
-        limits = dask.config.get("distributed.nanny.pre-spawn-environ")  # Dask limits threads, `dvc repro` does not
+        # On a cluster, Dask limits threads; `dvc repro` does not.
+        limits = {} if self.root else dask.config.get("distributed.nanny.pre-spawn-environ")
         environment = {key: value for key, value in os.environ.items() if key not in limits}
         environment |= {"TQDM_DISABLE": "1", "PYTHON": sys.executable}
         with self.lock:
@@ -89,7 +97,7 @@ class Stages(WorkerPlugin):
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # Ctrl-C reaches this script, which stops the workers
+                start_new_session=True,  # Ctrl-C reaches this script, which stops the stages
             )
         return process
 
@@ -103,7 +111,7 @@ class Stages(WorkerPlugin):
         if not self.root:
             merge_results(root, *results)
         process = self.get_process(root)
-        self.worker.log_event(self.name, f"{name}: runs" + ("" if self.root else f" on {self.worker.address}"))
+        self.worker.log_event(self.name, f"{name}: started" + ("" if self.root else f" on {self.worker.address}"))
         print(json.dumps([name, *upstream]), file=process.stdin, flush=True)
         end, code = "", ""
         while not end and (line := process.stdout.readline()):  # empty once the process has ended
@@ -195,15 +203,15 @@ def is_ready(stage: Any, plan: Plan, completed: Any) -> bool:
 def get_priority(stage: Any, epochs: dict[str, int]) -> float:
     """Return the Dask priority of a stage: the higher, the earlier.
 
-    Long trainings start first, so that none runs alone at the end; `epochs` (models,) are those of all members. The
-    short stages that trainings wait for come before all trainings.
+    Long trainings start first, so that none runs alone at the end. The short stages that trainings wait for come
+    before all trainings. `epochs` maps each model to its epochs, summed over its members.
     """
     _, kind, *names = stage.cmd.split()
     return epochs[names[0]] if kind in ("train", "backtest") else math.inf
 
 
 def count_epochs(content: dict[str, Any]) -> dict[str, int]:
-    """Return the number of epochs of each model, over all of its members, by the `content` of params.yaml."""
+    """Return the number of epochs of each model, summed over its members; `content` is that of params.yaml."""
     epochs = {}
     for name, model in content["models"].items():
         settings = content["training"] | content["tasks"][model["task"]] | model
@@ -222,13 +230,8 @@ def find_cluster_obstacle(repo: Repo) -> str | None:
 
 
 def run_dvc(*arguments: str) -> int:
-    """Run DVC in this process and return its exit code."""
-    from dvc.cli import main
-
-    code = main(list(arguments))
-    if code == 252:  # DVC has caught it
-        raise KeyboardInterrupt
-    return code
+    """Run DVC and return its exit code."""
+    return subprocess.run([sys.executable, "-m", "dvc", *arguments]).returncode
 
 
 @contextlib.contextmanager
@@ -309,9 +312,9 @@ def repro(task: str, jobs: int, scheduler: str | None) -> int:
         ["./run", "check"]
     ).returncode:  # DVC would report an error in params.yaml as one in dvc.yaml
         return code
-    # If the output of this stage does not change, the stages after it need not run.
-    if run_dvc("--wait-for-lock", "repro", "--quiet", "check"):
-        print("error: check: failed or interrupted; `dvc repro check` says why", file=sys.stderr)
+    # The stage `check` runs before planning: if its output does not change, the stages after it need not run.
+    if dvc(["--wait-for-lock", "repro", "--quiet", "check"]):
+        print("error: the stage `check` failed; run `dvc repro check` to see why", file=sys.stderr)
         return 1
     with Repo() as repo:
         if scheduler and (obstacle := find_cluster_obstacle(repo)):

@@ -1,14 +1,13 @@
 """Run stages with DVC for a worker of scripts/repro.py, one after another: scripts/stage.py shared|clone MARK.
 
-One process runs all stages of a worker, since DVC takes longer to start than to run a stage. Each line of standard
-input is a JSON list: a stage and the stages UPSTREAM that it depends on. The output of each stage is followed by
-"MARK exit code" and DVC's exit code. In a repository that workers share, a stage is run by `dvc repro`, and its
-entry for the lock file follows the exit code: YAML, as a JSON string. In a clone, the process first pulls the
-outputs of UPSTREAM, and afterwards pushes those of the stage. The process stops when its standard input closes, so
-that nothing keeps running after a worker has died.
+One process runs all stages of a worker's thread, since DVC takes longer to start than to run a stage. Each line of
+standard input is a JSON list: a stage and the stages UPSTREAM that it depends on. The output of each stage is
+followed by "MARK exit code" and DVC's exit code. In a repository that threads share, a stage is run by `dvc repro`,
+and its entry for the lock file follows the exit code: YAML, as a JSON string. In a clone, the process first pulls
+the outputs of UPSTREAM, and afterwards pushes those of the stage. The process stops when its standard input closes,
+so that nothing keeps running after a worker has died.
 """
 
-import functools
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 Queue = queue.SimpleQueue[list[str] | None]  # stages to run; None: the input has closed
@@ -50,6 +50,24 @@ def run_stage(repository: str, name: str, *upstream: str) -> int:
     return code
 
 
+def read_when_changed(load_path: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """Return `load_path`, which reads a file for DVC, without reading a file again that is as it was.
+
+    An edit during a stage is seen, so that DVC does not store its outputs under settings that it did not have.
+    """
+    contents: dict[tuple[str, int, int], Any] = {}
+
+    def load_changed_path(path: str, file_system: Any) -> Any:
+        state = os.stat(path)
+        key = (path, state.st_mtime_ns, state.st_size)
+        if key not in contents:
+            contents.clear()
+            contents[key] = load_path(path, file_system)
+        return contents[key]
+
+    return load_changed_path
+
+
 def collect_lock_entries() -> dict[str, Any]:
     """Return a dict that receives the entry of each stage that DVC runs, instead of the lock file.
 
@@ -77,13 +95,12 @@ def main(repository: str, mark: str) -> None:
     from dvc.ui import ui
     from dvc.utils.serialize import dumps_yaml
 
-    param.load_path = functools.cache(param.load_path)  # DVC reads params.yaml seven times for a stage
+    param.load_path = read_when_changed(param.load_path)  # DVC reads params.yaml seven times for a stage
     ui.enable = lambda: None  # keeps the output of stages and errors, which --quiet would hide
     logging.disable(logging.INFO)
     entries = collect_lock_entries() if repository == "shared" else {}
     while (request := requests.get()) is not None:
         entries.clear()
-        param.load_path.cache_clear()
         code = run_stage(repository, *request)
         print(f"{mark} exit code {code} {json.dumps(dumps_yaml(entries))}", flush=True)
 

@@ -75,7 +75,7 @@ class Weather:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the slow tests early, so that no core idles at the end.
 
-    With `--dist worksteal`, each process begins with an equal part of `items`, in order: the longest test of all is
+    With `--dist worksteal`, each of two processes begins with half of `items`, in order: the longest test of all is
     at the beginning of the first half, the other slow ones are at the beginning of the second.
     """
     slow = [item for item in items if item.get_closest_marker("slow")]

@@ -221,8 +221,8 @@ def test_a_window_is_that_of_the_training_data_to_the_last_bit(data: st.DataObje
             (forecasts.index >= time[start]) & (forecasts["issued"] <= pd.Timestamp(end).timestamp())
         ]
         files = {"jena": station, "kassel": clean_table(known), "icon": clean_forecast_table(newest)}
-        labels = {name: Path(f"{name}.csv") for name in files}
-        outcome = latest.select_window(files, to_record(part), description, CLEAN, [], origin, labels)
+        locations = {name: Path(f"{name}.csv") for name in files}
+        outcome = latest.select_window(files, to_record(part), description, CLEAN, [], origin, locations)
         assert outcome.window.tobytes() == expected.rows[start : start + LOOKBACK].tobytes()
         assert outcome.origin == origin
         if ahead:

@@ -20,7 +20,7 @@ from dvc.repo import Repo
 from dvc.utils.serialize import dump_yaml
 from test_end_to_end import DVC, LIMIT, Clone
 
-from scripts import repro
+from scripts import repro, stage
 from scripts.repro import Stages, count_epochs, get_priority
 
 COMMAND = (sys.executable, "scripts/repro.py")
@@ -96,7 +96,7 @@ def list_running_stages(path: Path) -> list[psutil.Process]:
 
 
 def list_run_stages(output: str) -> list[str]:
-    return re.findall(r"^(\S+): runs on tcp://", output, re.MULTILINE)
+    return re.findall(r"^(\S+): started on tcp://", output, re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ def test_an_interrupted_run_leaves_nothing_running(clone):
         assert process.returncode == 130
         assert output.splitlines()[-1] == "interrupted; all stages have stopped; run the command again to resume"
         assert list_running_stages(clone.path) == []
-        assert psutil.wait_procs(started, LIMIT)[1] == []  # Dask's workers among them
+        assert psutil.wait_procs(started, LIMIT)[1] == []
         assert clone.read_results()  # dvc.lock is whole
 
 
@@ -195,11 +195,11 @@ def test_a_wrong_number_of_jobs_is_refused(monkeypatch, capsys, arguments, messa
 
 
 def test_an_unknown_task_and_a_cluster_without_a_remote_are_refused(clone):
-    output = clone.run(*COMMAND, "weather", "--scheduler", "tcp://127.0.0.1:9", code=None)
+    output = clone.run(*COMMAND, "--scheduler", "tcp://127.0.0.1:9", code=None)
     assert "error: SCHEDULER: no DVC remote" in output
     with (
         Repo(str(clone.path)) as repo,
-        pytest.raises(SystemExit, match="TASK: expected backtest, forecast"),
+        pytest.raises(SystemExit, match=r"TASK: expected backtest, forecast, reviews, station"),
     ):
         repro.plan_stages(repo, "weather")
 
@@ -231,11 +231,11 @@ def test_a_worker_runs_all_stages_in_one_process_and_replaces_it_if_it_dies(plug
     entry = {"dvc.lock": {"train@dense": {"cmd": "x"}}}
     assert plugin.run("train@dense", ["dvc.lock"], [], []) == entry
     process = lines[1]
-    assert lines == ["train@dense: runs", process, "no newline"]
+    assert lines == ["train@dense: started", process, "no newline"]
     for name in ("fail", "die"):
         with pytest.raises(RuntimeError, match="see above"):
             plugin.run(name, ["dvc.lock"], [], [])
-    assert lines[3:] == ["fail: runs", process, "no newline", "die: runs"]
+    assert lines[3:] == ["fail: started", process, "no newline", "die: started"]
     assert plugin.run("train@dense", ["dvc.lock"], [], []) == entry
     assert lines[-2] != process
 
@@ -259,12 +259,28 @@ def test_a_download_that_fails_here_is_not_tried_by_other_machines(monkeypatch, 
     monkeypatch.setattr(repro, "Repo", contextlib.nullcontext)
     monkeypatch.setattr(repro, "find_cluster_obstacle", lambda _: None)
     monkeypatch.setattr(repro, "plan_stages", lambda *_: {lost: [], parse: [lost]})
-    monkeypatch.setattr(repro, "run_dvc", lambda *arguments: int("check" not in arguments))
+    monkeypatch.setattr(repro, "dvc", lambda _: 0)
+    monkeypatch.setattr(repro, "run_dvc", lambda *_: 1)
     monkeypatch.setattr(repro, "connect_client", lambda *_: pytest.fail("nothing is left to run"))
     assert repro.repro("", 1, "tcp://127.0.0.1:9") == 1
     assert capsys.readouterr().err == (
         "error: download@jena failed: see above\nerror: parse@jena: not run, because a stage it depends on failed\n"
     )
+
+
+def test_params_are_read_again_only_after_an_edit(tmp_path):
+    calls, path = [], tmp_path / "params.yaml"
+
+    def load_path(name: str, file_system: str) -> str:
+        calls.append((name, file_system))
+        return Path(name).read_text()
+
+    load = stage.read_when_changed(load_path)
+    path.write_text("x: 1")
+    assert [load(str(path), "files") for _ in range(3)] == ["x: 1"] * 3
+    path.write_text("x: 20")
+    assert [load(str(path), "files") for _ in range(3)] == ["x: 20"] * 3
+    assert calls == [(str(path), "files")] * 2
 
 
 def test_what_machines_have_made_joins_what_is_there(tmp_path):

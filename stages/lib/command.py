@@ -70,8 +70,8 @@ def run_stage(name: str, arguments: list[str]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        label = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {label}{files.format_reason(error)}; {files.DISK_ADVICE}")
+        location = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {location}{files.format_reason(error)}; {files.DISK_ADVICE}")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def convert_model(source: Path, target: Path) -> None:
     sys.setrecursionlimit(100_000)  # `order_nodes` descends as deep as the model
     model = keras.models.load_model(source, compile=False)
     hold_statistics_as_arrays(model)
-    converted = to_onnx(model)
+    converted = convert_with_tf2onnx(model)
     graph = converted.graph
     order_nodes(graph)
     (output,) = graph.output
@@ -64,16 +64,22 @@ def convert_model(source: Path, target: Path) -> None:
     onnx.save(converted, target)
 
 
-def to_onnx(model: keras.Model) -> onnx.ModelProto:
-    """Convert `model` by tf2onnx in half the time of `model.export`, which traces the model five times."""
+def convert_with_tf2onnx(model: keras.Model) -> onnx.ModelProto:
+    """Convert `model` in half the time of `model.export`, which traces the model five times."""
     import tensorflow as tf
     from tf2onnx.convert import from_function
 
     specs = [tf.TensorSpec(value.shape, value.dtype, value.name) for value in model.inputs]
-    call = tf.function(lambda *values: model(keras.tree.pack_sequence_as(model.input, values)), autograph=False)
-    os.environ["TF2ONNX_CATCH_ERRORS"] = "false"  # else it copies the graph before each of its optimizers
+    function = tf.function(lambda *values: model(keras.tree.pack_sequence_as(model.input, values)), autograph=False)
     with silence_stderr(), warnings.catch_warnings(action="ignore"):  # of tf2onnx about NumPy
-        return from_function(call, specs)[0]
+        try:  # without the copy of the graph that tf2onnx makes before each optimizer
+            os.environ["TF2ONNX_CATCH_ERRORS"] = "false"
+            return from_function(function, specs)[0]
+        except Exception:  # an optimizer failed; from its copy of the graph, tf2onnx goes on with the next one
+            del os.environ["TF2ONNX_CATCH_ERRORS"]
+            return from_function(function, specs)[0]
+        finally:
+            os.environ.pop("TF2ONNX_CATCH_ERRORS", None)
 
 
 def hold_statistics_as_arrays(model: keras.Model) -> None:

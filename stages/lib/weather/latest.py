@@ -84,13 +84,13 @@ def make_latest_window(
     the training data. Raises UserError if no forecast can start from them.
     """
     settings, clean = Clock(**description["clock"]), read_settings(Clean, "clean")
-    records, labels, sensors = dict[str, CleanRecord](), dict[str, str](), dict[str, Record]()
+    records, locations, sensors = dict[str, CleanRecord](), dict[str, str](), dict[str, Record]()
     for name in settings.records:
         sensors[name] = read_settings(Record, "records", name)
-        labels[name], columns = contents[name]
-        records[name] = clean_latest(columns, name, sensors[name], clean, description, labels[name])
+        locations[name], columns = contents[name]
+        records[name] = clean_latest(columns, name, sensors[name], clean, description, locations[name])
     station_record, sentinels = contents[settings.record].columns, sensors[settings.record].sentinels
-    return select_window(records, station_record, description, clean, sentinels, origin, labels)
+    return select_window(records, station_record, description, clean, sentinels, origin, locations)
 
 
 def clean_latest(
@@ -184,7 +184,7 @@ def check_column_order(measured: list[str], required: list[str], record: str, mo
 
 
 def check_ahead(clock_rows: ClockRows, last: int, description: Description, location: str) -> None:
-    """Raise UserError unless the forecasts, of the files `location`, fit the model and reach past row `last`."""
+    """Raise UserError unless the forecasts, of the files at `location`, fit the model and reach past row `last`."""
     columns, model, ahead = description["ahead_columns"], description["model"], clock_rows.ahead
     if clock_rows.ahead_columns != columns:
         different = sorted(set(columns) ^ set(clock_rows.ahead_columns)) or columns

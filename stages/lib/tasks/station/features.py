@@ -74,7 +74,7 @@ def flag_measured(values: Any) -> Any:
 
 
 def make_standardizer(sample: np.ndarray, name: str) -> Callable[[Any], Any]:
-    """Return a function that returns features (..., k) in standard deviations of `sample` (n, ..., k).
+    """Return a function that standardizes features (..., k) by mean and deviation of `sample` (n, ..., k).
 
     It replaces NaN by 0, the mean. Keras stores the statistics in the model. A constant feature becomes zeros.
     """
@@ -210,10 +210,10 @@ def find_extremes(values: Any) -> tuple[Any, Any]:
 def difference_features(window: Window, inputs: Inputs) -> tuple[Any, np.ndarray]:
     """Return the last values and their differences from earlier ones: (batch, features), in standard deviations.
 
-    The second result are the values of all but `calendar_harmonics` for about STATISTICS training windows.
     For the station's columns these are all features of `summarize_changes`; for each neighbour's columns, and for
     the differences of its columns from the station's of the same name, all but the extremes. At the end are
-    `calendar_harmonics`. A feature that lacks a value is 0, its mean.
+    `calendar_harmonics`. A feature that lacks a value is 0, its mean. The second result holds the values of all but
+    `calendar_harmonics` for about STATISTICS training windows.
     """
     columns, neighbours = inputs.meta.columns[:-CALENDAR], inputs.meta.neighbours
     end = min((first for first, _ in neighbours.values()), default=len(columns))  # of the station's columns
