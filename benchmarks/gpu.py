@@ -335,7 +335,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="JSON file for the results (default: print only)")
     parser.add_argument("--budget", type=float, default=330, help="seconds after which nothing new is started")
-    parser.add_argument("--steps", type=int, default=500, help="most steps of a measurement; 2 for a smoke test")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=500,
+        help="most steps of a measurement, and most epochs of the training; 2 for a smoke test",
+    )
     parser.add_argument("--models", nargs="+", help="names in params.yaml (default: all that are trained)")
     parser.add_argument("--batches", nargs="*", type=int, default=[2048, 8192, 512], help="other batch sizes")
     parser.add_argument("--unroll", nargs="*", type=int, default=[8, 24], help="time steps per iteration of a loop")

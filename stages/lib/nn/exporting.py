@@ -5,10 +5,12 @@ this module as a program: `python -m stages.lib.nn.exporting MODEL.keras MODEL.o
 loaded as Keras saved it, without the loops of fast_gru.py.
 """
 
+import contextlib
 import hashlib
 import os
 import subprocess
 import sys
+import unittest.mock
 import warnings
 from pathlib import Path
 
@@ -72,14 +74,11 @@ def convert_with_tf2onnx(model: keras.Model) -> onnx.ModelProto:
     specs = [tf.TensorSpec(value.shape, value.dtype, value.name) for value in model.inputs]
     function = tf.function(lambda *values: model(keras.tree.pack_sequence_as(model.input, values)), autograph=False)
     with silence_stderr(), warnings.catch_warnings(action="ignore"):  # of tf2onnx about NumPy
-        try:  # without the copy of the graph that tf2onnx makes before each optimizer
-            os.environ["TF2ONNX_CATCH_ERRORS"] = "false"
+        # First without the copy of the graph that tf2onnx makes before each optimizer. With the copy, it can go on
+        # after an optimizer has failed.
+        with contextlib.suppress(Exception), unittest.mock.patch.dict(os.environ, TF2ONNX_CATCH_ERRORS="false"):
             return from_function(function, specs)[0]
-        except Exception:  # an optimizer failed; from its copy of the graph, tf2onnx goes on with the next one
-            del os.environ["TF2ONNX_CATCH_ERRORS"]
-            return from_function(function, specs)[0]
-        finally:
-            os.environ.pop("TF2ONNX_CATCH_ERRORS", None)
+        return from_function(function, specs)[0]
 
 
 def hold_statistics_as_arrays(model: keras.Model) -> None:
